@@ -1,0 +1,161 @@
+"""What all experiments share: results, claims, and the folders that keep them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import json
+import platform
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import jax
+import numpy as np
+
+from gramlin_jax.results import (
+    claim_folder,
+    read_arrays,
+    write_arrays,
+    write_json,
+    write_whole,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+EXPERIMENTS = ("fig04_target_linearity", "fig09_target_linearity_adam")
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """One claim of the paper, and what the numbers say of it.
+
+    Attributes:
+        statement: The claim, so that it can be false.
+        holds: Whether it does, in every seed.
+        evidence: The numbers, as a person reads them.
+    """
+
+    statement: str
+    holds: bool
+    evidence: str
+
+    def __str__(self) -> str:
+        return f"[{'holds' if self.holds else 'FAILS'}] {self.statement}: {self.evidence}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a run of an experiment gives: its configuration, named arrays, and notes on the run."""
+
+    config: Any
+    arrays: dict[str, np.ndarray]
+    info: dict[str, Any]
+
+
+class Experiment(Protocol):
+    """What each module of ``experiments`` provides."""
+
+    __doc__: str
+    PRESETS: dict[str, Any]
+
+    def run(self, config: Any, *, folder: Path | None, data_dir: str | None) -> Result:
+        """Carry out the experiment; go on from what is in ``folder``."""
+        ...
+
+    def plot(self, result: Result) -> Figure:
+        """The paper's figure."""
+        ...
+
+    def check(self, result: Result) -> list[Claim]:
+        """The paper's claims, held against the numbers."""
+        ...
+
+    def table(self, result: Result) -> str:
+        """The numbers, for the terminal."""
+        ...
+
+
+def find(name: str) -> tuple[str, Experiment]:
+    """The experiment of that name, or of a name that begins so.
+
+    Raises:
+        ValueError: If there is none, or more than one.
+    """
+    found = [full for full in EXPERIMENTS if full == name or full.startswith(name)]
+    if len(found) != 1:
+        raise ValueError(f"name is {name!r}: wanted one of {', '.join(EXPERIMENTS)}")
+    return found[0], importlib.import_module(f"experiments.{found[0]}")
+
+
+def preset_of(experiment: Experiment, preset: str) -> Any:
+    """The configuration of that preset.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if preset not in experiment.PRESETS:
+        raise ValueError(f"preset is {preset!r}: wanted one of {', '.join(experiment.PRESETS)}")
+    return experiment.PRESETS[preset]
+
+
+def folder_of(root: str | Path, name: str, preset: str, config: Any) -> Path:
+    """``root/name/preset-hash``, the hash being of the configuration."""
+    text = json.dumps(dataclasses.asdict(config), sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return Path(root) / name / f"{preset}-{digest}"
+
+
+def perform(
+    name: str, config: Any, folder: Path, data_dir: str | None = None
+) -> tuple[Result, bool]:
+    """Run an experiment into its folder, go on with one that was cut off, or read a finished one.
+
+    Returns:
+        The result, and whether it had been finished before.
+
+    Raises:
+        ValueError: If the folder holds another configuration or a damaged file; it is left as is.
+    """
+    _, experiment = find(name)
+    claim_folder(folder, {"experiment": name, **dataclasses.asdict(config)})
+    done = (folder / "result.npz").exists()
+    if not done:
+        start = time.monotonic()
+        result = experiment.run(config, folder=folder, data_dir=data_dir)
+        info = {**result.info, **_versions(), "seconds": round(time.monotonic() - start, 1)}
+        text = np.array(json.dumps(info))
+        write_arrays(folder / "result.npz", {**result.arrays, "info": text})
+    result = read_result(config, folder)
+    if not done or not (folder / "figure.png").exists():
+        report(experiment, result, folder)
+    return result, done
+
+
+def read_result(config: Any, folder: Path) -> Result:
+    """The finished result of a run folder.
+
+    Raises:
+        FileNotFoundError: If the run has not finished.
+        ValueError: If the file is damaged.
+    """
+    arrays = read_arrays(folder / "result.npz")
+    return Result(config, arrays, json.loads(str(arrays.pop("info"))))
+
+
+def report(experiment: Experiment, result: Result, folder: Path) -> None:
+    """Write the summary and the figure of a result."""
+    claims = [dataclasses.asdict(claim) for claim in experiment.check(result)]
+    write_json(folder / "summary.json", {"claims": claims, **result.info})
+    figure = experiment.plot(result)
+    write_whole(folder / "figure.png", lambda file: figure.savefig(file, format="png", dpi=200))
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "device": jax.devices()[0].device_kind,
+    }

@@ -1,0 +1,65 @@
+"""Checks of what a user passes in, from static shapes where that is enough."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, PyTree
+
+
+def check_array(name: str, value: Any, axes: tuple[str, ...]) -> Array:
+    """``value`` as a floating-point array with the named axes.
+
+    Raises:
+        TypeError: If it is not of floating point.
+        ValueError: If it has another number of axes, or is concrete and not finite.
+    """
+    array = jnp.asarray(value)
+    wanted = f"({', '.join(axes)}{',' if len(axes) == 1 else ''})"
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        hint = "jax.nn.one_hot(labels, num_classes)" if name == "targets" else "astype('float32')"
+        raise TypeError(f"{name} has dtype {array.dtype}: wanted floating point; use {hint}")
+    if array.ndim != len(axes):
+        raise ValueError(
+            f"{name} has shape {array.shape}: wanted {wanted}; reshape or pool to "
+            f"{len(axes)} axes, or use jax.vmap over further ones"
+        )
+    if not isinstance(array, jax.core.Tracer):
+        check_finite(name, array)
+    return array
+
+
+def check_leading_axis(name: str, tree: PyTree) -> int:
+    """The shared, positive length of the first axis of every array of ``tree``.
+
+    Raises:
+        ValueError: If there is no array, the lengths differ, or they are 0.
+    """
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]
+    if not shapes or any(not shape for shape in shapes):
+        raise ValueError(
+            f"{name} holds arrays of shapes {shapes}: wanted one array (n, ...) or more"
+        )
+    sizes = {shape[0] for shape in shapes}
+    if len(sizes) > 1 or 0 in sizes:
+        raise ValueError(
+            f"{name} holds arrays of shapes {shapes}: wanted the same number of samples, at least "
+            "one, on the first axis of each"
+        )
+    return sizes.pop()
+
+
+def check_finite(name: str, tree: PyTree) -> None:
+    """Raise ``ValueError`` if a floating-point array of ``tree`` holds NaN or infinity."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = jnp.asarray(leaf)
+        if jnp.issubdtype(array.dtype, jnp.floating) and not bool(jnp.isfinite(array).all()):
+            bad = int((~jnp.isfinite(array)).sum())
+            raise ValueError(
+                f"{name}{jax.tree_util.keystr(path)} has {bad} values out of {array.size} that are "
+                "NaN or infinite: wanted finite ones; drop those samples"
+            )

@@ -1,0 +1,30 @@
+"""Data sets as numpy arrays: embedded, read through TFDS, and synthetic."""
+
+from gramlin_jax.data.dataset import Dataset, one_hot
+from gramlin_jax.data.loading import DATASETS, load
+from gramlin_jax.data.modular import MODULAR_OPERATIONS, modular_arithmetic, modular_table
+from gramlin_jax.data.synthetic import (
+    quadratic,
+    quadratic_from_draws,
+    staircase,
+    staircase_target,
+    swiss_roll,
+)
+
+__all__ = [
+    # the container
+    "Dataset",
+    "one_hot",
+    # real images
+    "DATASETS",
+    "load",
+    # synthetic
+    "MODULAR_OPERATIONS",
+    "modular_arithmetic",
+    "modular_table",
+    "quadratic",
+    "quadratic_from_draws",
+    "staircase",
+    "staircase_target",
+    "swiss_roll",
+]

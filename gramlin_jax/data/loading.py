@@ -1,0 +1,71 @@
+"""Real images by name: ``load("digits")``, ``load("cifar10", "test")``."""
+
+from __future__ import annotations
+
+import difflib
+import os
+
+import numpy as np
+
+from gramlin_jax.data.dataset import Dataset
+from gramlin_jax.data.extras import import_extra
+from gramlin_jax.data.tfds_images import TFDS_IMAGES, load_tfds_images
+
+DATASETS = ("digits", *TFDS_IMAGES)
+"""The names that ``load`` knows."""
+
+_DIGITS_TRAIN = 1437
+
+
+def load(
+    name: str, split: str = "train", *, data_dir: str | os.PathLike[str] | None = None
+) -> Dataset:
+    """A data set by name: images (n, height, width, channels) float32 in [0, 1], int32 labels.
+
+    ``digits`` is inside scikit-learn (1437 train, 360 test, 8×8×1; the embedded order permuted
+    by a fixed seed). The others are read from a folder that TFDS prepared; nothing is ever
+    downloaded here.
+
+    Example:
+        >>> load("digits").x.shape
+        (1437, 8, 8, 1)
+
+    Args:
+        name: One of ``DATASETS``.
+        split: "train" or "test".
+        data_dir: Where TFDS's sets lie; when given, the only folder looked into. Otherwise
+            $GRAMLIN_DATA_DIR, $TFDS_DATA_DIR and ~/tensorflow_datasets, in this order.
+            ``digits`` needs none.
+
+    Raises:
+        ValueError: If the name or the split is unknown, or the set is not in array_record format.
+        FileNotFoundError: If the set is in none of the folders, or one of its files is missing.
+        OSError: If a file is damaged.
+        ImportError: If a package of the extra ``data`` is not installed.
+    """
+    if name not in DATASETS:
+        near = difflib.get_close_matches(name.lower(), DATASETS, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"name is {name!r}: {hint}pass one of {', '.join(DATASETS)}")
+    if split not in ("train", "test"):
+        raise ValueError(
+            f"split is {split!r}: pass 'train' or 'test'; use take(n) for a part of it"
+        )
+    if name == "digits":
+        return _load_digits(split)
+    return load_tfds_images(name, split, data_dir)
+
+
+def _load_digits(split: str) -> Dataset:
+    digits = import_extra("sklearn.datasets").load_digits()
+    # RandomState's stream is frozen by NumPy's compatibility policy, default_rng's is not.
+    order = np.random.RandomState(0).permutation(len(digits.target))
+    part = order[:_DIGITS_TRAIN] if split == "train" else order[_DIGITS_TRAIN:]
+    return Dataset(
+        x=(digits.images[part] / 16).astype(np.float32)[..., None],
+        y=digits.target[part].astype(np.int32),
+        num_classes=10,
+        name="digits",
+        split=split,
+        source="scikit-learn load_digits, permuted by RandomState(0)",
+    )

@@ -1,0 +1,175 @@
+"""Synthetic regression and classification, drawn from a seed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gramlin_jax.data.dataset import Dataset
+
+
+def swiss_roll(n: int = 1000, noise: float = 0.0, seed: int = 0) -> Dataset:
+    """The swiss roll seen along its axis, with the angle as the target.
+
+    t = 1.5π(1 + 2u), u ~ U(0, 1); x = (t cos t, t sin t) + noise·N(0, 1). Each column of x, and t,
+    are scaled to [0, 1] by their smallest and largest value. The points are columns 0 and 2 of
+    scikit-learn's ``make_swiss_roll(n, noise=noise, random_state=seed)``, bit for bit before the
+    rounding to float32; figure 1 of the paper is n = 1000, noise 0, seed 0.
+
+    Returns:
+        Dataset with x (n, 2) and y (n, 1) float32, both in [0, 1].
+
+    Raises:
+        ValueError: If n < 2 or noise < 0.
+    """
+    _check_at_least("n", n, 2)
+    if noise < 0:
+        raise ValueError(f"noise is {noise}: pass a standard deviation of 0 or more")
+    random = np.random.RandomState(seed)
+    t = 1.5 * np.pi * (1 + 2 * random.uniform(size=n))
+    random.uniform(size=n)  # The draw of the third coordinate comes before the noise.
+    x = np.stack([t * np.cos(t), t * np.sin(t)], axis=1)
+    x += noise * random.standard_normal(size=(3, n))[[0, 2]].T
+    return Dataset(
+        x=_scaled(x),
+        y=_scaled(t[:, None]),
+        num_classes=None,
+        name="swiss_roll",
+        split="all",
+        source=f"computed: n {n}, noise {noise}, seed {seed}",
+    )
+
+
+def staircase_target(x: np.ndarray) -> np.ndarray:
+    """The staircase y = x₁x₂x₃x₄ + x₁x₂x₃ + x₁x₂ + x₁, from (n, d ≥ 4) to (n, 1).
+
+    The staircase of Abbe et al., arXiv:2202.08658 (there on inputs ±1, here on any).
+
+    Raises:
+        ValueError: If x is not (n, d) with d ≥ 4.
+    """
+    if x.ndim != 2 or x.shape[1] < 4:
+        raise ValueError(f"x has shape {x.shape}: pass (n, d) with d at least 4")
+    return np.cumprod(x[:, :4], axis=1).sum(axis=1, keepdims=True)
+
+
+def staircase(n: int = 1000, dimension: int = 10, seed: int = 0) -> Dataset:
+    """Standard normal inputs with the staircase function of their first four coordinates.
+
+    Returns:
+        Dataset with x (n, dimension) and y (n, 1) float32.
+
+    Raises:
+        ValueError: If n < 1 or dimension < 4.
+    """
+    _check_at_least("n", n, 1)
+    _check_at_least("dimension", dimension, 4)
+    x = np.random.RandomState(seed).standard_normal((n, dimension)).astype(np.float32)
+    return Dataset(
+        x=x,
+        y=staircase_target(x),
+        num_classes=None,
+        name="staircase",
+        split="all",
+        source=f"computed: n {n}, dimension {dimension}, seed {seed}",
+    )
+
+
+def quadratic_from_draws(
+    mixing: np.ndarray,
+    latents: np.ndarray,
+    noise: np.ndarray,
+    form: np.ndarray,
+    *,
+    noise_scale: float = 0.1,
+    num_classes: int | None = 4,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A quadratic form on noisy, low-dimensional points of the unit sphere.
+
+    Rows x = r/‖r‖ with r = latents·mixing + noise_scale·noise. S is the symmetric part of ``form``
+    less tr(form)/d in *every entry*, not only on the diagonal, as the reference implementation of
+    the paper has it; so tr S = 0 too. q = xᵀSx.
+
+    Args:
+        mixing: C (r, d), from the latent space to the input space.
+        latents: Z (n, r).
+        noise: (n, d).
+        form: A (d, d), of any symmetry.
+        noise_scale: Factor of the noise.
+        num_classes: C for labels, or None for regression.
+
+    Returns:
+        x (n, d) float32, and y: labels (n,) int32, the interval between the C-quantiles of q that
+        has the sample, so that classes are balanced; or max(q, 0) (n, 1) float32.
+
+    Raises:
+        ValueError: If shapes do not fit together, or num_classes < 2.
+    """
+    shapes = {"mixing": mixing.shape, "latents": latents.shape, "noise": noise.shape}
+    n, d = noise.shape if noise.ndim == 2 else (-1, -1)
+    if latents.shape != (n, len(mixing)) or mixing.shape[1:] != (d,) or form.shape != (d, d):
+        raise ValueError(
+            f"form has shape {form.shape} with {shapes}: pass mixing (r, d), latents (n, r), "
+            "noise (n, d) and form (d, d)"
+        )
+    if num_classes is not None:
+        _check_at_least("num_classes", num_classes, 2)
+    x = latents @ mixing + noise_scale * noise
+    x = x / np.linalg.norm(x, axis=1, keepdims=True)
+    symmetric = (form + form.T) / 2 - np.trace(form) / d
+    q = np.einsum("ni,ij,nj->n", x, symmetric, x, optimize=True)
+    if num_classes is None:
+        return x.astype(np.float32), np.maximum(q, 0)[:, None].astype(np.float32)
+    edges = np.quantile(q, np.arange(1, num_classes) / num_classes)
+    return x.astype(np.float32), np.searchsorted(edges, q).astype(np.int32)
+
+
+def quadratic(
+    n: int = 400,
+    dimension: int = 20,
+    latent_dimension: int = 5,
+    *,
+    noise_scale: float = 0.1,
+    num_classes: int | None = 4,
+    seed: int = 0,
+) -> Dataset:
+    """``quadratic_from_draws`` on standard normal draws.
+
+    Returns:
+        Dataset with x (n, dimension) float32 of unit rows, and y (n,) int32 in balanced classes, or
+        (n, 1) float32 where num_classes is None.
+
+    Raises:
+        ValueError: If a size is below 1, or num_classes < 2 or above n.
+    """
+    sizes = {"n": n, "dimension": dimension, "latent_dimension": latent_dimension}
+    for name, size in sizes.items():
+        _check_at_least(name, size, 1)
+    if num_classes is not None and num_classes > n:
+        raise ValueError(f"num_classes is {num_classes} with n = {n}: pass at most n classes")
+    random = np.random.RandomState(seed)
+    x, y = quadratic_from_draws(
+        mixing=random.standard_normal((latent_dimension, dimension)),
+        latents=random.standard_normal((n, latent_dimension)),
+        noise=random.standard_normal((n, dimension)),
+        form=random.standard_normal((dimension, dimension)),
+        noise_scale=noise_scale,
+        num_classes=num_classes,
+    )
+    return Dataset(
+        x=x,
+        y=y,
+        num_classes=num_classes,
+        name="quadratic",
+        split="all",
+        source=f"computed: {sizes}, noise_scale {noise_scale}, seed {seed}",
+    )
+
+
+def _scaled(columns: np.ndarray) -> np.ndarray:
+    low, high = columns.min(axis=0), columns.max(axis=0)
+    return ((columns - low) / (high - low)).astype(np.float32)
+
+
+def _check_at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{name} is {value}: pass at least {least}")

@@ -1,0 +1,74 @@
+"""The paper's fully connected network, which returns its hidden features too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from gramlin_jax.models.initializers import torch_bias, torch_kernel
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+ACTIVATIONS = {
+    "gelu": lambda z: jax.nn.gelu(z, approximate=False),  # with the exact erf, as in PyTorch
+    "relu": jax.nn.relu,
+}
+
+
+class DNN(nn.Module):
+    """``depth`` hidden layers h ← φ(hK + b) of equal ``width``, and a linear layer on top.
+
+    Attributes:
+        width: Units of each hidden layer.
+        depth: Number of hidden layers; ``depth`` + 1 kernels ``Dense_0`` … ``Dense_{depth}``.
+        out: Outputs: classes, or regression targets.
+        activation: φ, ``"gelu"`` (exact) or ``"relu"``.
+        use_bias: Whether layers have a bias.
+        param_dtype: Type of the parameters; the computation follows parameters and input.
+
+    Parameters start as in PyTorch, uniform in ±1/√fan_in.
+
+    Source: arXiv 2605.06258, appendix (experimental details), the fully connected network.
+    """
+
+    width: int
+    depth: int
+    out: int
+    activation: Literal["gelu", "relu"] = "gelu"
+    use_bias: bool = True
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n ..."]) -> tuple[Float[Array, "n out"], list[Array]]:
+        """Outputs (n, out), and the features after each hidden layer, ``depth`` times (n, width).
+
+        Args:
+            x: (n, ...), flattened to (n, in).
+
+        Raises:
+            ValueError: If ``activation`` is not known or ``x`` has no axis of samples.
+        """
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(
+                f"activation is {self.activation!r}: wanted one of {', '.join(ACTIVATIONS)}"
+            )
+        if x.ndim < 2:
+            raise ValueError(f"x has shape {x.shape}: wanted (n, ...), one row a sample")
+        h, features = x.reshape(x.shape[0], -1), []
+        for _ in range(self.depth):
+            h = ACTIVATIONS[self.activation](self._dense(self.width, h))
+            features.append(h)
+        return self._dense(self.out, h), features
+
+    def _dense(self, units: int, h: Array) -> Array:
+        return nn.Dense(
+            units,
+            use_bias=self.use_bias,
+            kernel_init=torch_kernel,
+            bias_init=torch_bias(h.shape[-1]),
+            param_dtype=self.param_dtype,
+        )(h)

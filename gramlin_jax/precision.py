@@ -1,0 +1,52 @@
+"""Float64 and full-precision matmuls for one function, whatever the global flags say."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def in_float64(function: Callable[P, R]) -> Callable[P, R]:
+    """Run ``function`` with 64-bit types enabled and matmul precision ``"highest"``.
+
+    Works inside ``jit``, ``vmap`` and ``scan``, and leaves the rest of the program as it was.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
+def dot(a: Float[Array, "... i"], b: Float[Array, "i ..."]) -> Array:
+    """Product ab of float64 vectors or matrices that does not name its type.
+
+    ``a @ b`` asks for a float64 result by name, and a ``vmap`` or ``grad`` around the traced
+    operation repeats that request outside of ``in_float64``, where it would be cut to float32.
+    """
+    return lax.dot(a, b, precision="highest")
+
+
+@jax.custom_batching.sequential_vmap
+def eigh(a: Float[Array, "d d"]) -> tuple[Float[Array, "d"], Float[Array, "d d"]]:
+    """Eigenvalues, ascending, and eigenvectors (columns) of a symmetric matrix.
+
+    A ``vmap`` over it becomes a loop. On a CPU, jaxlib (0.10) spreads the matrices of a batched
+    call over XLA's thread pool and waits for them in a thread of that pool: as many such calls at
+    once as there are cores wait for ever.
+    """
+    values, vectors = jnp.linalg.eigh(a)
+    return values, vectors

@@ -1,0 +1,362 @@
+"""Training that is one program: data on the device, an epoch a scan, a sweep vmapped or mapped."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from tqdm.auto import tqdm
+
+from gramlin_jax.checkpoints import Checkpoints
+from gramlin_jax.checks import check_finite, check_leading_axis
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, PyTree
+
+Hyper: TypeAlias = "Mapping[str, Array]"
+Loss: TypeAlias = "Callable[[Any, Any, Array, Hyper], tuple[Array, Mapping[str, Array]]]"
+Optimizer: TypeAlias = (
+    "optax.GradientTransformation | Callable[[Hyper], optax.GradientTransformation]"
+)
+Execution: TypeAlias = Literal["auto", "vmap", "map"]
+
+# What a CPU's last-level cache holds, about: measured where vmap stops to pay, see benchmarks.
+CACHE_BYTES = 24 * 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """What ``fit`` returns; the first axis of every array is the run (r of them).
+
+    Attributes:
+        params: Parameters at the end, each leaf (r, ...).
+        opt_state: The optimiser's state at the end, each leaf (r, ...).
+        history: ``loss`` and the loss's metrics, each (r, epochs): running means of an epoch.
+        measurements: What ``measure`` returned, each leaf (r, len(measured_at), ...).
+        measured_at: The epochs of the measurements; 0 is before training.
+        sweep: The hyper-parameters of the runs, each (r,).
+        execution: ``"vmap"`` or ``"map"``, as chosen.
+    """
+
+    params: Any
+    opt_state: Any
+    history: dict[str, np.ndarray]
+    measurements: Any
+    measured_at: np.ndarray
+    sweep: dict[str, np.ndarray]
+    execution: str
+
+    def run(self, i: int) -> Any:
+        """The parameters of run ``i`` at the end, without the axis of runs."""
+        return jax.tree.map(lambda a: a[i], self.params)
+
+
+def grid(**values: Iterable[float]) -> dict[str, np.ndarray]:
+    """All combinations of hyper-parameters, as a sweep of ``fit``; the last name varies fastest.
+
+    Raises:
+        ValueError: If a name has no value.
+
+    Example:
+        >>> grid(learning_rate=(0.1, 0.01), seed=range(2))["learning_rate"].tolist()
+        [0.1, 0.1, 0.01, 0.01]
+    """
+    columns = {name: list(column) for name, column in values.items()}
+    for name, column in columns.items():
+        if not column:
+            raise ValueError(f"{name} has no values: wanted at least one")
+    rows = np.array(list(itertools.product(*columns.values())), dtype=object).T
+    return {name: np.array(row.tolist()) for name, row in zip(columns, rows, strict=True)}
+
+
+def classification_loss(apply: Callable[..., Any]) -> Loss:
+    """Mean softmax cross-entropy on batches (x, labels), with the metric ``accuracy``.
+
+    Args:
+        apply: ``(params, x) -> (logits, features)``, as of a model of this package.
+    """
+
+    def loss(params: PyTree, batch: Any, key: Array, hyper: Hyper) -> Any:
+        del key, hyper
+        x, labels = batch
+        logits, _ = apply(params, x)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return losses.mean(), {"accuracy": jnp.mean(logits.argmax(-1) == labels)}
+
+    return loss
+
+
+def fit(
+    init: Callable[[Array], Any],
+    loss: Loss,
+    optimizer: Optimizer,
+    data: PyTree,
+    *,
+    epochs: int,
+    batch_size: int | None = None,
+    shuffle: bool = True,
+    sweep: Mapping[str, Sequence[float] | np.ndarray] | None = None,
+    execution: Execution = "auto",
+    measure: Callable[[Any, Hyper], Any] | None = None,
+    measure_at: Iterable[int] | None = None,
+    directory: str | None = None,
+    save_interval: float = 30.0,
+    progress: bool = True,
+) -> Fit:
+    """Train one network, or a sweep of them over seeds and hyper-parameters, in one program.
+
+    The data lie on the device; an epoch is one scan over batches, the shorter last one included.
+    All that a run draws comes from its ``seed`` and the epoch, so a run that is killed goes on
+    from its checkpoint and ends bitwise as if it had not been.
+
+    Args:
+        init: ``key -> params``.
+        loss: ``(params, batch, key, hyper) -> (scalar, metrics)``: the batch's mean loss and
+            means to record; ``hyper`` holds this run's scalars of ``sweep``.
+        optimizer: Any Optax optimiser, or ``hyper -> optimiser`` to sweep its arguments.
+        data: Pytree of arrays that share their first axis (n, ...); a batch is a selection.
+        epochs: Passes over the data.
+        batch_size: Samples a step; None: all of them, full-batch descent in the data's order.
+        shuffle: Draw a new order of the samples each epoch.
+        sweep: Names and the equally long values of the runs, see ``grid``; ``seed`` is 0 where
+            it is not named.
+        execution: ``"vmap"`` trains all runs at once, ``"map"`` one after another within the same
+            program; ``"auto"`` picks by ``choose_execution``.
+        measure: ``(params, hyper) -> pytree``, jitted; what it returns is kept, ``Moments`` too.
+        measure_at: Epochs at which to measure, 0 to ``epochs``; None: all of them.
+        directory: Folder of checkpoints; a run found there goes on. None: no checkpoints.
+        save_interval: Seconds from one checkpoint to the next, at least.
+        progress: Show a bar.
+
+    Raises:
+        ValueError: If ``data`` is empty, not of equal lengths or not finite, a size is not
+            positive, ``loss`` does not return a scalar, ``measure_at`` or ``sweep`` do not fit,
+            or ``directory`` holds a run of another configuration or a damaged checkpoint
+            (nothing in it is changed then).
+
+    Warns:
+        RuntimeWarning: If the loss of a run became NaN or infinite; its history keeps them.
+    """
+    n = check_leading_axis("data", data)
+    check_finite("data", data)
+    hyper = _check_sweep(sweep)
+    at = _check_epochs(epochs, measure_at if measure else ())
+    measure_run = measure or _measure_nothing
+    batch_size = n if batch_size is None else batch_size
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}: wanted at least 1, or None for all samples")
+    data = jax.tree.map(jnp.asarray, data)
+    run = _Run(init, loss, optimizer, n, min(batch_size, n), shuffle)
+
+    runs = len(hyper["seed"])
+    first = jax.tree.map(lambda a: a[0], hyper)
+    batch = jax.tree.map(lambda a: a[: run.batch_size], data)
+    if execution == "auto":
+        execution = choose_execution(_working_set(run, first, batch), runs)
+    lift = functools.partial(_lift, execution=execution)
+    run_epoch = jax.jit(lift(run.epoch, shared=2), donate_argnums=0)
+    run_measure = jax.jit(lift(lambda state, hyper: measure_run(state.params, hyper)))
+
+    state = jax.jit(lift(run.start))(hyper)
+    history = _blank(jax.eval_shape(run_epoch, state, hyper, data, 0)[1], epochs)
+    measured = _blank(jax.eval_shape(run_measure, state, hyper), len(at)) if len(at) else None
+    checkpoints = Checkpoints(
+        directory,
+        _Progress(state, history, measured),
+        {
+            "epochs": epochs,
+            "batch_size": run.batch_size,
+            "shuffle": shuffle,
+            "measure_at": at.tolist(),
+            "execution": execution,
+            "sweep": {name: values.tolist() for name, values in hyper.items()},
+        },
+        interval=save_interval,
+    )
+    done, (state, history, measured) = checkpoints.restore()
+
+    with tqdm(total=epochs, initial=done, unit="epoch", disable=not progress) as bar:
+        for epoch in range(done, epochs + 1):
+            if epoch in at:
+                _record(measured, int(np.searchsorted(at, epoch)), run_measure(state, hyper))
+            if epoch == epochs:
+                break
+            state, metrics = run_epoch(state, hyper, data, jnp.int32(epoch))
+            _record(history, epoch, metrics)
+            reached = _Progress(state, history, measured)
+            checkpoints.save(epoch + 1, reached, last=epoch + 1 == epochs)
+            bar.set_postfix(loss=f"{np.mean(history['loss'][:, epoch]):.4g}", refresh=False)
+            bar.update()
+    _warn_of_divergence(history["loss"])
+    return Fit(state.params, state.opt_state, history, measured, at, hyper, execution)
+
+
+def choose_execution(working_set: int, runs: int) -> Literal["vmap", "map"]:
+    """How to train a sweep: ``"vmap"`` where all runs' working sets fit the cache, else ``"map"``.
+
+    An accelerator always gains by ``"vmap"``. On a CPU it amortises the overhead of small
+    operations, until parameters, optimiser states and activations of all runs no longer fit into
+    the last-level cache and each step goes through memory; ``benchmarks/sweeps.py`` measures both.
+
+    Args:
+        working_set: Bytes that one run's step reads and writes.
+        runs: Number of runs.
+    """
+    if runs == 1:
+        return "map"
+    fits = runs * working_set <= CACHE_BYTES
+    return "vmap" if fits or jax.default_backend() != "cpu" else "map"
+
+
+def _measure_nothing(params: Any, hyper: Hyper) -> None:
+    del params, hyper
+
+
+class _State(NamedTuple):
+    params: Any
+    opt_state: Any
+
+
+class _Progress(NamedTuple):
+    state: _State
+    history: dict[str, np.ndarray]
+    measured: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """One training run as pure functions of its hyper-parameters; no axis of runs anywhere."""
+
+    init: Callable[[Array], Any]
+    loss: Loss
+    optimizer: Optimizer
+    n: int
+    batch_size: int
+    shuffle: bool
+
+    def start(self, hyper: Hyper) -> _State:
+        params = self.init(jax.random.key(hyper["seed"]))
+        return _State(params, self._optimizer(hyper).init(params))
+
+    def epoch(self, state: _State, hyper: Hyper, data: Any, epoch: Array) -> tuple[_State, Any]:
+        """All batches once; the metrics are means over samples as the parameters moved."""
+        order_key, key = jax.random.split(
+            jax.random.fold_in(jax.random.key(hyper["seed"]), epoch + 1)
+        )
+        keys = jax.random.split(key, -(-self.n // self.batch_size))
+        if self.batch_size == self.n and not self.shuffle:
+            return self.step(state, hyper, data, keys[0])
+        order = jax.random.permutation(order_key, self.n) if self.shuffle else jnp.arange(self.n)
+        whole, rest = divmod(self.n, self.batch_size)
+        rows = order[: whole * self.batch_size].reshape(whole, self.batch_size)
+
+        def step(state: _State, at: tuple[Array, Array]) -> tuple[_State, Any]:
+            rows, key = at
+            return self.step(state, hyper, jax.tree.map(lambda a: a[rows], data), key)
+
+        state, metrics = lax.scan(step, state, (rows, keys[:whole]))
+        metrics = jax.tree.map(lambda m: m.mean(0), metrics)
+        if rest:
+            share = rest / self.n
+            state, last = step(state, (order[-rest:], keys[-1]))
+            metrics = jax.tree.map(lambda a, b: (1 - share) * a + share * b, metrics, last)
+        return state, metrics
+
+    def step(self, state: _State, hyper: Hyper, batch: Any, key: Array) -> tuple[_State, Any]:
+        grad = jax.value_and_grad(self.checked_loss, has_aux=True)
+        (loss, metrics), gradient = grad(state.params, batch, key, hyper)
+        updates, opt_state = self._optimizer(hyper).update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return _State(params, opt_state), {"loss": loss, **metrics}
+
+    def checked_loss(self, *args: Any) -> tuple[Array, Mapping[str, Array]]:
+        value = self.loss(*args)
+        if not (isinstance(value, tuple) and len(value) == 2 and jnp.shape(value[0]) == ()):
+            shapes = jax.tree.map(jnp.shape, value)
+            raise ValueError(f"loss returned shapes {shapes}: wanted (scalar, dict of scalars)")
+        return value
+
+    def _optimizer(self, hyper: Hyper) -> optax.GradientTransformation:
+        given = self.optimizer
+        return given if isinstance(given, optax.GradientTransformation) else given(hyper)
+
+
+def _lift(function: Callable[..., Any], *, execution: str, shared: int = 0) -> Callable[..., Any]:
+    """``function`` over the first axis of its arguments, but the last ``shared`` ones."""
+
+    def lifted(*args: Any) -> Any:
+        mapped, same = args[: len(args) - shared], args[len(args) - shared :]
+        if execution == "vmap":
+            return jax.vmap(lambda a: function(*a, *same))(mapped)
+        return lax.map(lambda a: function(*a, *same), mapped)
+
+    return lifted
+
+
+def _working_set(run: _Run, hyper: Hyper, batch: Any) -> int:
+    """Bytes of parameters, optimiser state and all that a step's backward pass keeps."""
+    state = jax.eval_shape(run.start, hyper)
+
+    def residuals(params: Any, batch: Any, key: Array) -> Any:
+        return jax.vjp(lambda p: run.checked_loss(p, batch, key, hyper)[0], params)[1]
+
+    kept = jax.eval_shape(residuals, state.params, batch, jax.eval_shape(jax.random.key, 0))
+    return sum(
+        leaf.size * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves((state, kept))
+        if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended)
+    )
+
+
+def _blank(shapes: Any, length: int) -> Any:
+    """Host arrays (r, length, ...) to record values of the given shapes (r, ...) in."""
+    return jax.tree.map(lambda s: np.zeros((s.shape[0], length, *s.shape[1:]), s.dtype), shapes)
+
+
+def _record(arrays: Any, column: int, values: Any) -> None:
+    for array, value in zip(jax.tree.leaves(arrays), jax.tree.leaves(values), strict=True):
+        array[:, column] = value
+
+
+def _check_sweep(sweep: Mapping[str, Any] | None) -> dict[str, np.ndarray]:
+    hyper = {name: np.asarray(values) for name, values in (sweep or {}).items()}
+    shapes = {name: values.shape for name, values in hyper.items()}
+    if any(len(shape) != 1 or not shape[0] for shape in shapes.values()) or (
+        len(set(shapes.values())) > 1
+    ):
+        raise ValueError(f"sweep has shapes {shapes}: wanted values of one length, see grid(...)")
+    runs = next(iter(shapes.values()), (1,))
+    seed = hyper.pop("seed", np.zeros(runs, int))
+    if not np.issubdtype(seed.dtype, np.integer):
+        raise ValueError(f"sweep has a seed of dtype {seed.dtype}: wanted integers")
+    dtype = jax.dtypes.canonicalize_dtype(float)
+    return {"seed": seed.astype(np.int32), **{k: v.astype(dtype) for k, v in hyper.items()}}
+
+
+def _check_epochs(epochs: int, measure_at: Iterable[int] | None) -> np.ndarray:
+    if epochs < 1:
+        raise ValueError(f"epochs is {epochs}: wanted at least 1")
+    at = np.unique(np.fromiter(range(epochs + 1) if measure_at is None else measure_at, int))
+    if len(at) and (at[0] < 0 or at[-1] > epochs):
+        raise ValueError(f"measure_at is {at.tolist()}: wanted epochs from 0 to {epochs}")
+    return at
+
+
+def _warn_of_divergence(losses: np.ndarray) -> None:
+    for run, row in enumerate(np.isfinite(losses)):
+        if not row.all():
+            warnings.warn(
+                f"the loss of run {run} is NaN or infinite from epoch {int(row.argmin())} on: "
+                "lower its learning rate",
+                RuntimeWarning,
+                stacklevel=3,
+            )

@@ -1,0 +1,282 @@
+"""TFDS image sets: small ones written here in the real layout, and the real ones where they are."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gramlin_jax.data import load
+
+SHAPES = {
+    "mnist": (28, 28, 1),
+    "fashion_mnist": (28, 28, 1),
+    "cifar10": (32, 32, 3),
+    "cifar100": (32, 32, 3),
+    "svhn_cropped": (32, 32, 3),
+}
+SIZES = {"train": 25, "test": 7}
+"""With shards of 10 records: three and one."""
+
+
+def pixels(name, split):
+    n = SIZES[split]
+    return np.random.RandomState(n).randint(0, 256, (n, *SHAPES[name]), dtype=np.uint8)
+
+
+def labels(name, split):
+    return np.arange(SIZES[split]) * 7 % (100 if name == "cifar100" else 10)
+
+
+def as_png(image):
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(image.squeeze()).save(file, "PNG")
+    file.seek(0)
+    return file
+
+
+def write_set(root, name, version="3.0.1"):
+    """A set of generated examples, written by TFDS as its own builders lay it out."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+    folder = root / name / version
+    folder.mkdir(parents=True)
+    classes = tfds.features.ClassLabel(num_classes=100 if name == "cifar100" else 10)
+    features = {"image": tfds.features.Image(shape=SHAPES[name]), "label": classes}
+    if name.startswith("cifar"):
+        features["id"] = tfds.features.Text()
+    if name == "cifar100":
+        features["coarse_label"] = tfds.features.ClassLabel(num_classes=20)
+    identity = tfds.core.DatasetIdentity(
+        name=name, version=tfds.core.Version(version), data_dir=str(folder), module_name=__name__
+    )
+    info = tfds.core.DatasetInfo(builder=identity, features=tfds.features.FeaturesDict(features))
+    writer = tfds.core.SequentialWriter(info, max_examples_per_shard=10, file_format="array_record")
+    writer.initialize_splits(list(SIZES))
+    for split in SIZES:
+        rows = zip(pixels(name, split), labels(name, split), strict=True)
+        examples = [
+            {"image": as_png(image), "label": label, "id": f"{split}_{i}", "coarse_label": 3}
+            for i, (image, label) in enumerate(rows)
+        ]
+        writer.add_examples({split: [{key: row[key] for key in features} for row in examples]})
+    writer.close_splits(list(SIZES))
+    use_names_of_prepared_shards(folder)
+    return folder
+
+
+def use_names_of_prepared_shards(folder):
+    """The sequential writer leaves out the number of shards, which TFDS's builders write."""
+    for split in SIZES:
+        shards = sorted(folder.glob(f"*-{split}.*"))
+        for shard in shards:
+            shard.rename(f"{shard}-of-{len(shards):05d}")
+    edit_info(folder, lambda text: text.replace("{SHARD_INDEX}", "{SHARD_X_OF_Y}"))
+
+
+def edit_info(folder, edit):
+    path = folder / "dataset_info.json"
+    path.write_text(edit(path.read_text()))
+
+
+@pytest.fixture(autouse=True)
+def nowhere_else(monkeypatch, tmp_path):
+    """No set of this machine is found by accident."""
+    monkeypatch.delenv("GRAMLIN_DATA_DIR", raising=False)
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+# What is read
+
+
+@pytest.mark.parametrize("split", SIZES)
+@pytest.mark.parametrize("name", SHAPES)
+def test_reads_what_was_written(tmp_path, name, split):
+    folder = write_set(tmp_path, name)
+    data = load(name, split, data_dir=tmp_path)
+    assert data.x.dtype == np.float32
+    np.testing.assert_array_equal(data.x, pixels(name, split) / np.float32(255))
+    assert data.y.dtype == np.int32
+    np.testing.assert_array_equal(data.y, labels(name, split))
+    assert data.num_classes == (100 if name == "cifar100" else 10)
+    assert (data.name, data.split) == (name, split)
+    assert data.source == f"TFDS {name} 3.0.1 in {tmp_path}"
+    assert len(list(folder.glob("*train*"))) == 3
+
+
+OFFLINE = """
+import socket, sys
+
+def refuse(*_):
+    raise AssertionError("the network was used")
+
+socket.socket.connect = socket.getaddrinfo = refuse
+from gramlin_jax.data import load
+print(len(load("cifar100", data_dir=sys.argv[1])), "tensorflow" in sys.modules)
+"""
+
+
+def test_needs_neither_tensorflow_nor_a_network(tmp_path):
+    write_set(tmp_path, "cifar100")
+    command = [sys.executable, "-W", "error", "-c", OFFLINE, str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.stdout.strip() == f"{SIZES['train']} False", run.stderr
+
+
+def test_reads_the_newest_version(tmp_path):
+    for version in ("3.0.9", "3.0.10", "2.11.0"):
+        write_set(tmp_path, "mnist", version)
+    (tmp_path / "mnist" / "4.0.0.incomplete").mkdir()
+    (tmp_path / "mnist" / "4.0.0").mkdir()
+    assert "mnist 3.0.10" in load("mnist", data_dir=tmp_path).source
+
+
+# Where it looks
+
+
+def test_folders_are_searched_in_order(tmp_path, monkeypatch):
+    roots = {
+        key: tmp_path / key for key in ("argument", "gramlin", "tfds", "home/tensorflow_datasets")
+    }
+    for root in roots.values():
+        write_set(root, "mnist")
+    monkeypatch.setenv("GRAMLIN_DATA_DIR", str(roots["gramlin"]))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(roots["tfds"]))
+    assert load("mnist", data_dir=roots["argument"]).source.endswith(str(roots["argument"]))
+    assert load("mnist").source.endswith(str(roots["gramlin"]))
+    monkeypatch.setenv("GRAMLIN_DATA_DIR", str(tmp_path / "empty"))
+    assert load("mnist").source.endswith(str(roots["tfds"]))
+    monkeypatch.setenv("TFDS_DATA_DIR", "")
+    assert load("mnist").source.endswith(str(roots["home/tensorflow_datasets"]))
+
+
+def test_the_argument_is_the_only_folder_when_given(tmp_path, monkeypatch):
+    write_set(tmp_path / "gramlin", "mnist")
+    monkeypatch.setenv("GRAMLIN_DATA_DIR", str(tmp_path / "gramlin"))
+    with pytest.raises(FileNotFoundError, match="data_dir: mnist was not found") as caught:
+        load("mnist", data_dir=tmp_path / "other")
+    assert str(tmp_path / "other" / "mnist") in str(caught.value)
+    assert str(tmp_path / "gramlin") not in str(caught.value)
+
+
+def test_missing_set_says_where_and_how(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRAMLIN_DATA_DIR", str(tmp_path / "gramlin"))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    with pytest.raises(FileNotFoundError) as caught:
+        load("svhn_cropped")
+    message = str(caught.value)
+    for part in (
+        "data_dir: svhn_cropped was not found",
+        f"{tmp_path / 'gramlin' / 'svhn_cropped'} ($GRAMLIN_DATA_DIR)",
+        f"{tmp_path / 'tfds' / 'svhn_cropped'} ($TFDS_DATA_DIR)",
+        "~/tensorflow_datasets/svhn_cropped",
+        "Point data_dir or $GRAMLIN_DATA_DIR at a folder",
+        "tfds build svhn_cropped --file_format=array_record",
+        "network and TensorFlow",
+    ):
+        assert part in message
+
+
+# What is refused
+
+
+DAMAGES = {
+    "empty": lambda data: b"",
+    "first bytes": lambda data: data[:100],
+    "half": lambda data: data[: len(data) // 2],
+    "last bytes missing": lambda data: data[:-10],
+    "not records": lambda data: b"hello" * 50_000,
+    "records overwritten": lambda data: bytes(20_000) + data[20_000:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_damaged_file_is_named(tmp_path, damage):
+    shard = write_set(tmp_path, "cifar10") / "cifar10-train.array_record-00001-of-00003"
+    shard.write_bytes(damage(shard.read_bytes()))
+    expected = re.escape(f"{shard} is damaged or incomplete") + ".*delete it and copy it again"
+    with pytest.raises(OSError, match=f"(?s){expected}"):
+        load("cifar10", data_dir=tmp_path)
+    assert len(load("cifar10", "test", data_dir=tmp_path)) == SIZES["test"]
+
+
+def test_missing_file_is_named(tmp_path):
+    shard = write_set(tmp_path, "cifar10") / "cifar10-train.array_record-00002-of-00003"
+    shard.unlink()
+    expected = re.escape(f"{shard} is missing: copy all files of the set, or prepare it again")
+    with pytest.raises(FileNotFoundError, match=expected):
+        load("cifar10", data_dir=tmp_path)
+
+
+def without_split(text):
+    info = json.loads(text)
+    info["splits"] = [part for part in info["splits"] if part["name"] != "train"]
+    return json.dumps(info)
+
+
+@pytest.mark.parametrize("edit", [lambda text: text[:50], lambda text: "", without_split])
+def test_damaged_description_names_the_folder(tmp_path, edit):
+    folder = write_set(tmp_path, "mnist")
+    edit_info(folder, edit)
+    with pytest.raises(OSError, match=re.escape(f"{folder} is damaged or incomplete")):
+        load("mnist", data_dir=tmp_path)
+
+
+def test_tfrecord_is_refused(tmp_path):
+    folder = write_set(tmp_path, "mnist")
+    edit_info(folder, lambda text: text.replace("array_record", "tfrecord"))
+    expected = re.escape(f"data_dir: {folder} is not in the array_record format")
+    with pytest.raises(ValueError, match=f"(?s){expected}.*--file_format=array_record"):
+        load("mnist", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["tensorflow_datasets.public_api", "array_record.python.array_record_data_source", "PIL.Image"],
+)
+def test_missing_package_names_the_extra(tmp_path, monkeypatch, module):
+    write_set(tmp_path, "mnist")
+    monkeypatch.setitem(sys.modules, module, None)
+    expected = re.escape(module) + r".*pip install 'gramlin_jax\[data\]'"
+    with pytest.raises(ImportError, match=f"(?s){expected}"):
+        load("mnist", data_dir=tmp_path)
+
+
+# The real sets
+
+REAL = Path(
+    os.environ.get("GRAMLIN_DATA_DIR") or Path(__file__).resolve().parents[3] / "shared" / "tfds"
+)
+STATISTICS = {
+    ("mnist", "train"): (60_000, [0.13066], [0.30811]),
+    ("mnist", "test"): (10_000, [0.13251], [0.31048]),
+    ("cifar10", "train"): (50_000, [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]),
+    ("cifar10", "test"): (10_000, [0.4942, 0.4851, 0.4504], [0.2467, 0.2429, 0.2616]),
+}
+
+
+@pytest.mark.parametrize(("name", "split"), STATISTICS)
+def test_real_set(name, split):
+    if not (REAL / name).is_dir():
+        pytest.skip(f"no {name} in {REAL}; set $GRAMLIN_DATA_DIR to a folder that has it")
+    n, mean, deviation = STATISTICS[name, split]
+    data = load(name, split, data_dir=REAL)
+    assert data.x.shape == (n, *SHAPES[name])
+    assert (data.x.min(), data.x.max()) == (0, 1)
+    # The mean of the squares needs no second array of the size of the data.
+    means = data.x.mean(axis=(0, 1, 2), dtype=np.float64)
+    squares = [np.vdot(part, part) / part.size for part in np.moveaxis(data.x, 3, 0)]
+    np.testing.assert_allclose(means, mean, rtol=0, atol=6e-5)
+    np.testing.assert_allclose(np.sqrt(squares - means**2), deviation, rtol=0, atol=1e-4)
+    assert set(data.y) == set(range(10))
+    if name == "cifar10":
+        np.testing.assert_array_equal(np.bincount(data.y), [n // 10] * 10)
