@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> None:
         sys.exit(command not in ("-h", "--help"))
     try:
         commands[command](rest)
-    except (ValueError, FileNotFoundError, ImportError) as error:
+    except (ValueError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")
 
 

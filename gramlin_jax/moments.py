@@ -198,7 +198,7 @@ def _block_moments(features: Array, targets: Array, weights: Array | None) -> Mo
     count = w.sum()
     share = w / jnp.where(count > 0, count, 1.0)
     h_mean, y_mean = dot(share, h), dot(share, y)
-    h, y = h - h_mean, y - y_mean
+    h, y = h - h_mean[None], y - y_mean[None]
     hw = h if weights is None else h * w[:, None]
     return Moments(count, h_mean, y_mean, dot(hw.T, h), dot(hw.T, y), dot(w, y**2))
 

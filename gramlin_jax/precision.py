@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -25,10 +25,20 @@ def in_float64(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        args, kwargs = jax.tree.map(_settled, (args, kwargs))
         with jax.enable_x64(True), jax.default_matmul_precision("highest"):
             return function(*args, **kwargs)
 
     return wrapped
+
+
+def _settled(value: Any) -> Any:
+    """``value`` as the caller's type rules see it.
+
+    Where ``vmap`` is handed a NumPy array of float64, the tracer says float32 and holds float64,
+    and the two would meet in compiled code. A copy makes them agree; under ``jit`` it is nothing.
+    """
+    return jnp.array(value, copy=True) if isinstance(value, jax.core.Tracer) else value
 
 
 def dot(a: Float[Array, "... i"], b: Float[Array, "i ..."]) -> Array:
@@ -41,6 +51,7 @@ def dot(a: Float[Array, "... i"], b: Float[Array, "i ..."]) -> Array:
 
 
 @jax.custom_batching.sequential_vmap
+@in_float64
 def eigh(a: Float[Array, "d d"]) -> tuple[Float[Array, "d"], Float[Array, "d d"]]:
     """Eigenvalues, ascending, and eigenvectors (columns) of a symmetric matrix.
 

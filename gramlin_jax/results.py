@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,15 @@ def write_whole(path: Path, write: Callable[[Any], None]) -> None:
         write: What writes the content into the open binary file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
+        temporary.replace(path)
     except BaseException:
-        os.unlink(name)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -64,8 +63,8 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         ValueError: If the file is truncated or damaged; it is left as it is.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
     except FileNotFoundError:
         raise
     except Exception as error:  # zipfile, zlib and numpy each have their own
@@ -82,14 +81,23 @@ def claim_folder(folder: Path, configuration: dict[str, Any], name: str = "confi
     if not path.exists():
         write_json(path, wanted)
         return
-    found = read_json(path)
-    for key in sorted(wanted.keys() | found.keys()):
+    found, wanted = _flat(read_json(path)), _flat(wanted)
+    for key in wanted | found:
         if found.get(key) != wanted.get(key):
             raise ValueError(
                 f"folder {folder} holds a run of another configuration: its {key} is "
                 f"{found.get(key)}, wanted {wanted.get(key)}; name another folder, or move "
                 "that one away to start again"
             )
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one, with dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
 
 
 _REMEDY = "move it away to make it anew; nothing was changed"

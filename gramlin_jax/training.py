@@ -7,7 +7,7 @@ import functools
 import itertools
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
@@ -154,6 +154,8 @@ def fit(
     batch_size = n if batch_size is None else batch_size
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}: wanted at least 1, or None for all samples")
+    if execution not in get_args(Execution):
+        raise ValueError(f"execution is {execution!r}: wanted {', '.join(get_args(Execution))}")
     data = jax.tree.map(jnp.asarray, data)
     run = _Run(init, loss, optimizer, n, min(batch_size, n), shuffle)
 
@@ -167,7 +169,7 @@ def fit(
     run_measure = jax.jit(lift(lambda state, hyper: measure_run(state.params, hyper)))
 
     state = jax.jit(lift(run.start))(hyper)
-    history = _blank(jax.eval_shape(run_epoch, state, hyper, data, 0)[1], epochs)
+    history = _blank(jax.eval_shape(run_epoch, state, hyper, data, jnp.int32(0))[1], epochs)
     measured = _blank(jax.eval_shape(run_measure, state, hyper), len(at)) if len(at) else None
     checkpoints = Checkpoints(
         directory,

@@ -138,6 +138,7 @@ def heldout_target_linearity(
     return _with_reason("heldout_target_linearity", value, train, test)
 
 
+@in_float64
 def surrogate(
     m: Moments, kernel: Float[Array, "d o"], *, normalized: bool = False
 ) -> Float[Array, ""]:
@@ -210,7 +211,6 @@ def _heldout(train: Moments, test: Moments, rtol: float) -> Array:
     return 1 - residual / _variation(test)
 
 
-@in_float64
 @functools.partial(jax.jit, static_argnames="normalized")
 def _surrogate(m: Moments, kernel: Array, normalized: bool) -> Array:
     kernel = kernel.astype(jnp.float64)

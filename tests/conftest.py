@@ -1,0 +1,34 @@
+"""All tests run under strict promotion of ranks and types, on eight devices."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """Loads ``tests/golden/NAME.npz`` as a dict."""
+
+    def load(name):
+        with np.load(GOLDEN / f"{name}.npz") as file:
+            return {key: file[key] for key in file.files}
+
+    return load
+
+
+def torch_params(numbers, prefix=""):
+    """Linen parameters of a DNN from arrays ``{prefix}layers_{i}_weight`` (out, in) and bias."""
+    layers = {}
+    while (key := f"{prefix}layers_{len(layers)}_weight") in numbers:
+        layer = {"kernel": numbers[key].T}
+        if (bias := key.replace("weight", "bias")) in numbers:
+            layer["bias"] = numbers[bias]
+        layers[f"Dense_{len(layers)}"] = layer
+    return {"params": layers}
