@@ -141,6 +141,8 @@ def read_result(config: Any, folder: Path) -> Result:
         FileNotFoundError: If the run has not finished.
         ValueError: If the file is damaged.
     """
+    if not (folder / "result.npz").exists():
+        raise FileNotFoundError(f"{folder} holds no result.npz: run the experiment to its end first")
     arrays = read_arrays(folder / "result.npz")
     return Result(config, arrays, json.loads(str(arrays.pop("info"))))
 

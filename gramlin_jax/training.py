@@ -358,7 +358,7 @@ def _warn_of_divergence(losses: np.ndarray) -> None:
         if not row.all():
             warnings.warn(
                 f"the loss of run {run} is NaN or infinite from epoch {int(row.argmin())} on: "
-                "lower its learning rate",
+                "lower its learning rate, or look for labels out of range",
                 RuntimeWarning,
                 stacklevel=3,
             )

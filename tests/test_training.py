@@ -273,6 +273,8 @@ def snapshot(folder):
     return {str(p): p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
 
 
+# Orbax leaves reads under way behind when one of them fails; they end in a closed event loop.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_damaged_checkpoint_is_named_and_left_alone(tmp_path):
     train(directory=str(tmp_path), save_interval=0)
     good = train(directory=str(tmp_path), save_interval=0)
