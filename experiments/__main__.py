@@ -77,14 +77,19 @@ def _run(arguments: list[str]) -> None:
 def _plot(arguments: list[str]) -> None:
     name, config, folder, _ = _parse(arguments)
     _, experiment = find(name)
-    report(experiment, read_result(config, folder), folder)
+    report(experiment, read_result(name, config, folder), folder)
     print(f"figure: {folder / 'figure.png'}")
 
 
 def _parse(arguments: list[str]) -> tuple[str, object, Path, str | None]:
-    place, rest = tyro.cli(Place, args=arguments, return_unknown_args=True)
+    wants_help = {"-h", "--help"} & set(arguments) and not arguments[0].startswith("-")
+    known = [a for a in arguments if a not in ("-h", "--help")] if wants_help else arguments
+    place, rest = tyro.cli(Place, args=known, return_unknown_args=True)
     name, experiment = find(place.name)
     preset = preset_of(experiment, place.preset)
+    if wants_help:
+        print(f"{USAGE}\n\noptions of every run: --preset --runs --folder --data-dir\n")
+        rest = ["--help"]
     config = tyro.cli(type(preset), default=preset, args=rest)
     folder = place.folder or folder_of(place.runs, name, place.preset, config)
     return name, config, folder, place.data_dir

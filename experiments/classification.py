@@ -53,17 +53,16 @@ def layer_sums(model: DNN, params: Any, data: tuple[Array, Array]) -> dict[str, 
     return {**total, "loss": total["loss"] / n, "accuracy": total["accuracy"] / n}
 
 
-def layer_metrics(
-    model: DNN, train: tuple[Array, Array], test: tuple[Array, Array]
-) -> Callable[[Any, Any], dict[str, Array]]:
+def layer_metrics(model: DNN) -> Callable[[Any, Any, Any], dict[str, Array]]:
     """``measure`` of ``fit``: metrics of each hidden layer (depth,), losses and accuracies ().
 
-    A layer's surrogate goes with the kernel that reads it, the next layer's.
+    Its data are a pair, train and test, each of inputs (n, ...) and labels (n,). A layer's
+    surrogate goes with the kernel that reads it, the next layer's.
     """
 
-    def measure(params: Any, hyper: Any) -> dict[str, Array]:
+    def measure(params: Any, hyper: Any, data: Any) -> dict[str, Array]:
         del hyper
-        on_train, on_test = (layer_sums(model, params, data) for data in (train, test))
+        on_train, on_test = (layer_sums(model, params, split) for split in data)
         layers = on_train["moments"]
         kernels = [params["params"][f"Dense_{i + 1}"]["kernel"] for i in range(model.depth)]
         pairs = list(zip(layers, on_test["moments"], strict=True))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import jax.numpy as jnp
 import numpy as np
 import optax
+from scipy.stats import rankdata
 
 from experiments.classification import layer_metrics
 from experiments.framework import Claim, Result
@@ -52,6 +53,14 @@ class Config:
     measurements: int = 41
     seeds: int = 5
     samples: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("width", "batch_size", "epochs", "seeds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: wanted at least 1")
+        for name in ("depth", "measurements"):
+            if getattr(self, name) < 2:
+                raise ValueError(f"{name} is {getattr(self, name)}: wanted at least 2")
 
 
 PRESETS = {
@@ -90,7 +99,8 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         epochs=config.epochs,
         batch_size=config.batch_size,
         sweep=grid(seed=range(config.seeds)),
-        measure=layer_metrics(model, *arrays),
+        measure=layer_metrics(model),
+        measure_data=arrays,
         measure_at=np.linspace(0, config.epochs, config.measurements).round().astype(int),
         directory=None if folder is None else str(folder / "training"),
     )
@@ -112,20 +122,21 @@ def check(result: Result) -> list[Claim]:
 
     1. Target linearity of each layer is higher after training than before.
     2. After training it is ordered by depth.
-    3. Layers gain it in sequence: each makes half of its gain before the next one does. (The
-       epoch is interpolated between measurements.)
-    4. Over training a layer's surrogate rises with its target linearity: their rank correlation
+    3. Layers gain it in sequence: all gain, and each makes half of its gain before the next one
+       does. (The epoch is interpolated between measurements.)
+    4. Over training a layer's surrogate rises with its target linearity: Spearman's correlation
        over the measured epochs is positive.
     """
     linearity, surrogates = result.arrays["target_linearity"], result.arrays["surrogate"]
     gain = linearity[:, -1] - linearity[:, 0]
     steps = np.diff(linearity[:, -1], axis=1)
     half = _half_gain_epoch(linearity, result.arrays["epochs"])
+    sequence = (np.diff(half) > 0) & (gain > 0).all(axis=1, keepdims=True)
     ranks = _rank_correlation(linearity, surrogates)
     return [
         _claim("target linearity of each layer grows with training", gain > 0, "gain", gain),
         _claim("after training it is ordered by depth", steps > 0, "step to the next layer", steps),
-        _claim("layers gain it in sequence", np.diff(half) > 0, "epoch of half the gain", half),
+        _claim("layers gain it in sequence", sequence, "epoch of half the gain", half),
         _claim("each layer's surrogate rises with it", ranks > 0, "rank correlation", ranks),
     ]
 
@@ -145,8 +156,9 @@ def _mean_and_deviation(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _half_gain_epoch(linearity: np.ndarray, epochs: np.ndarray) -> np.ndarray:
-    """Epoch (seeds, depth) at which a layer first has half of its final gain, interpolated."""
-    share = (linearity - linearity[:, :1]) / (linearity[:, -1:] - linearity[:, :1])
+    """Epoch (seeds, depth) at which a layer first has half of its final gain, NaN without one."""
+    gain = linearity[:, -1:] - linearity[:, :1]
+    share = (linearity - linearity[:, :1]) / np.where(gain > 0, gain, np.nan)
     after = (share >= 0.5).argmax(1)[:, None]  # not the first: a share begins at 0
     before = after - 1
     low, high = (np.take_along_axis(share, i, 1) for i in (before, after))
@@ -155,9 +167,11 @@ def _half_gain_epoch(linearity: np.ndarray, epochs: np.ndarray) -> np.ndarray:
 
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Spearman's correlation over the second axis (epochs); the values have no ties."""
-    ranks = [x.argsort(1).argsort(1) - (x.shape[1] - 1) / 2 for x in (a, b)]
-    return (ranks[0] * ranks[1]).sum(1) / (ranks[0] ** 2).sum(1)
+    """Spearman's correlation over the second axis (epochs); NaN where nothing changes."""
+    ranks = [rankdata(x, axis=1) for x in (a, b)]
+    x, y = (rank - rank.mean(1, keepdims=True) for rank in ranks)
+    scale = np.sqrt((x**2).sum(1) * (y**2).sum(1))
+    return (x * y).sum(1) / np.where(scale > 0, scale, np.nan)
 
 
 def table(result: Result) -> str:

@@ -8,13 +8,16 @@ import importlib
 import json
 import platform
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 import numpy as np
 
+import gramlin_jax
 from gramlin_jax.results import (
+    check_folder,
     claim_folder,
     read_arrays,
     write_arrays,
@@ -120,7 +123,7 @@ def perform(
         ValueError: If the folder holds another configuration or a damaged file; it is left as is.
     """
     _, experiment = find(name)
-    claim_folder(folder, {"experiment": name, **dataclasses.asdict(config)})
+    claim_folder(folder, _identity(name, config))
     done = (folder / "result.npz").exists()
     if not done:
         start = time.monotonic()
@@ -128,21 +131,24 @@ def perform(
         info = {**result.info, **_versions(), "seconds": round(time.monotonic() - start, 1)}
         text = np.array(json.dumps(info))
         write_arrays(folder / "result.npz", {**result.arrays, "info": text})
-    result = read_result(config, folder)
+    result = read_result(name, config, folder)
     if not done or not (folder / "figure.png").exists():
         report(experiment, result, folder)
     return result, done
 
 
-def read_result(config: Any, folder: Path) -> Result:
+def read_result(name: str, config: Any, folder: Path) -> Result:
     """The finished result of a run folder.
 
     Raises:
         FileNotFoundError: If the run has not finished.
-        ValueError: If the file is damaged.
+        ValueError: If the folder holds another configuration or the file is damaged.
     """
     if not (folder / "result.npz").exists():
-        raise FileNotFoundError(f"{folder} holds no result.npz: run the experiment to its end first")
+        raise FileNotFoundError(
+            f"{folder} holds no result.npz: run the experiment to its end first"
+        )
+    check_folder(folder, _identity(name, config))
     arrays = read_arrays(folder / "result.npz")
     return Result(config, arrays, json.loads(str(arrays.pop("info"))))
 
@@ -155,9 +161,15 @@ def report(experiment: Experiment, result: Result, folder: Path) -> None:
     write_whole(folder / "figure.png", lambda file: figure.savefig(file, format="png", dpi=200))
 
 
+def _identity(name: str, config: Any) -> dict[str, Any]:
+    return {"experiment": name, **dataclasses.asdict(config)}
+
+
 def _versions() -> dict[str, str]:
+    packages = ("jax", "jaxlib", "flax", "optax", "numpy")
     return {
         "python": platform.python_version(),
-        "jax": jax.__version__,
+        "gramlin_jax": gramlin_jax.__version__,
+        **{package: version(package) for package in packages},
         "device": jax.devices()[0].device_kind,
     }

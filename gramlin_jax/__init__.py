@@ -10,6 +10,8 @@ from gramlin_jax.metrics import (
 )
 from gramlin_jax.moments import Moments, accumulate, moments
 
+__version__ = "0.1.0"
+
 __all__ = [
     # moments: what a metric sees of the samples
     "Moments",

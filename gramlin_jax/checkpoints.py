@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,6 @@ class Checkpoints:
             return
         import orbax.checkpoint as ocp
 
-        logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports each save
         arrays = {name: f"{a.dtype}{list(a.shape)}" for name, a in _named(like).items()}
         claim_folder(self._directory, {**configuration, "arrays": arrays})
         options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
@@ -57,7 +58,7 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         try:
-            with jax.enable_x64(True):  # or float64 comes back as float32
+            with _quiet(), jax.enable_x64(True):  # or float64 comes back as float32
                 restored = self._manager.restore(
                     step, args=ocp.args.StandardRestore(_named(self._like))
                 )
@@ -78,9 +79,24 @@ class Checkpoints:
             return
         import orbax.checkpoint as ocp
 
-        with jax.enable_x64(True):
+        with _quiet(), jax.enable_x64(True):
             self._manager.save(step, args=ocp.args.StandardSave(_named(tree)))
         self._saved = now
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep orbax from reporting each save, and asyncio each part of a damaged checkpoint."""
+    loggers = {logging.getLogger("absl"): logging.ERROR}
+    loggers[logging.getLogger("asyncio")] = logging.CRITICAL
+    levels = {logger: logger.level for logger in loggers}
+    for logger, level in loggers.items():
+        logger.setLevel(level)
+    try:
+        yield
+    finally:
+        for logger, level in levels.items():
+            logger.setLevel(level)
 
 
 def _named(tree: Any) -> dict[str, Any]:

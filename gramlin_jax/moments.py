@@ -86,6 +86,10 @@ class Moments:
             target_scatter=self.target_scatter + other.target_scatter + pairs * y**2,
         )
 
+    def __radd__(self, other: object) -> Moments:
+        """``0 + m`` is m, so that ``sum`` works."""
+        return self if isinstance(other, int) and other == 0 else NotImplemented
+
     @in_float64
     def psum(self, axis_name: str | tuple[str, ...]) -> Moments:
         """The merged moments of all devices along ``axis_name``, inside ``shard_map`` or ``vmap``.
@@ -137,16 +141,18 @@ def moments(
 ) -> Moments:
     """Second moments of features, and of targets beside them.
 
-    Reads ``ROWS`` samples at a time: memory beyond the arguments is O(d² + dk), whatever n is.
+    Reads ``ROWS`` samples at a time: device memory beyond the arguments is O(d² + dk), whatever n.
 
     Args:
         features: H (n, d), floating point, one row a sample.
         targets: Y (n, k), floating point; one-hot rows for classes. None: no targets, k = 0.
-        weights: (n,) ≥ 0, each the number of times that a sample counts (0 masks it). None: 1.
+        weights: (n,) ≥ 0, each the number of times that a sample counts; 0 masks a sample, whose
+            values have to be finite all the same. None: 1.
 
     Raises:
         ValueError: If shapes do not match, n or d is 0, or (outside of ``jit`` and ``vmap``) a
-            value is NaN or infinite. Under a transformation such a value makes the moments NaN.
+            value is NaN or infinite or a weight negative. Under a transformation a value that is
+            NaN or infinite makes the moments NaN.
         TypeError: If an argument is not of floating point.
 
     Example:
@@ -177,19 +183,7 @@ def moments(
 @jax.jit
 def _moments(features: Array, targets: Array, weights: Array | None) -> Moments:
     """``moments`` by blocks of ``ROWS`` rows; the last one may be shorter."""
-    samples = (features, targets, weights)
-    whole, rest = divmod(features.shape[0], ROWS)
-
-    def add_block(i: Array, total: Moments) -> Moments:
-        rows = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, i * ROWS, ROWS), samples)
-        return total + _block_moments(*rows)
-
-    total = Moments.zeros(features.shape[1], targets.shape[1])
-    if whole:
-        total = lax.fori_loop(0, whole, add_block, total)
-    if rest:
-        total = total + _block_moments(*jax.tree.map(lambda a: a[whole * ROWS :], samples))
-    return total
+    return _sum_blocks(lambda rows: _block_moments(*rows), (features, targets, weights), ROWS)
 
 
 def _block_moments(features: Array, targets: Array, weights: Array | None) -> Moments:
@@ -213,7 +207,7 @@ def accumulate(
 
     Args:
         function: ``batch -> pytree`` of arrays and ``Moments``, each a sum over the batch's
-            samples; traced once for whole batches and once for a shorter last one.
+            samples. Call ``accumulate`` under ``jit``, or each call compiles anew.
         data: Pytree of arrays that share their first axis (n, ...); a batch is a slice of it.
         batch_size: Samples a batch; only speed and memory depend on it, never the result.
 
@@ -223,27 +217,39 @@ def accumulate(
     Raises:
         ValueError: If the first axes differ or are empty, or ``batch_size`` < 1.
     """
-    n = check_leading_axis("data", data)
+    check_leading_axis("data", data)
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}: wanted at least 1")
-    whole, rest = divmod(n, min(batch_size, n))
-    size = min(batch_size, n)
+    return _sum_blocks(function, _on_device(data), batch_size)
 
-    def add(total: PyTree, batch: PyTree) -> PyTree:
-        return jax.tree.map(_add, total, function(batch), is_leaf=_is_moments)
 
-    def step(total: PyTree, i: Array) -> tuple[PyTree, None]:
-        rows = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, i * size, size), data)
-        return add(total, rows), None
+def _sum_blocks(function: Callable[[Any], PyTree], data: PyTree, size: int) -> PyTree:
+    """Σ function(rows) over blocks of ``size`` rows; the last one may be shorter.
 
-    shapes = jax.eval_shape(function, jax.tree.map(lambda a: a[:size], data))
-    total, _ = lax.scan(step, _zeros_like(shapes), jnp.arange(whole))
-    return add(total, jax.tree.map(lambda a: a[whole * size :], data)) if rest else total
+    The sum begins with the first block, not with zeros, so that inside ``shard_map`` it varies
+    over devices from the start.
+    """
+    n = check_leading_axis("data", data)
+    whole, rest = divmod(n, size)
+
+    def block(start: Any, length: int) -> PyTree:
+        return function(jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, start, length), data))
+
+    def add(total: PyTree, more: PyTree) -> PyTree:
+        return jax.tree.map(_add, total, more, is_leaf=_is_moments)
+
+    if not whole:
+        return block(0, rest)
+    total = block(0, size)
+    if whole > 1:
+        total = lax.fori_loop(1, whole, lambda i, t: add(t, block(i * size, size)), total)
+    return add(total, block(whole * size, rest)) if rest else total
 
 
 @in_float64
-def _zeros_like(shapes: PyTree) -> PyTree:
-    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+def _on_device(data: PyTree) -> PyTree:
+    """``data`` as JAX arrays of their own types, float64 included."""
+    return jax.tree.map(jnp.asarray, data)
 
 
 @in_float64

@@ -42,7 +42,7 @@ def _settled(value: Any) -> Any:
 
 
 def dot(a: Float[Array, "... i"], b: Float[Array, "i ..."]) -> Array:
-    """Product ab of float64 vectors or matrices that does not name its type.
+    """Product ab of vectors or matrices, in full precision, that does not name its type.
 
     ``a @ b`` asks for a float64 result by name, and a ``vmap`` or ``grad`` around the traced
     operation repeats that request outside of ``in_float64``, where it would be cut to float32.

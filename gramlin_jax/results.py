@@ -46,7 +46,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): {_REMEDY}") from error
+        raise ValueError(
+            f"{path} is damaged ({error}): move its folder away to start again; nothing was changed"
+        ) from error
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -68,19 +70,36 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise
     except Exception as error:  # zipfile, zlib and numpy each have their own
-        raise ValueError(f"{path} is truncated or damaged ({error}): {_REMEDY}") from error
+        raise ValueError(
+            f"{path} is truncated or damaged ({error}): move it away to make it anew; nothing was "
+            "changed"
+        ) from error
 
 
 def claim_folder(folder: Path, configuration: dict[str, Any], name: str = "config.json") -> None:
     """Write the configuration into a new folder, or compare it with the one that is there.
 
     Raises:
-        ValueError: If the folder holds a run of another configuration; it is left as it is.
+        ValueError: If the folder holds a run of another configuration, or files without one; it
+            is left as it is.
+    """
+    if not (folder / name).exists() and not any(folder.glob("[!.]*")):
+        write_json(folder / name, _plain(configuration))
+    check_folder(folder, configuration, name)
+
+
+def check_folder(folder: Path, configuration: dict[str, Any], name: str = "config.json") -> None:
+    """Compare the configuration of a folder that is there; change nothing.
+
+    Raises:
+        ValueError: As ``claim_folder``.
     """
     path, wanted = folder / name, _plain(configuration)
     if not path.exists():
-        write_json(path, wanted)
-        return
+        raise ValueError(
+            f"folder {folder} holds files but no {name} that says of which run: name another "
+            "folder, or move that one away to start again"
+        )
     found, wanted = _flat(read_json(path)), _flat(wanted)
     for key in wanted | found:
         if found.get(key) != wanted.get(key):
@@ -98,9 +117,6 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}"
         flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
     return flat
-
-
-_REMEDY = "move it away to make it anew; nothing was changed"
 
 
 def _plain(value: Any) -> Any:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import itertools
 import warnings
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
@@ -18,6 +19,8 @@ from tqdm.auto import tqdm
 
 from gramlin_jax.checkpoints import Checkpoints
 from gramlin_jax.checks import check_finite, check_leading_axis
+from gramlin_jax.moments import Moments
+from gramlin_jax.precision import in_float64
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
@@ -41,7 +44,8 @@ class Fit:
         params: Parameters at the end, each leaf (r, ...).
         opt_state: The optimiser's state at the end, each leaf (r, ...).
         history: ``loss`` and the loss's metrics, each (r, epochs): running means of an epoch.
-        measurements: What ``measure`` returned, each leaf (r, len(measured_at), ...).
+        measurements: What ``measure`` returned, each leaf (r, len(measured_at), ...); ``Moments``
+            as JAX arrays, ready for ``jax.vmap``, the rest as NumPy's.
         measured_at: The epochs of the measurements; 0 is before training.
         sweep: The hyper-parameters of the runs, each (r,).
         execution: ``"vmap"`` or ``"map"``, as chosen.
@@ -81,16 +85,27 @@ def grid(**values: Iterable[float]) -> dict[str, np.ndarray]:
 def classification_loss(apply: Callable[..., Any]) -> Loss:
     """Mean softmax cross-entropy on batches (x, labels), with the metric ``accuracy``.
 
+    A label outside of [0, classes) makes the loss NaN, which ``fit`` reports.
+
     Args:
         apply: ``(params, x) -> (logits, features)``, as of a model of this package.
+
+    Raises:
+        TypeError: From the loss, if x is not of floating point or labels not integers (n,).
     """
 
     def loss(params: PyTree, batch: Any, key: Array, hyper: Hyper) -> Any:
         del key, hyper
         x, labels = batch
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise TypeError(f"x has dtype {x.dtype}: wanted floating point; divide pixels by 255")
+        if not jnp.issubdtype(labels.dtype, jnp.integer) or labels.ndim != 1:
+            raise TypeError(f"labels are {labels.dtype}{list(labels.shape)}: wanted integers (n,)")
         logits, _ = apply(params, x)
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-        return losses.mean(), {"accuracy": jnp.mean(logits.argmax(-1) == labels)}
+        known = (labels >= 0) & (labels < logits.shape[-1])
+        loss = jnp.where(known, losses, jnp.nan).mean()
+        return loss, {"accuracy": jnp.mean(logits.argmax(-1) == labels)}
 
     return loss
 
@@ -106,7 +121,8 @@ def fit(
     shuffle: bool = True,
     sweep: Mapping[str, Sequence[float] | np.ndarray] | None = None,
     execution: Execution = "auto",
-    measure: Callable[[Any, Hyper], Any] | None = None,
+    measure: Callable[[Any, Hyper, Any], Any] | None = None,
+    measure_data: PyTree = None,
     measure_at: Iterable[int] | None = None,
     directory: str | None = None,
     save_interval: float = 30.0,
@@ -126,14 +142,18 @@ def fit(
         data: Pytree of arrays that share their first axis (n, ...); a batch is a selection.
         epochs: Passes over the data.
         batch_size: Samples a step; None: all of them, full-batch descent in the data's order.
-        shuffle: Draw a new order of the samples each epoch.
+        shuffle: Draw a new order of the samples each epoch, where a batch is not all of them.
         sweep: Names and the equally long values of the runs, see ``grid``; ``seed`` is 0 where
             it is not named.
         execution: ``"vmap"`` trains all runs at once, ``"map"`` one after another within the same
             program; ``"auto"`` picks by ``choose_execution``.
-        measure: ``(params, hyper) -> pytree``, jitted; what it returns is kept, ``Moments`` too.
+        measure: ``(params, hyper, data) -> pytree``, jitted; what it returns is kept.
+        measure_data: Arrays that ``measure`` receives (closed over, they would be compiled into
+            the program); None: those of ``data``.
         measure_at: Epochs at which to measure, 0 to ``epochs``; None: all of them.
-        directory: Folder of checkpoints; a run found there goes on. None: no checkpoints.
+        directory: Folder of checkpoints; a run found there goes on if its settings, shapes and
+            data are the same (functions, and what they close over, cannot be compared). None: no
+            checkpoints.
         save_interval: Seconds from one checkpoint to the next, at least.
         progress: Show a bar.
 
@@ -166,11 +186,14 @@ def fit(
         execution = choose_execution(_working_set(run, first, batch), runs)
     lift = functools.partial(_lift, execution=execution)
     run_epoch = jax.jit(lift(run.epoch, shared=2), donate_argnums=0)
-    run_measure = jax.jit(lift(lambda state, hyper: measure_run(state.params, hyper)))
+    run_measure = jax.jit(lift(lambda state, *rest: measure_run(state.params, *rest), shared=1))
+    measured_on = data if measure_data is None else jax.tree.map(jnp.asarray, measure_data)
 
     state = jax.jit(lift(run.start))(hyper)
     history = _blank(jax.eval_shape(run_epoch, state, hyper, data, jnp.int32(0))[1], epochs)
-    measured = _blank(jax.eval_shape(run_measure, state, hyper), len(at)) if len(at) else None
+    measured = (
+        _blank(jax.eval_shape(run_measure, state, hyper, measured_on), len(at)) if len(at) else None
+    )
     checkpoints = Checkpoints(
         directory,
         _Progress(state, history, measured),
@@ -181,6 +204,7 @@ def fit(
             "measure_at": at.tolist(),
             "execution": execution,
             "sweep": {name: values.tolist() for name, values in hyper.items()},
+            "data": _fingerprint(data) if directory else {},
         },
         interval=save_interval,
     )
@@ -189,7 +213,11 @@ def fit(
     with tqdm(total=epochs, initial=done, unit="epoch", disable=not progress) as bar:
         for epoch in range(done, epochs + 1):
             if epoch in at:
-                _record(measured, int(np.searchsorted(at, epoch)), run_measure(state, hyper))
+                _record(
+                    measured,
+                    int(np.searchsorted(at, epoch)),
+                    run_measure(state, hyper, measured_on),
+                )
             if epoch == epochs:
                 break
             state, metrics = run_epoch(state, hyper, data, jnp.int32(epoch))
@@ -199,7 +227,8 @@ def fit(
             bar.set_postfix(loss=f"{np.mean(history['loss'][:, epoch]):.4g}", refresh=False)
             bar.update()
     _warn_of_divergence(history["loss"])
-    return Fit(state.params, state.opt_state, history, measured, at, hyper, execution)
+    measurements = _moments_on_device(measured)
+    return Fit(state.params, state.opt_state, history, measurements, at, hyper, execution)
 
 
 def choose_execution(working_set: int, runs: int) -> Literal["vmap", "map"]:
@@ -219,8 +248,8 @@ def choose_execution(working_set: int, runs: int) -> Literal["vmap", "map"]:
     return "vmap" if fits or jax.default_backend() != "cpu" else "map"
 
 
-def _measure_nothing(params: Any, hyper: Hyper) -> None:
-    del params, hyper
+def _measure_nothing(params: Any, hyper: Hyper, data: Any) -> None:
+    del params, hyper, data
 
 
 class _State(NamedTuple):
@@ -255,7 +284,7 @@ class _Run:
             jax.random.fold_in(jax.random.key(hyper["seed"]), epoch + 1)
         )
         keys = jax.random.split(key, -(-self.n // self.batch_size))
-        if self.batch_size == self.n and not self.shuffle:
+        if self.batch_size == self.n:
             return self.step(state, hyper, data, keys[0])
         order = jax.random.permutation(order_key, self.n) if self.shuffle else jnp.arange(self.n)
         whole, rest = divmod(self.n, self.batch_size)
@@ -276,9 +305,16 @@ class _Run:
     def step(self, state: _State, hyper: Hyper, batch: Any, key: Array) -> tuple[_State, Any]:
         grad = jax.value_and_grad(self.checked_loss, has_aux=True)
         (loss, metrics), gradient = grad(state.params, batch, key, hyper)
-        updates, opt_state = self._optimizer(hyper).update(gradient, state.opt_state, state.params)
+        updates, opt_state = self._optimizer(hyper).update(
+            gradient,
+            state.opt_state,
+            state.params,
+            value=loss,  # these three are for line searches and schedules of the loss
+            grad=gradient,
+            value_fn=lambda params: self.checked_loss(params, batch, key, hyper)[0],
+        )
         params = optax.apply_updates(state.params, updates)
-        return _State(params, opt_state), {"loss": loss, **metrics}
+        return _State(params, opt_state), {**metrics, "loss": loss}
 
     def checked_loss(self, *args: Any) -> tuple[Array, Mapping[str, Array]]:
         value = self.loss(*args)
@@ -287,9 +323,10 @@ class _Run:
             raise ValueError(f"loss returned shapes {shapes}: wanted (scalar, dict of scalars)")
         return value
 
-    def _optimizer(self, hyper: Hyper) -> optax.GradientTransformation:
-        given = self.optimizer
-        return given if isinstance(given, optax.GradientTransformation) else given(hyper)
+    def _optimizer(self, hyper: Hyper) -> optax.GradientTransformationExtraArgs:
+        given: Any = self.optimizer
+        made = given if hasattr(given, "update") else given(hyper)
+        return optax.with_extra_args_support(made)
 
 
 def _lift(function: Callable[..., Any], *, execution: str, shared: int = 0) -> Callable[..., Any]:
@@ -329,6 +366,25 @@ def _record(arrays: Any, column: int, values: Any) -> None:
         array[:, column] = value
 
 
+@in_float64
+def _moments_on_device(measured: Any) -> Any:
+    """Moments as JAX arrays: as NumPy's, ``vmap`` and ``jit`` would cut them to float32."""
+
+    def convert(leaf: Any) -> Any:
+        return jax.tree.map(jnp.asarray, leaf) if isinstance(leaf, Moments) else leaf
+
+    return jax.tree.map(convert, measured, is_leaf=lambda leaf: isinstance(leaf, Moments))
+
+
+def _fingerprint(data: PyTree) -> dict[str, str]:
+    """Type, shape and checksum of each array."""
+    prints = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(data):
+        checksum = zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8).data)
+        prints[jax.tree_util.keystr(path)] = f"{leaf.dtype}{list(leaf.shape)} {checksum:08x}"
+    return prints
+
+
 def _check_sweep(sweep: Mapping[str, Any] | None) -> dict[str, np.ndarray]:
     hyper = {name: np.asarray(values) for name, values in (sweep or {}).items()}
     shapes = {name: values.shape for name, values in hyper.items()}
@@ -340,6 +396,8 @@ def _check_sweep(sweep: Mapping[str, Any] | None) -> dict[str, np.ndarray]:
     seed = hyper.pop("seed", np.zeros(runs, int))
     if not np.issubdtype(seed.dtype, np.integer):
         raise ValueError(f"sweep has a seed of dtype {seed.dtype}: wanted integers")
+    if (np.abs(seed) >= 2**31).any():
+        raise ValueError(f"sweep has the seed {seed[np.abs(seed).argmax()]}: wanted below 2**31")
     dtype = jax.dtypes.canonicalize_dtype(float)
     return {"seed": seed.astype(np.int32), **{k: v.astype(dtype) for k, v in hyper.items()}}
 

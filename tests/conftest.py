@@ -1,4 +1,4 @@
-"""All tests run under strict promotion of ranks and types, on eight devices."""
+"""All tests run on eight devices of the CPU, without implicit promotion of ranks."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

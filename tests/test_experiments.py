@@ -26,6 +26,15 @@ def smoke(tmp_path_factory):
     return folder, result
 
 
+def test_figure_9_runs_with_adam(tmp_path):
+    name = "fig09_target_linearity_adam"
+    config = find(name)[1].PRESETS["smoke"]
+    result, _ = perform(name, config, tmp_path / "run")
+    losses = result.arrays["train_loss"]
+    assert config.optimizer == "adam" and (losses[:, -1] < losses[:, 0]).all()
+    assert (tmp_path / "run" / "figure.png").exists()
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_keeps_the_protocol(name):
     full, experiment = find(name[:5])
@@ -75,6 +84,10 @@ def test_a_folder_of_another_configuration_is_left_alone(smoke):
         perform("fig04_target_linearity", other, folder)
     with pytest.raises(ValueError, match="its experiment is fig04"):
         perform("fig09_target_linearity_adam", fig04.PRESETS["smoke"], folder)
+    before = (folder / "figure.png").read_bytes()
+    with pytest.raises(SystemExit, match="another configuration"):
+        command.main(["plot", "fig09", "--preset", "smoke", "--folder", str(folder)])
+    assert (folder / "figure.png").read_bytes() == before
 
 
 def test_a_truncated_result_is_named_and_left_alone(smoke):
@@ -108,6 +121,9 @@ def test_check_can_find_each_claim_false():
     assert verdicts(claims[::-1])[0] is False, "it falls"
     assert verdicts(claims[:, ::-1])[1:3] == [False, False], "the last layer first, and lowest"
     assert verdicts(claims, -claims)[3] is False, "the surrogate falls"
+    assert verdicts(claims, 0 * claims)[3] is False, "the surrogate stays"
+    falling = np.array([[0.9, 0.95], [0.3, 0.9], [0.2, 0.3]])
+    assert verdicts(falling)[2] is False, "they lose it in sequence"
 
 
 def test_half_of_the_gain_is_interpolated():
@@ -133,7 +149,7 @@ def test_unknown_names():
 
 def test_unfinished_run(tmp_path):
     with pytest.raises(FileNotFoundError):
-        read_result(fig04.PRESETS["smoke"], tmp_path)
+        read_result("fig04_target_linearity", fig04.PRESETS["smoke"], tmp_path)
 
 
 def test_command_line(smoke, capsys, tmp_path):
@@ -150,7 +166,7 @@ def test_command_line(smoke, capsys, tmp_path):
         (["run", "fig77"], "name is 'fig77'"),
         (["run", "fig04", "--preset", "none"], "preset is 'none'"),
         (["run", "fig04", "--dataset", "imagenet", "--runs", str(tmp_path)], "imagenet"),
-        (["plot", "fig04", "--runs", str(tmp_path)], "result.npz"),
+        (["plot", "fig04", "--runs", str(tmp_path)], "run the experiment to its end"),
         (
             ["run", "fig04", "--dataset", "cifar10", "--data-dir", str(tmp_path)]
             + ["--runs", str(tmp_path)],
@@ -161,3 +177,13 @@ def test_command_line(smoke, capsys, tmp_path):
             command.main(arguments)
     with pytest.raises(SystemExit):
         command.main(["dance"])
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        command.main(["run", "fig04", "--help"])
+    assert "--learning-rate" in capsys.readouterr().out
+
+
+def test_configurations_that_cannot_run():
+    for name, value in (("epochs", 0), ("depth", 1), ("measurements", 1), ("seeds", 0)):
+        with pytest.raises(ValueError, match=f"{name} is {value}: wanted at least"):
+            dataclasses.replace(fig04.PRESETS["smoke"], **{name: value})

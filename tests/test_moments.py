@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from gramlin_jax import Moments, accumulate, moments
+from gramlin_jax import Moments, accumulate, moments, target_linearity
 from gramlin_jax.moments import ROWS
 
 
@@ -153,21 +153,39 @@ def test_one_compilation_per_shape():
         f(*draw(50, seed=seed))
 
 
-def test_sharded_by_psum_equals_unsharded():
-    h, y = draw(8 * 25)
+def test_eager_calls_compile_once_per_shape(caplog):
+    """Also without a ``jit`` of the user's."""
+
+    def compilations(n, seed):
+        caplog.clear()
+        with jax.log_compiles(), caplog.at_level("WARNING"):
+            target_linearity(moments(*draw(n, seed=seed)) + moments(*draw(n, seed=seed + 1)))
+        return sum("Finished XLA compilation" in record.message for record in caplog.records)
+
+    assert compilations(53, 0) > 0
+    assert compilations(53, 2) == 0
+
+
+@pytest.mark.parametrize("n", [25, ROWS + 8])
+def test_sharded_by_psum_equals_unsharded(n):
+    h, y = draw(8 * n)
     mesh = Mesh(jax.devices(), ("data",))
     assert mesh.size == 8
     spec = PartitionSpec("data")
-    f = jax.shard_map(
-        lambda h, y: moments(h, y).psum("data"),
-        mesh=mesh,
-        in_specs=(spec, spec),
-        out_specs=PartitionSpec(),
-    )
-    for g in (f, jax.jit(f)):
-        result = g(h, y)
-        chex.assert_type(jax.tree.leaves(result), np.float64)
-        close(result, moments(h, y))
+    per_device = {
+        "at once": lambda h, y: moments(h, y).psum("data"),
+        "streamed": lambda h, y: accumulate(
+            lambda batch: moments(*batch), (h, y), batch_size=1000
+        ).psum("data"),
+        "metric": lambda h, y: target_linearity(moments(h, y).psum("data")),
+    }
+    expected = moments(h, y)
+    for name, f in per_device.items():
+        f = jax.shard_map(f, mesh=mesh, in_specs=(spec, spec), out_specs=PartitionSpec())
+        for g in (f, jax.jit(f)) if n < 100 else (jax.jit(f),):
+            result = g(h, y)
+            chex.assert_type(jax.tree.leaves(result), np.float64)
+            close(result, target_linearity(expected) if name == "metric" else expected, 1e-12)
 
 
 def test_sharded_arguments_equal_unsharded():
@@ -196,6 +214,20 @@ def test_accumulate_streams(batch_size):
         total = f(sums, (h, y), batch_size=batch_size)
         close(total["moments"][0], moments(jnp.tanh(h), y))
         assert total["positive"] == (y > 0).sum()
+
+
+@pytest.mark.parametrize("batch_size", [7, 30, 100])
+def test_accumulate_keeps_float64(batch_size):
+    """Of NumPy arrays too, without the flag: float32 would lose this variance."""
+    h, y = draw(100, dtype=np.float64)
+    h = h * 1e-3 + 1e4
+    total = accumulate(lambda batch: moments(*batch), (h, y), batch_size=batch_size)
+    close(total, moments(h, y), 1e-9)
+
+
+def test_sum_of_a_list():
+    parts = [moments(*draw(10, seed=seed)) for seed in range(3)]
+    chex.assert_trees_all_equal(sum(parts), parts[0] + parts[1] + parts[2])
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import optax
 import pytest
 from conftest import torch_params
 
-from gramlin_jax import Moments, moments
+from gramlin_jax import Moments, moments, noise_floor
 from gramlin_jax.models import DNN
 from gramlin_jax.training import choose_execution, classification_loss, fit, grid
 
@@ -133,7 +133,7 @@ def test_a_sweep_is_its_single_runs(execution):
     def optimizer(hyper):
         return optax.adamw(hyper["learning_rate"], weight_decay=hyper["weight_decay"])
 
-    options = dict(optimizer=optimizer, measure=lambda params, hyper: hyper["learning_rate"])
+    options = dict(optimizer=optimizer, measure=lambda params, hyper, data: hyper["learning_rate"])
     together = train(sweep=sweep, execution=execution, **options)
     chex.assert_shape(together.history["loss"], (8, 3))
     np.testing.assert_allclose(
@@ -151,6 +151,8 @@ def test_any_optimizer_of_optax():
         optax.lion(1e-3),
         optax.inject_hyperparams(optax.adam)(1e-2),
         optax.contrib.muon(0.02),
+        optax.lbfgs(),
+        optax.MultiSteps(optax.sgd(0.1), every_k_schedule=2),
     ):
         losses = train(optimizer=optimizer, epochs=5).history["loss"][0]
         assert losses[-1] < losses[0]
@@ -159,9 +161,10 @@ def test_any_optimizer_of_optax():
 def test_measures_metrics_and_moments_at_chosen_epochs():
     x, y = toy()
 
-    def measure(params, hyper):
-        logits, features = MODEL.apply(params, x)
-        return {"moments": moments(features[0]), "accuracy": jnp.mean(logits.argmax(1) == y)}
+    def measure(params, hyper, data):
+        logits, features = MODEL.apply(params, data[0])
+        accuracy = jnp.mean(logits.argmax(1) == data[1])
+        return {"moments": moments(features[0]), "accuracy": accuracy}
 
     result = train(measure=measure, measure_at=(0, 2, 3), sweep=grid(seed=range(2)))
     np.testing.assert_array_equal(result.measured_at, [0, 2, 3])
@@ -174,6 +177,12 @@ def test_measures_metrics_and_moments_at_chosen_epochs():
         for params, column in ((first, 0), (result.run(run), 2)):
             expected = moments(MODEL.apply(params, x)[1][0]).feature_scatter
             np.testing.assert_allclose(m.feature_scatter[run, column], expected, rtol=1e-4)
+            rows = jax.tree.map(lambda a, r=run, c=column: a[r, c], m)
+            np.testing.assert_allclose(noise_floor(rows), 8 / 49, rtol=1e-12)
+    floors = jax.vmap(jax.vmap(noise_floor))(m)  # as float64, not as what JAX makes of NumPy's
+    np.testing.assert_allclose(floors, 8 / 49, rtol=1e-12)
+    first = train(measure=measure, measure_data=(x[:20], y[:20]), measure_at=(0,))
+    np.testing.assert_array_equal(first.measurements["moments"].count, [[20]])
     assert train(measure=measure, measure_at=()).measurements is None
 
 
@@ -201,7 +210,7 @@ def test_same_seed_same_bits():
 
 def test_full_batch_keeps_the_order():
     x, y = toy()
-    result = train(batch_size=None, shuffle=False, optimizer=optax.sgd(0.1), epochs=1)
+    result = train(batch_size=None, optimizer=optax.sgd(0.1), epochs=1)
     params = MODEL.init(jax.random.key(0), x[:1])
     gradient = jax.grad(lambda p: classification_loss(MODEL.apply)(p, (x, y), None, {})[0])(params)
     expected = jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient)
@@ -223,8 +232,8 @@ from test_training import train, MODEL, toy
 from gramlin_jax import moments
 from gramlin_jax.training import grid
 
-def measure(params, hyper):
-    return moments(MODEL.apply(params, toy()[0])[1][1])
+def measure(params, hyper, data):
+    return moments(MODEL.apply(params, data[0])[1][1])
 
 result = train(epochs=40, sweep=grid(seed=range(3)), measure=measure, measure_at=(0, 13, 40),
                directory=sys.argv[1], save_interval=float(sys.argv[2]))
@@ -254,8 +263,8 @@ def run_script(directory, interval, kill_at=None):
 
 
 def test_a_killed_run_goes_on_and_ends_bitwise_the_same(tmp_path):
-    def measure(params, hyper):
-        return moments(MODEL.apply(params, toy()[0])[1][1])
+    def measure(params, hyper, data):
+        return moments(MODEL.apply(params, data[0])[1][1])
 
     options = dict(epochs=40, sweep=grid(seed=range(3)), measure=measure, measure_at=(0, 13, 40))
     whole = train(**options)
@@ -297,7 +306,9 @@ def test_a_damaged_checkpoint_is_named_and_left_alone(tmp_path):
         (dict(batch_size=10), "batch_size"),
         (dict(sweep=grid(seed=(1,))), "sweep.seed"),
         (dict(optimizer=optax.adam(0.1)), "arrays..state.opt_state"),
-        (dict(data=toy(d=5)), "arrays..state.params"),
+        (dict(data=toy(d=5)), "data"),
+        (dict(data=toy(n=60)), "data"),
+        (dict(data=(-toy()[0], toy()[1])), "data"),
     ],
 )
 def test_a_folder_of_another_run_is_left_alone(tmp_path, change, name):
@@ -306,6 +317,23 @@ def test_a_folder_of_another_run_is_left_alone(tmp_path, change, name):
     with pytest.raises(ValueError, match=f"another configuration: its {name}.* is"):
         train(directory=str(tmp_path), **change)
     assert snapshot(tmp_path) == before
+
+
+def test_a_folder_without_its_configuration_is_left_alone(tmp_path):
+    train(directory=str(tmp_path))
+    (tmp_path / "config.json").unlink()
+    before = snapshot(tmp_path)
+    with pytest.raises(ValueError, match="holds files but no config.json"):
+        train(directory=str(tmp_path), sweep=grid(seed=(5,)))
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_labels_out_of_range_are_reported(label):
+    x, y = toy()
+    y[7] = label
+    with pytest.warns(RuntimeWarning, match="loss of run 0 is NaN.*labels out of range"):
+        assert np.isnan(train((x, y), epochs=1).history["loss"]).all()
 
 
 def test_divergence_is_reported():
@@ -329,7 +357,8 @@ BAD = [
     (dict(sweep={"seed": [1, 2], "learning_rate": [0.1]}), "sweep has shapes"),
     (dict(sweep={"learning_rate": 0.1}), "sweep has shapes"),
     (dict(sweep={"seed": [0.5]}), "seed of dtype float64: wanted integers"),
-    (dict(measure=lambda p, h: 0.0, measure_at=(0, 4)), r"measure_at is \[0, 4\].* 0 to 3"),
+    (dict(sweep={"seed": [1, 2**32]}), "seed 4294967296: wanted below"),
+    (dict(measure=lambda p, h, d: 0.0, measure_at=(0, 4)), r"measure_at is \[0, 4\].* 0 to 3"),
     (dict(execution="pmap"), "execution is 'pmap'"),
 ]
 
@@ -344,6 +373,14 @@ def test_a_loss_that_is_not_scalar():
     for loss in (lambda p, b, k, h: (jnp.ones(3), {}), lambda p, b, k, h: jnp.float32(0)):
         with pytest.raises(ValueError, match="loss returned shapes"):
             fit(lambda key: {"w": jnp.ones(2)}, loss, optax.sgd(1.0), toy(), epochs=1)
+
+
+def test_inputs_of_the_wrong_type():
+    x, y = toy()
+    with pytest.raises(TypeError, match="x has dtype uint8.*divide pixels by 255"):
+        train(((x > 0).astype(np.uint8), y))
+    with pytest.raises(TypeError, match=r"labels are float32\[16, 3\]: wanted integers"):
+        train((x, np.eye(3, dtype=np.float32)[y]))
 
 
 def test_grid():

@@ -167,6 +167,27 @@ def test_ill_conditioned_features_of_float32():
     np.testing.assert_allclose(target_linearity(moments(h, y)), plain(h, y), atol=1e-9)
 
 
+@pytest.mark.parametrize("power", [3, 4, 5])
+def test_error_grows_as_stated_on_the_hardest_target(power):
+    """A target on the smallest direction only: the error is within 1e-16·cond² of lstsq."""
+    rng = np.random.default_rng(0)
+    basis = np.linalg.qr(rng.normal(size=(40, 40)))[0]
+    latent = rng.normal(size=(1000, 40))
+    h = (latent * np.logspace(0, -power, 40)) @ basis
+    y = latent[:, -1:] + rng.normal(size=(1000, 1))
+    error = abs(float(target_linearity(moments(h, y))) - plain(h, y))
+    assert error < 1e-16 * 10 ** (2 * power) * 100
+
+
+def test_rounding_of_float32_counts_unless_rtol_leaves_it_out():
+    rng = np.random.default_rng(0)
+    h = rng.normal(size=(2000, 16)) @ rng.normal(size=(16, 64)) / 4 + 30
+    m = moments(h.astype(np.float32), h[:, :1])
+    assert float(noise_floor(m)) * 1999 > 17
+    rtol = 10 * (30 * 2**-24) ** 2
+    np.testing.assert_allclose(float(noise_floor(m, rtol=rtol)) * 1999, 16)
+
+
 def test_exact_cases():
     h, y = draw(100, noise=0)
     np.testing.assert_allclose(target_linearity(moments(h, y)), 1, atol=1e-12)
@@ -303,7 +324,11 @@ def test_vmap_over_numpy_arrays_of_float64():
     expected = target_linearity(moments(np.float32(h[0]), np.float32(y[0])))
     np.testing.assert_allclose(jax.vmap(target_linearity)(m), [expected] * 2, rtol=1e-12)
     held = jax.tree.map(np.asarray, m)
-    np.testing.assert_allclose(jax.vmap(target_linearity)(held), [expected] * 2, rtol=1e-4)
+    with pytest.raises(TypeError, match="m is of float32: wanted float64"):
+        jax.vmap(target_linearity)(held)
+    with jax.enable_x64(True):
+        held = jax.tree.map(jnp.asarray, held)
+    np.testing.assert_allclose(jax.vmap(target_linearity)(held), [expected] * 2, rtol=1e-12)
 
 
 def test_many_fits_at_once_do_not_wait_for_each_other():
@@ -331,6 +356,9 @@ def test_derivatives(metric):
             step[row, column] = 1e-5
             slope = (float(f(h + step, y)) - float(f(h - step, y))) / 2e-5
             np.testing.assert_allclose(gradient[row, column], slope, rtol=2e-4, atol=1e-7)
+    pair = np.stack([h, h]).astype(np.float32), np.stack([y, y]).astype(np.float32)
+    both = jax.vmap(jax.grad(f))(*pair)
+    np.testing.assert_allclose(both[1], jax.grad(f)(pair[0][0], pair[1][0]), rtol=1e-5, atol=1e-7)
 
 
 def warned(function, *arguments, match):
