@@ -23,7 +23,8 @@ from experiments.classification import layer_metrics
 from experiments.framework import Claim, Result
 from gramlin_jax.data import load
 from gramlin_jax.models import DNN
-from gramlin_jax.training import classification_loss, fit, grid
+from gramlin_jax.sweeps import grid
+from gramlin_jax.training import classification_loss, fit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

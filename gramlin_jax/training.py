@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +20,7 @@ from gramlin_jax.checkpoints import Checkpoints
 from gramlin_jax.checks import check_finite, check_leading_axis
 from gramlin_jax.moments import Moments
 from gramlin_jax.precision import in_float64
+from gramlin_jax.sweeps import Execution, check_sweep, choose_execution, over_runs
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
@@ -30,10 +30,6 @@ Loss: TypeAlias = "Callable[[Any, Any, Array, Hyper], tuple[Array, Mapping[str, 
 Optimizer: TypeAlias = (
     "optax.GradientTransformation | Callable[[Hyper], optax.GradientTransformation]"
 )
-Execution: TypeAlias = Literal["auto", "vmap", "map"]
-
-# What a CPU's last-level cache holds, about: measured where vmap stops to pay, see benchmarks.
-CACHE_BYTES = 24 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,24 +58,6 @@ class Fit:
     def run(self, i: int) -> Any:
         """The parameters of run ``i`` at the end, without the axis of runs."""
         return jax.tree.map(lambda a: a[i], self.params)
-
-
-def grid(**values: Iterable[float]) -> dict[str, np.ndarray]:
-    """All combinations of hyper-parameters, as a sweep of ``fit``; the last name varies fastest.
-
-    Raises:
-        ValueError: If a name has no value.
-
-    Example:
-        >>> grid(learning_rate=(0.1, 0.01), seed=range(2))["learning_rate"].tolist()
-        [0.1, 0.1, 0.01, 0.01]
-    """
-    columns = {name: list(column) for name, column in values.items()}
-    for name, column in columns.items():
-        if not column:
-            raise ValueError(f"{name} has no values: wanted at least one")
-    rows = np.array(list(itertools.product(*columns.values())), dtype=object).T
-    return {name: np.array(row.tolist()) for name, row in zip(columns, rows, strict=True)}
 
 
 def classification_loss(apply: Callable[..., Any]) -> Loss:
@@ -168,7 +146,7 @@ def fit(
     """
     n = check_leading_axis("data", data)
     check_finite("data", data)
-    hyper = _check_sweep(sweep)
+    hyper = check_sweep(sweep)
     at = _check_epochs(epochs, measure_at if measure else ())
     measure_run = measure or _measure_nothing
     batch_size = n if batch_size is None else batch_size
@@ -184,7 +162,7 @@ def fit(
     batch = jax.tree.map(lambda a: a[: run.batch_size], data)
     if execution == "auto":
         execution = choose_execution(_working_set(run, first, batch), runs)
-    lift = functools.partial(_lift, execution=execution)
+    lift = functools.partial(over_runs, execution=execution)
     run_epoch = jax.jit(lift(run.epoch, shared=2), donate_argnums=0)
     run_measure = jax.jit(lift(lambda state, *rest: measure_run(state.params, *rest), shared=1))
     measured_on = data if measure_data is None else jax.tree.map(jnp.asarray, measure_data)
@@ -229,23 +207,6 @@ def fit(
     _warn_of_divergence(history["loss"])
     measurements = _moments_on_device(measured)
     return Fit(state.params, state.opt_state, history, measurements, at, hyper, execution)
-
-
-def choose_execution(working_set: int, runs: int) -> Literal["vmap", "map"]:
-    """How to train a sweep: ``"vmap"`` where all runs' working sets fit the cache, else ``"map"``.
-
-    An accelerator always gains by ``"vmap"``. On a CPU it amortises the overhead of small
-    operations, until parameters, optimiser states and activations of all runs no longer fit into
-    the last-level cache and each step goes through memory; ``benchmarks/sweeps.py`` measures both.
-
-    Args:
-        working_set: Bytes that one run's step reads and writes.
-        runs: Number of runs.
-    """
-    if runs == 1:
-        return "map"
-    fits = runs * working_set <= CACHE_BYTES
-    return "vmap" if fits or jax.default_backend() != "cpu" else "map"
 
 
 def _measure_nothing(params: Any, hyper: Hyper, data: Any) -> None:
@@ -329,18 +290,6 @@ class _Run:
         return optax.with_extra_args_support(made)
 
 
-def _lift(function: Callable[..., Any], *, execution: str, shared: int = 0) -> Callable[..., Any]:
-    """``function`` over the first axis of its arguments, but the last ``shared`` ones."""
-
-    def lifted(*args: Any) -> Any:
-        mapped, same = args[: len(args) - shared], args[len(args) - shared :]
-        if execution == "vmap":
-            return jax.vmap(lambda a: function(*a, *same))(mapped)
-        return lax.map(lambda a: function(*a, *same), mapped)
-
-    return lifted
-
-
 def _working_set(run: _Run, hyper: Hyper, batch: Any) -> int:
     """Bytes of parameters, optimiser state and all that a step's backward pass keeps."""
     state = jax.eval_shape(run.start, hyper)
@@ -383,23 +332,6 @@ def _fingerprint(data: PyTree) -> dict[str, str]:
         checksum = zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8).data)
         prints[jax.tree_util.keystr(path)] = f"{leaf.dtype}{list(leaf.shape)} {checksum:08x}"
     return prints
-
-
-def _check_sweep(sweep: Mapping[str, Any] | None) -> dict[str, np.ndarray]:
-    hyper = {name: np.asarray(values) for name, values in (sweep or {}).items()}
-    shapes = {name: values.shape for name, values in hyper.items()}
-    if any(len(shape) != 1 or not shape[0] for shape in shapes.values()) or (
-        len(set(shapes.values())) > 1
-    ):
-        raise ValueError(f"sweep has shapes {shapes}: wanted values of one length, see grid(...)")
-    runs = next(iter(shapes.values()), (1,))
-    seed = hyper.pop("seed", np.zeros(runs, int))
-    if not np.issubdtype(seed.dtype, np.integer):
-        raise ValueError(f"sweep has a seed of dtype {seed.dtype}: wanted integers")
-    if (np.abs(seed) >= 2**31).any():
-        raise ValueError(f"sweep has the seed {seed[np.abs(seed).argmax()]}: wanted below 2**31")
-    dtype = jax.dtypes.canonicalize_dtype(float)
-    return {"seed": seed.astype(np.int32), **{k: v.astype(dtype) for k, v in hyper.items()}}
 
 
 def _check_epochs(epochs: int, measure_at: Iterable[int] | None) -> np.ndarray:
