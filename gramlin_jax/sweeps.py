@@ -37,9 +37,9 @@ def grid(**values: Iterable[float]) -> dict[str, np.ndarray]:
 def choose_execution(working_set: int, runs: int) -> Literal["vmap", "map"]:
     """How to train a sweep: ``"vmap"`` where all runs' working sets fit the cache, else ``"map"``.
 
-    An accelerator is taken to gain by ``"vmap"`` always. On a CPU it amortises the overhead of small
-    operations, until parameters, optimiser states and activations of all runs no longer fit into
-    the last-level cache and each step goes through memory; ``benchmarks/sweeps.py`` measures both.
+    An accelerator is taken to gain by ``"vmap"`` always. On a CPU it amortises the overhead of
+    small operations, until parameters, optimiser states and activations of all runs no longer fit
+    into the last-level cache and each step goes through memory: see ``benchmarks/sweeps.py``.
 
     Args:
         working_set: Bytes that one run's step reads and writes.
