@@ -64,6 +64,8 @@ class Config:
                 raise ValueError(f"{name} is {getattr(self, name)}: wanted at least 2")
 
 
+NAMES = {"sgd": "SGD", "adam": "Adam"}
+
 PRESETS = {
     "smoke": Config(width=16, epochs=4, measurements=3, seeds=2, samples=256),
     "default": Config(),
@@ -218,10 +220,11 @@ def plot(result: Result) -> Figure:
     for axes in panels.flat:
         axes.set_xlim(0, epochs[-1])
         axes.grid(alpha=0.25, lw=0.5)
+    for axes in panels[:, 1]:  # the left panels show the same layers
         axes.legend(frameon=False, fontsize=8)
     figure.suptitle(
         f"{config.dataset}, {config.depth}×{config.width} {config.activation.upper()}, "
-        f"{config.optimizer.upper()} {config.learning_rate:g}, mean ± deviation of "
+        f"{NAMES[config.optimizer]} {config.learning_rate:g}, mean ± deviation of "
         f"{config.seeds} seeds",
         fontsize=10,
     )
