@@ -218,7 +218,6 @@ def accumulate(
     Raises:
         ValueError: If the first axes differ or are empty, or ``batch_size`` < 1.
     """
-    check_leading_axis("data", data)
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}: wanted at least 1")
     return _sum_blocks(function, _on_device(data), batch_size)

@@ -146,15 +146,8 @@ def test_inside_a_scan(transformation):
     close(transformation(total)(h, y), moments(h, y))
 
 
-def test_one_compilation_per_shape():
-    count = chex.assert_max_traces(lambda h, y: moments(h, y), n=1)
-    f = jax.jit(count)
-    for seed in range(3):
-        f(*draw(50, seed=seed))
-
-
-def test_eager_calls_compile_once_per_shape(caplog):
-    """Also without a ``jit`` of the user's."""
+def test_one_compilation_per_shape(caplog):
+    """Without a ``jit`` of the user's."""
 
     def compilations(n, seed):
         caplog.clear()
