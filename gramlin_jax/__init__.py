@@ -1,14 +1,30 @@
 """gramlin_jax: what each layer of a neural network is learning."""
 
+from gramlin_jax.gradients import (
+    Backward,
+    GradientMoments,
+    JacobianMoments,
+    backward,
+    gradient_moments,
+    jacobian_moments,
+)
 from gramlin_jax.metrics import (
+    feature_learning_sides,
+    gram_change,
     heldout_target_linearity,
+    input_gradients,
     noise_floor,
     surrogate,
     target_linearity,
     target_linearity_adjusted,
+    virtual_alignment,
+    virtual_covariance,
+    virtual_covariance_of,
+    virtual_update,
     weight_gram,
 )
 from gramlin_jax.moments import Moments, accumulate, moments
+from gramlin_jax.taps import Layers, Tap, find_layers, tap
 
 __version__ = "0.1.0"
 
@@ -23,6 +39,26 @@ __all__ = [
     "surrogate",
     "target_linearity",
     "target_linearity_adjusted",
+    # taps: what flows through each linear layer
+    "Layers",
+    "Tap",
+    "find_layers",
+    "tap",
+    # gradients of every layer
+    "Backward",
+    "GradientMoments",
+    "JacobianMoments",
+    "backward",
+    "gradient_moments",
+    "jacobian_moments",
+    # the virtual covariance
+    "feature_learning_sides",
+    "gram_change",
+    "input_gradients",
+    "virtual_alignment",
+    "virtual_covariance",
+    "virtual_covariance_of",
+    "virtual_update",
     # weights
     "weight_gram",
 ]

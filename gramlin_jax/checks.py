@@ -63,3 +63,25 @@ def check_finite(name: str, tree: PyTree) -> None:
                 f"{name}{jax.tree_util.keystr(path)} has {bad} values out of {array.size} that are "
                 "NaN or infinite: wanted finite ones; drop those samples"
             )
+
+
+def check_matrices(name: str, value: Any) -> Array:
+    """``value`` as a floating-point matrix (i, o), or a stack of them (*stack, i, o).
+
+    Raises:
+        TypeError: If it is not of floating point.
+        ValueError: If it has fewer than two axes.
+    """
+    array = jnp.asarray(value)
+    if array.ndim < 2:
+        raise ValueError(f"{name} has shape {array.shape}: wanted (i, o), or (*stack, i, o)")
+    return check_array(name, array, (*["stack"] * (array.ndim - 2), "i", "o"))
+
+
+def check_same_shape(name: str, value: Any, other: str, reference: Any) -> None:
+    """Raise ``ValueError`` if two arrays differ in shape."""
+    if jnp.shape(value) != jnp.shape(reference):
+        raise ValueError(
+            f"{name} has shape {jnp.shape(value)} and {other} {jnp.shape(reference)}: wanted the "
+            "same shape"
+        )

@@ -50,6 +50,13 @@ def dot(a: Float[Array, "... i"], b: Float[Array, "i ..."]) -> Array:
     return lax.dot(a, b, precision="highest")
 
 
+def matmul(a: Float[Array, "*stack i j"], b: Float[Array, "*stack j k"]) -> Array:
+    """Products of two stacks of matrices, in full precision, that do not name their type."""
+    stack = tuple(range(a.ndim - 2))
+    numbers = ((a.ndim - 1,), (b.ndim - 2,)), (stack, stack)
+    return lax.dot_general(a, b, numbers, precision="highest")
+
+
 @jax.custom_batching.sequential_vmap
 @in_float64
 def eigh(a: Float[Array, "d d"]) -> tuple[Float[Array, "d"], Float[Array, "d d"]]:

@@ -8,12 +8,28 @@ from gramlin_jax.metrics.linearity import (
     target_linearity,
     target_linearity_adjusted,
 )
+from gramlin_jax.metrics.virtual import (
+    feature_learning_sides,
+    gram_change,
+    input_gradients,
+    virtual_alignment,
+    virtual_covariance,
+    virtual_covariance_of,
+    virtual_update,
+)
 
 __all__ = [
+    "feature_learning_sides",
+    "gram_change",
     "heldout_target_linearity",
+    "input_gradients",
     "noise_floor",
     "surrogate",
     "target_linearity",
     "target_linearity_adjusted",
+    "virtual_alignment",
+    "virtual_covariance",
+    "virtual_covariance_of",
+    "virtual_update",
     "weight_gram",
 ]

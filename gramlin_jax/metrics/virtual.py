@@ -1,0 +1,246 @@
+"""The virtual covariance: what a step would do to the features, and does to the weight Gram.
+
+For a layer z = XK (rows X, kernel K) and a loss L, Δ = ∂L/∂z, the gradient through this layer alone
+is g = ΔKᵀ, and ∇_K L = XᵀΔ. So K(∇_K L)ᵀ = gᵀX, the **Feature Learning Equation**: a step of the
+kernel changes the Gram KKᵀ, to first order, just as the **virtual update** X̃ = X − ηg changes the
+covariance of the features.
+
+Shapes: stack, axes of separate kernels (none for a dense layer); rows, samples and shared
+positions; i inputs; o outputs. All sums are over rows, not centred and not divided by their
+number, in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import jax.numpy as jnp
+
+from gramlin_jax.checks import check_matrices, check_same_shape
+from gramlin_jax.gradients import GradientMoments
+from gramlin_jax.precision import in_float64, matmul
+from gramlin_jax.taps import Tap
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+
+def virtual_update(
+    inputs: Float[Array, "*rows i"],
+    input_gradients: Float[Array, "*rows i"],
+    learning_rate: float | Float[Array, ""],
+) -> Float[Array, "*rows i"]:
+    """The virtual update X̃ = X − ηg: where the features would move if they could.
+
+    Args:
+        inputs: X, rows of features.
+        input_gradients: g of the same shape, see ``input_gradients``.
+        learning_rate: η.
+
+    Returns:
+        X̃, of the inputs' type.
+
+    Raises:
+        ValueError: If the shapes differ.
+
+    Source: arXiv 2605.06258, section 3 (virtual update).
+    """
+    check_same_shape("inputs", inputs, "input_gradients", input_gradients)
+    return inputs - learning_rate * input_gradients
+
+
+@in_float64
+def input_gradients(
+    kernel: Float[Array, "*stack i o"], output_gradients: Float[Array, "*stack_and_rows o"]
+) -> Float[Array, "*stack_and_rows i"]:
+    """The gradient at a layer's input through this layer only, g = ΔKᵀ.
+
+    On a residual stream it is not ∂L/∂X, which sums all branches that read it. For a convolution
+    it is the gradient of each patch.
+
+    Args:
+        kernel: K (*stack, i, o).
+        output_gradients: Δ = ∂L/∂z (*stack, *rows, o).
+
+    Returns:
+        (*stack, *rows, i), of the wider of the two types.
+
+    Raises:
+        ValueError: If the shapes do not match.
+        TypeError: If an argument is not of floating point.
+
+    Source: arXiv 2605.06258, section 3.
+    """
+    kernel = check_matrices("kernel", kernel)
+    delta = _rows("output_gradients", output_gradients, kernel, -1)
+    shape = (*output_gradients.shape[:-1], kernel.shape[-2])
+    return matmul(delta, jnp.swapaxes(kernel, -1, -2)).reshape(shape)
+
+
+@in_float64
+def feature_learning_sides(
+    tap: Tap, output_gradients: Float[Array, "*stack_and_rows o"]
+) -> tuple[Float[Array, "*stack i i"], Float[Array, "*stack i i"]]:
+    """Both sides of the Feature Learning Equation K(∇_K L)ᵀ = gᵀX, with ∇_K L = XᵀΔ, g = ΔKᵀ.
+
+    They are equal to rounding at every site of every network, and −η times either is WᵀΔW of a
+    step of gradient descent.
+
+    Args:
+        tap: Inputs and kernel of a site.
+        output_gradients: Δ (*stack, *rows, o), the gradient of the loss in the perturbation.
+
+    Returns:
+        K(∇_K L)ᵀ and gᵀX, (*stack, i, i) each, float64.
+
+    Raises:
+        ValueError: If the shapes do not match, or the tap is of a named activation.
+
+    Source: arXiv 2605.06258, section 3 (Feature Learning Equation).
+    """
+    if tap.kernel is None or tap.inputs is None:
+        raise ValueError("tap is of a named activation: wanted one of a linear site")
+    kernel = check_matrices("kernel", tap.kernel).astype(jnp.float64)
+    x = _rows("inputs", tap.inputs, kernel, -2).astype(jnp.float64)
+    delta = _rows("output_gradients", output_gradients, kernel, -1).astype(jnp.float64)
+    kernel_gradient = matmul(jnp.swapaxes(x, -1, -2), delta)
+    g = matmul(delta, jnp.swapaxes(kernel, -1, -2))
+    return (
+        matmul(kernel, jnp.swapaxes(kernel_gradient, -1, -2)),
+        matmul(jnp.swapaxes(g, -1, -2), x),
+    )
+
+
+@in_float64
+def virtual_covariance(
+    kernel: Float[Array, "*stack i o"],
+    gradients: GradientMoments,
+    learning_rate: float | Float[Array, ""],
+) -> Float[Array, "*stack i i"]:
+    """The virtual covariance X̃ᵀX̃ − XᵀX = −η(S + Sᵀ) + η² K(ΔᵀΔ)Kᵀ, S = K(∇_K L)ᵀ.
+
+    From one backward pass, without the samples and without subtracting two covariances. Symmetric,
+    of rank ≤ 2o.
+
+    Args:
+        kernel: The effective kernel K (*stack, i, o).
+        gradients: Of the same site, see ``gradient_moments``.
+        learning_rate: η.
+
+    Returns:
+        (*stack, i, i), float64. Of float32 gradients it is right to about 1e-5 of its norm.
+
+    Raises:
+        ValueError: If the shapes do not match.
+        TypeError: If an argument is not of floating point.
+
+    Source: arXiv 2605.06258, section 3 (virtual covariance).
+    """
+    kernel = check_matrices("kernel", kernel).astype(jnp.float64)
+    check_same_shape("kernel", kernel, "gradients.kernel_gradient", gradients.kernel_gradient)
+    s = matmul(kernel, jnp.swapaxes(gradients.kernel_gradient, -1, -2))
+    kernel_t = jnp.swapaxes(kernel, -1, -2)
+    squares = matmul(matmul(kernel, gradients.output_products), kernel_t)
+    return _expanded(s, squares, learning_rate)
+
+
+@in_float64
+def virtual_covariance_of(
+    inputs: Float[Array, "*rows i"],
+    input_gradients: Float[Array, "*rows i"],
+    learning_rate: float | Float[Array, ""],
+) -> Float[Array, "i i"]:
+    """The virtual covariance X̃ᵀX̃ − XᵀX from rows: −η(gᵀX + Xᵀg) + η² gᵀg.
+
+    The plain form of ``virtual_covariance``, for one kernel.
+
+    Args:
+        inputs: X (*rows, i).
+        input_gradients: g (*rows, i).
+        learning_rate: η.
+
+    Returns:
+        (i, i), float64.
+
+    Raises:
+        ValueError: If the shapes differ.
+
+    Source: arXiv 2605.06258, section 3 (virtual covariance).
+    """
+    check_same_shape("inputs", inputs, "input_gradients", input_gradients)
+    x, g = (jnp.asarray(a, jnp.float64).reshape(-1, a.shape[-1]) for a in (inputs, input_gradients))
+    return _expanded(matmul(g.T, x), matmul(g.T, g), learning_rate)
+
+
+@in_float64
+def gram_change(
+    before: Float[Array, "*stack i o"], after: Float[Array, "*stack i o"]
+) -> Float[Array, "*stack i i"]:
+    """The change of the weight Gram, K₂K₂ᵀ − K₁K₁ᵀ = K₁Dᵀ + DK₁ᵀ + DDᵀ with D = K₂ − K₁.
+
+    For a step of gradient descent it differs from the virtual covariance by
+    η²(∇_K L(∇_K L)ᵀ − gᵀg) exactly.
+
+    Args:
+        before: K₁ (*stack, i, o).
+        after: K₂ of the same shape.
+
+    Returns:
+        (*stack, i, i), float64.
+
+    Raises:
+        ValueError: If the shapes differ.
+        TypeError: If an argument is not of floating point.
+
+    Source: arXiv 2605.06258, section 3.
+    """
+    before, after = check_matrices("before", before), check_matrices("after", after)
+    check_same_shape("before", before, "after", after)
+    before = before.astype(jnp.float64)
+    step = after.astype(jnp.float64) - before
+    step_t = jnp.swapaxes(step, -1, -2)
+    cross = matmul(before, step_t)
+    return cross + jnp.swapaxes(cross, -1, -2) + matmul(step, step_t)
+
+
+@in_float64
+def virtual_alignment(
+    gram_change: Float[Array, "*stack i i"], virtual_covariance: Float[Array, "*stack i i"]
+) -> Float[Array, "*stack"]:
+    """The cosine ⟨A, B⟩/(‖A‖‖B‖) of the Gram's change with the virtual covariance.
+
+    In [−1, 1]; 1 where they agree up to scale, to first order in η for gradient descent.
+
+    Args:
+        gram_change: A (*stack, i, i), see ``gram_change``.
+        virtual_covariance: B of the same shape.
+
+    Returns:
+        (*stack,), float64; NaN where one of the two is zero.
+
+    Raises:
+        ValueError: If the shapes differ.
+
+    Source: arXiv 2605.06258, section 3.
+    """
+    check_same_shape("gram_change", gram_change, "virtual_covariance", virtual_covariance)
+    a, b = (jnp.asarray(m, jnp.float64) for m in (gram_change, virtual_covariance))
+    a, b = (m / jnp.abs(m).max((-2, -1), keepdims=True) for m in (a, b))  # squares of small steps
+    squares = (a**2).sum((-2, -1)) * (b**2).sum((-2, -1))
+    return (a * b).sum((-2, -1)) / jnp.sqrt(squares)
+
+
+def _expanded(s: Array, squares: Array, learning_rate: float | Array) -> Array:
+    return -learning_rate * (s + jnp.swapaxes(s, -1, -2)) + learning_rate**2 * squares
+
+
+def _rows(name: str, array: Array, kernel: Array, axis: int) -> Array:
+    """``array`` (*stack, *rows, width) as (*stack, rows, width), the width being the kernel's."""
+    stack, width = kernel.shape[:-2], kernel.shape[axis]
+    if array.shape[: len(stack)] != stack or array.shape[-1] != width or array.ndim <= len(stack):
+        raise ValueError(
+            f"{name} has shape {array.shape} and kernel {kernel.shape}: wanted "
+            f"({', '.join([*map(str, stack), '*rows', str(width)])})"
+        )
+    return array.reshape(*stack, math.prod(array.shape[len(stack) : -1]), width)

@@ -1,0 +1,189 @@
+"""What taps find in a function: its linear sites, and what becomes of every parameter leaf."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+
+from gramlin_jax.taps.provenance import Plan
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+    """A linear site z = xK, or a named activation.
+
+    Attributes:
+        name: Key path of the parameter leaf, with ``#2``, ``#3`` for its further uses; or the name
+            given by ``checkpoint_name``.
+        primitive: ``dot_general``, ``conv_general_dilated``, or ``name`` for a named activation.
+        leaves: Key paths of all parameter leaves that the kernel is computed from.
+        stack: Axes of separate kernels: layers stacked by a scan, groups, batches of a product.
+        rows: Axes that share a kernel: samples, tokens, pixels, time.
+        fan_in: Columns of the inputs.
+        fan_out: Columns of the outputs; 0 for a named activation.
+        layers: How many of the stack's axes, its first, are steps of scans: layers by themselves.
+        dtype: Of the outputs, or of the named activation.
+        kernel_dtype: Of the kernel.
+    """
+
+    name: str
+    primitive: str
+    leaves: tuple[str, ...]
+    stack: tuple[int, ...]
+    rows: tuple[int, ...]
+    fan_in: int
+    fan_out: int
+    layers: int
+    dtype: Any
+    kernel_dtype: Any
+
+    @property
+    def has_kernel(self) -> bool:
+        """Whether this is a linear site, not a named activation."""
+        return self.primitive != "name"
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Of the pre-activations (*stack, *rows, out), or of the named activation."""
+        return (*self.stack, *self.rows, self.fan_out if self.has_kernel else self.fan_in)
+
+    @property
+    def kernel_shape(self) -> tuple[int, ...]:
+        """(*stack, in, out)."""
+        return (*self.stack, self.fan_in, self.fan_out)
+
+    def __str__(self) -> str:
+        stack = "".join(f"{size} × " for size in self.stack)
+        rows = " × ".join(map(str, self.rows)) or "1"
+        if not self.has_kernel:
+            return f"named activation, {stack}{rows} rows of {self.fan_in}"
+        kind = "" if self.primitive == "dot_general" else ", convolution"
+        return f"{stack}({self.fan_in}, {self.fan_out}), {rows} rows{kind}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """What becomes of a parameter leaf.
+
+    Attributes:
+        status: ``linear site``, ``bias or elementwise``, ``unused`` or ``unsupported``; the first
+            wins where a leaf is used in several ways.
+        detail: The sites and their sizes, or the operations.
+        unsupported: Why uses of it are not tapped, for those that are not.
+    """
+
+    status: str
+    detail: str
+    unsupported: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        if self.status == "unsupported":
+            return f"unsupported, because: {'; '.join(self.unsupported)}"
+        lost = f"; NOT TAPPED: {'; '.join(self.unsupported)}" if self.unsupported else ""
+        return f"{self.status} {self.detail}{lost}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Layers:
+    """The linear sites of a function, in order, and the coverage of its parameters.
+
+    Prints as a tree.
+
+    Attributes:
+        sites: By name.
+        leaves: By key path, every parameter leaf.
+    """
+
+    sites: dict[str, Site]
+    leaves: dict[str, Leaf]
+
+    def zeros(self) -> dict[str, Array]:
+        """Perturbations of zero, by site, shaped as the pre-activations."""
+        return {name: jnp.zeros(site.output_shape, site.dtype) for name, site in self.sites.items()}
+
+    def kernel_zeros(self) -> dict[str, Array]:
+        """Kernel perturbations of zero, by linear site."""
+        return {
+            name: jnp.zeros(site.kernel_shape, site.kernel_dtype)
+            for name, site in self.sites.items()
+            if site.has_kernel
+        }
+
+    def __str__(self) -> str:
+        lines: list[str] = []
+        above: list[str] = []
+        for path, leaf in self.leaves.items():
+            *parents, name = path.split("/")
+            shared = 0
+            while shared < min(len(above), len(parents)) and above[shared] == parents[shared]:
+                shared += 1
+            lines += [f"{'  ' * i}{parents[i]}/" for i in range(shared, len(parents))]
+            lines.append("  " * len(parents) + f"{name}: {leaf}")
+            above = parents
+        lines += [f"{s.name}: {s}" for s in self.sites.values() if not s.has_kernel]
+        linear = sum(leaf.status == "linear site" for leaf in self.leaves.values())
+        lost = sum(bool(leaf.unsupported) for leaf in self.leaves.values())
+        sites = sum(site.has_kernel for site in self.sites.values())
+        lines.append(
+            f"{sites} linear sites of {linear} leaves; {len(self.leaves)} leaves in all, "
+            f"{lost} with a use that is not tapped"
+        )
+        return "\n".join(lines)
+
+
+def describe(plan: Plan, paths: list[str], sizes: list[int]) -> tuple[Layers, dict[str, int]]:
+    """The report on a plan, and its sites' numbers by name.
+
+    Args:
+        plan: Of the whole function.
+        paths: Key path of each parameter leaf.
+        sizes: Its number of entries: the largest leaf of a kernel names the site.
+    """
+    sites: dict[str, Site] = {}
+    numbers: dict[str, int] = {}
+    of_leaf: list[list[str]] = [[] for _ in paths]
+    for found in plan.sites:
+        largest = sorted(found.leaves, key=lambda index: (-sizes[index], index))
+        name = _free_name(paths[largest[0]] if largest else found.name, sites)
+        numbers[name] = found.number
+        sites[name] = Site(
+            name,
+            found.primitive,
+            tuple(paths[index] for index in largest),
+            *(found.stack, found.rows, found.fan_in, found.fan_out, found.layers),
+            *(found.dtype, found.kernel_dtype),
+        )
+        for index in largest:
+            of_leaf[index].append(name)
+    uses = [[use for use in plan.uses if index in use.leaves] for index in range(len(paths))]
+    leaves = {
+        path: _leaf([sites[name] for name in of_leaf[index]], uses[index], path)
+        for index, path in enumerate(paths)
+    }
+    return Layers(sites, leaves), numbers
+
+
+def _free_name(name: str, taken: dict[str, Any]) -> str:
+    count, free = 1, name
+    while free in taken:
+        count += 1
+        free = f"{name}#{count}"
+    return free
+
+
+def _leaf(sites: list[Site], uses: list[Any], path: str) -> Leaf:
+    reasons = tuple(dict.fromkeys(use.detail for use in uses if use.status == "unsupported"))
+    elementwise = dict.fromkeys(use.detail for use in uses if use.status != "unsupported")
+    if sites:
+        detail = "; ".join(str(s) if s.name == path else f"{s.name} {s}" for s in sites)
+        return Leaf("linear site", detail, reasons)
+    if reasons:
+        return Leaf("unsupported", "", reasons)
+    if elementwise:
+        return Leaf("bias or elementwise", f"({', '.join(elementwise)})")
+    return Leaf("unused", "(no data meet it)")

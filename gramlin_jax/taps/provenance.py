@@ -1,0 +1,319 @@
+"""Which values of a jaxpr are computed from the parameters alone, and where these meet data.
+
+A value is *parameter-only* if everything that it is computed from is a parameter or a constant. A
+**linear site** is a ``dot_general`` or ``conv_general_dilated`` with exactly one parameter-only
+operand, the other depending on data. The analysis walks a jaxpr once and leaves a ``Plan`` for the
+interpreter: which equations are sites, and which ones to enter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from gramlin_jax.taps import compat
+from gramlin_jax.taps.compat import Inner, JaxprEqn
+from gramlin_jax.taps.matricize import Matricizer, matricizer
+
+Leaves = frozenset[int]
+Axes = tuple[int, ...]
+
+
+class Provenance(NamedTuple):
+    """Where a value comes from.
+
+    Attributes:
+        leaves: Parameter leaves, by number, that it is computed from.
+        data: Whether it depends on data as well.
+        loops: Scans, by number, from one step of which to the next it may change.
+        product: For a product of a parameter with data, value by value: the parameter's leaves
+            and the axes along which it varies. Summed over one of these it is a linear layer that
+            is not written as one.
+    """
+
+    leaves: Leaves = frozenset()
+    data: bool = False
+    loops: frozenset[int] = frozenset()
+    product: tuple[Leaves, frozenset[int]] | None = None
+
+    @property
+    def parameter_only(self) -> bool:
+        """Computed from parameters, one at least, and constants."""
+        return bool(self.leaves) and not self.data
+
+
+CONSTANT = Provenance()
+
+
+def join(provenances: Sequence[Provenance]) -> Provenance:
+    """The provenance of what is computed from all of these."""
+    return Provenance(
+        frozenset().union(*(p.leaves for p in provenances)),
+        any(p.data for p in provenances),
+        frozenset().union(*(p.loops for p in provenances)),
+    )
+
+
+Status = Literal["linear site", "bias or elementwise", "unsupported"]
+
+
+class Use(NamedTuple):
+    """A place where parameter leaves meet data."""
+
+    leaves: Leaves
+    status: Status
+    detail: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A linear site, or a named activation, in the axes of the jaxpr that surrounds it.
+
+    Attributes:
+        number: Identifies it; in the order of the computation.
+        primitive: ``dot_general``, ``conv_general_dilated`` or, for a named activation, ``name``.
+        leaves: Parameter leaves that the kernel is computed from.
+        name: Of a named activation.
+        loops: Scans over whose steps the kernel changes.
+        stack, rows, fan_in, fan_out: Sizes, see ``matricize``; a named activation has no fan_out.
+        layers: How many of the stack's axes, its first, are steps of scans.
+        dtype: Of the pre-activations, or of the named activation.
+        kernel_dtype: Of the kernel.
+        matricizer: How operands become matrices; None for a named activation.
+    """
+
+    number: int
+    primitive: str
+    leaves: Leaves
+    name: str
+    loops: frozenset[int]
+    stack: Axes
+    rows: Axes
+    fan_in: int
+    fan_out: int
+    layers: int
+    dtype: Any
+    kernel_dtype: Any
+    matricizer: Matricizer | None
+
+
+class Call(NamedTuple):
+    """An equation to enter by evaluating its jaxpr in place."""
+
+    plan: Plan
+
+
+class Remat(NamedTuple):
+    """An equation to enter under ``jax.checkpoint``."""
+
+    plan: Plan
+    parts: compat.Remat
+
+
+class Scan(NamedTuple):
+    """A scan to enter; ``stacked`` says by a site's number if it has a kernel for each step."""
+
+    plan: Plan
+    parts: compat.Scan
+    stacked: dict[int, bool]
+
+
+Step = Found | Call | Remat | Scan
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A jaxpr with what to do at its equations; those without an entry are evaluated as they are.
+
+    Attributes:
+        inner: The jaxpr and its constants.
+        steps: By the equation's index.
+        sites: All sites in it, at any depth, as this jaxpr sees them.
+        outputs: Provenance of its results.
+        uses: Where parameter leaves meet data.
+    """
+
+    inner: Inner
+    steps: dict[int, Step]
+    sites: list[Found]
+    outputs: list[Provenance]
+    uses: list[Use]
+
+
+def make_plan(inner: Inner, inputs: Sequence[Provenance], numbers: Iterator[int]) -> Plan:
+    """Analyse a jaxpr whose arguments have these provenances; ``numbers`` never repeat."""
+    jaxpr = inner.jaxpr
+    known: dict[Any, Provenance] = dict.fromkeys(jaxpr.constvars, CONSTANT)
+    known.update(zip(jaxpr.invars, inputs, strict=True))
+    plan = Plan(inner, {}, [], [], [])
+
+    def read(atom: Any) -> Provenance:
+        return CONSTANT if compat.is_literal(atom) else known[atom]
+
+    for index, eqn in enumerate(jaxpr.eqns):
+        sources = [read(atom) for atom in eqn.invars]
+        step, results = _analyse(eqn, sources, plan, numbers)
+        if step is not None:
+            plan.steps[index] = step
+        known.update(zip(eqn.outvars, results, strict=True))
+    plan.outputs.extend(read(atom) for atom in jaxpr.outvars)
+    return plan
+
+
+def _analyse(
+    eqn: JaxprEqn, sources: list[Provenance], plan: Plan, numbers: Iterator[int]
+) -> tuple[Step | None, list[Provenance]]:
+    """What to do at an equation, and where its results come from; adds to sites and uses."""
+    if (scan := compat.as_scan(eqn)) is not None:
+        return _enter_scan(scan, sources, plan, numbers)
+    remat, called = compat.as_remat(eqn), compat.called(eqn)
+    if remat is not None:
+        entered = make_plan(remat.inner, sources, numbers)
+        _take_over(plan, entered, entered.sites)
+        return (Remat(entered, remat) if entered.sites else None), entered.outputs
+    if called is not None:
+        entered = make_plan(called, sources, numbers)
+        _take_over(plan, entered, entered.sites)
+        return (Call(entered) if entered.sites else None), entered.outputs
+    if compat.inner_jaxprs(eqn):
+        plan.uses.extend(_uses_inside(eqn, sources, numbers))
+        return None, [join(sources)] * len(eqn.outvars)
+    site = _site(eqn, sources, numbers)
+    if site is not None:
+        plan.sites.append(site)
+    else:
+        plan.uses.extend(_uses(eqn, sources))
+    product = _product(eqn, sources)
+    return site, [join(sources)._replace(product=product)] * len(eqn.outvars)
+
+
+def _take_over(plan: Plan, entered: Plan, sites: list[Found]) -> None:
+    plan.sites.extend(sites)
+    plan.uses.extend(entered.uses)
+
+
+def _enter_scan(
+    scan: compat.Scan, sources: list[Provenance], plan: Plan, numbers: Iterator[int]
+) -> tuple[Step | None, list[Provenance]]:
+    loop = frozenset({next(numbers)})
+    constants, carries, arrays = scan.split([join([source]) for source in sources])
+    layers = any(source.parameter_only for source in arrays)
+    arrays = [source._replace(loops=source.loops | loop) for source in arrays]
+    entered = _settle(scan.inner, constants, carries, arrays, loop, numbers)
+    stacked = {
+        site.number: bool(site.loops & loop) if site.matricizer else layers
+        for site in entered.sites
+    }
+    lifted = [
+        dataclasses.replace(site, stack=(scan.length, *site.stack), layers=site.layers + 1)
+        if stacked[site.number]
+        else dataclasses.replace(site, rows=(scan.length, *site.rows))
+        for site in entered.sites
+    ]
+    _take_over(plan, entered, lifted)
+    outputs = [join([source])._replace(loops=source.loops - loop) for source in entered.outputs]
+    return (Scan(entered, scan, stacked) if lifted else None), outputs
+
+
+def _settle(
+    inner: Inner,
+    constants: list[Provenance],
+    carries: list[Provenance],
+    arrays: list[Provenance],
+    loop: frozenset[int],
+    numbers: Iterator[int],
+) -> Plan:
+    """The plan of a loop's body once no step changes where the carried values come from."""
+    inside = inner.jaxpr.invars[len(constants) : len(constants) + len(carries)]
+    kept = [a is b for a, b in zip(inside, inner.jaxpr.outvars[: len(inside)], strict=True)]
+    carries = [
+        c if keep else c._replace(loops=c.loops | loop)
+        for c, keep in zip(carries, kept, strict=True)
+    ]
+    while True:
+        entered = make_plan(inner, [*constants, *carries, *arrays], numbers)
+        after = [join(pair) for pair in zip(carries, entered.outputs, strict=False)]
+        if after == carries:
+            return entered
+        carries = after
+
+
+def _site(eqn: JaxprEqn, sources: list[Provenance], numbers: Iterator[int]) -> Found | None:
+    """The linear site or named activation that an equation is, if it is one."""
+    name, aval = eqn.primitive.name, eqn.outvars[0].aval
+    if name == compat.NAME and sources[0].data and aval.shape:
+        *rows, width = aval.shape
+        label, dtype = eqn.params["name"], aval.dtype
+        return Found(next(numbers), name, frozenset(), label, sources[0].loops, (), tuple(rows),
+                     width, 0, 0, dtype, dtype, None)  # fmt: skip
+    if name not in (compat.DOT, compat.CONVOLUTION) or not _is_inexact(aval):
+        return None
+    if [source.parameter_only for source in sources].count(True) != 1:
+        return None
+    operand = int(sources[0].parameter_only)
+    weight = sources[1 - operand]
+    shapes = [atom.aval.shape for atom in eqn.invars]
+    shape = matricizer(name, eqn.params, operand, shapes, aval.shape)
+    if not sources[operand].data or shape is None:
+        return None
+    *stack, fan_in, fan_out = shape.kernel.merged
+    rows = shape.outputs.merged[len(stack) : -1]
+    kernel_dtype = eqn.invars[1 - operand].aval.dtype
+    return Found(next(numbers), name, weight.leaves, "", weight.loops, tuple(stack), rows,
+                 fan_in, fan_out, 0, aval.dtype, kernel_dtype, shape)  # fmt: skip
+
+
+def _is_inexact(aval: Any) -> bool:
+    return np.issubdtype(aval.dtype, np.floating) or aval.dtype.name in ("bfloat16", "float8")
+
+
+def _uses(eqn: JaxprEqn, sources: list[Provenance]) -> Iterator[Use]:
+    """Where an equation that is no site combines parameters with data."""
+    name = eqn.primitive.name
+    if name == "reduce_sum" and (product := sources[0].product) is not None:
+        leaves, axes = product
+        if axes & set(eqn.params["axes"]):
+            yield Use(leaves, "unsupported", "multiplied with data and summed: use a matmul")
+    if not any(source.data for source in sources):
+        return
+    for index, source in enumerate(sources):
+        if source.parameter_only and name in compat.ELEMENTWISE:
+            yield Use(source.leaves, "bias or elementwise", name)
+        elif source.parameter_only and name in compat.LOOKUPS and index == 0:
+            yield Use(source.leaves, "unsupported", f"embedding lookup ({name})")
+        elif source.parameter_only:
+            yield Use(source.leaves, "unsupported", f"{name} of it and data")
+
+
+def _product(eqn: JaxprEqn, sources: list[Provenance]) -> tuple[Leaves, frozenset[int]] | None:
+    name = eqn.primitive.name
+    if name == "convert_element_type":
+        return sources[0].product
+    weights = [i for i, source in enumerate(sources) if source.parameter_only]
+    if name != "mul" or len(weights) != 1 or not sources[1 - weights[0]].data:
+        return None
+    shape = eqn.invars[weights[0]].aval.shape
+    varies = frozenset(axis for axis, size in enumerate(shape) if size > 1)
+    return sources[weights[0]].leaves, varies
+
+
+def _uses_inside(eqn: JaxprEqn, sources: list[Provenance], numbers: Iterator[int]) -> Iterator[Use]:
+    """Uses in the jaxprs of an equation that is not entered; a linear site there is lost."""
+    name = eqn.primitive.name
+    for inner, arguments, carried in compat.inner_arguments(eqn, sources):
+        if arguments is None:
+            leaves = join([source for source in sources if source.parameter_only]).leaves
+            if leaves:
+                yield Use(leaves, "unsupported", f"inside {name}, which is not looked into")
+            continue
+        start = len(arguments) - carried
+        constants, carries = arguments[:start], [join([c]) for c in arguments[start:]]
+        loop = frozenset({next(numbers)})
+        entered = _settle(inner, constants, carries, [], loop, numbers)
+        for site in entered.sites:
+            if site.leaves:
+                yield Use(site.leaves, "unsupported", f"linear layer inside {name}: not entered")
+        yield from entered.uses
