@@ -8,6 +8,8 @@ from gramlin_jax.gradients import (
     gradient_moments,
     jacobian_moments,
 )
+from gramlin_jax.measure import measure
+from gramlin_jax.measurement import LayerSums, Measurement
 from gramlin_jax.metrics import (
     feature_learning_sides,
     gram_change,
@@ -29,6 +31,10 @@ from gramlin_jax.taps import Layers, Tap, find_layers, tap
 __version__ = "0.1.0"
 
 __all__ = [
+    # one pass over the data: all metrics of all layers
+    "LayerSums",
+    "Measurement",
+    "measure",
     # moments: what a metric sees of the samples
     "Moments",
     "accumulate",

@@ -123,7 +123,7 @@ class Backward(NamedTuple):
 def backward(
     f: Callable[..., PyTree], params: PyTree, *args: Any, loss: Callable[[Any], Array]
 ) -> Backward:
-    """What flows through every linear layer of ``f(params, *args)``, forth and back.
+    """What flows through every linear layer of ``f(params, *args)``, forward and backward.
 
     For single samples; call it under ``jit`` and reduce what you need there.
 
@@ -136,7 +136,11 @@ def backward(
     Raises:
         ValueError: If the loss is not a scalar, or as ``tap``.
     """
-    program = Program(f, params, args, {})
+    return run_backward(Program(f, params, args, {}), loss)
+
+
+def run_backward(program: Program, loss: Callable[[Any], Array]) -> Backward:
+    """``backward`` of a function that has been traced."""
 
     def objective(shifts: tuple[dict, dict]) -> tuple[Array, tuple[Any, dict[str, Tap]]]:
         output, taps = program(*shifts)

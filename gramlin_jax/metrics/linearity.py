@@ -297,12 +297,13 @@ def _check(m: Moments, *, targets: bool = True, name: str = "m") -> None:
 def _with_reason(metric: str, value: Array, *ms: Moments) -> Array:
     """``value``, and outside of transformations a warning that says why it is NaN."""
     if not isinstance(value, jax.core.Tracer) and bool(jnp.isnan(value)):
-        warnings.warn(f"{metric} is NaN: {_reason(*ms)}", RuntimeWarning, stacklevel=3)
+        warnings.warn(f"{metric} is NaN: {undefined_because(*ms)}", RuntimeWarning, stacklevel=3)
     return value
 
 
 @in_float64
-def _reason(*ms: Moments) -> str:
+def undefined_because(*ms: Moments) -> str:
+    """Why a metric of these moments is NaN, in words."""
     scored = ms[-1]
     if not all(bool(jnp.isfinite(block).all()) for block in jax.tree.leaves(ms)):
         return "the features or targets hold NaN or infinity"

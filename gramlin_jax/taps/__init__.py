@@ -2,6 +2,6 @@
 
 from gramlin_jax.taps.interpreter import Tap
 from gramlin_jax.taps.layers import Layers, Leaf, Site
-from gramlin_jax.taps.transform import Program, find_layers, tap
+from gramlin_jax.taps.transform import Program, Static, find_layers, partition, tap
 
-__all__ = ["Layers", "Leaf", "Program", "Site", "Tap", "find_layers", "tap"]
+__all__ = ["Layers", "Leaf", "Program", "Site", "Static", "Tap", "find_layers", "partition", "tap"]

@@ -43,7 +43,8 @@ def trace(function: Callable[..., Any], *args: Any) -> tuple[Jaxpr, list[Any], A
 def evaluate(eqn: JaxprEqn, values: Sequence[Any]) -> list[Any]:
     """The results of one equation, untouched."""
     inputs = {v: x for v, x in zip(eqn.invars, values, strict=True) if not is_literal(v)}
-    alone = core.Jaxpr((), list(inputs), eqn.outvars, [eqn], eqn.effects)
+    source = core.DebugInfo("tap", eqn.primitive.name, None, None)
+    alone = core.Jaxpr((), list(inputs), eqn.outvars, [eqn], eqn.effects, source)
     return jax.core.eval_jaxpr(alone, (), *inputs.values())
 
 

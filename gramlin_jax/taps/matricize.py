@@ -88,11 +88,12 @@ class ConvolutionMatricizer(Matricizer):
         )
         n, channels, *positions = patches.shape
         size = math.prod(self.window)
-        split = (n, groups, channels // (groups * size), size, *positions)
-        parts = [(0,), *((axis,) for axis in range(4, len(split))), (3, 2)]
-        return Layout.of(patches.shape, ([(1,)] if groups > 1 else []) + parts, split).apply(
-            patches
-        )
+        stack = (groups,) if groups > 1 else ()
+        split = (n, *stack, channels // (groups * size), size, *positions)
+        first = 1 + len(stack)  # the channels of one group; then the window, then positions
+        rows = [(0,), *((axis,) for axis in range(first + 2, len(split)))]
+        parts = [*([(1,)] if stack else []), *rows, (first + 1, first)]
+        return Layout.of(patches.shape, parts, split).apply(patches)
 
 
 def matricizer(

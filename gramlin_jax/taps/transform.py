@@ -44,7 +44,7 @@ class Program:
             raise ValueError(f"f returns {shape!r}: wanted an array, or a pytree with one at least")
         with_paths = jax.tree_util.tree_leaves_with_path(params)
         leaves = [(path, leaf) for path, leaf in with_paths if _is_array(leaf)]
-        paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
+        paths = _names([path for path, _ in leaves])
         if not paths:
             raise ValueError("params holds no array: wanted the parameters as the first argument")
         sources = [Provenance(leaves=frozenset({index})) for index in range(len(paths))]
@@ -176,6 +176,13 @@ def find_layers(
         reasons = "; ".join(f"{path}: {', '.join(why)}" for path, why in lost.items())
         raise ValueError(f"params has leaves with uses that are not tapped: {reasons}")
     return layers
+
+
+def _names(paths: list[Any]) -> list[str]:
+    """Key paths as text; an NNX state names its arrays' variables, not their ``value``."""
+    if all(path and path[-1] == jax.tree_util.GetAttrKey("value") for path in paths):
+        paths = [path[:-1] for path in paths]
+    return [jax.tree_util.keystr(path, simple=True, separator="/") for path in paths]
 
 
 def _is_array(leaf: Any) -> bool:

@@ -1,0 +1,444 @@
+"""One streaming pass over the data: every metric of every linear layer."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from gramlin_jax.checks import check_leading_axis
+from gramlin_jax.gradients import GradientMoments, reduce_gradients, run_backward
+from gramlin_jax.measurement import METRICS, LayerSums, Measurement, Metric
+from gramlin_jax.metrics.linearity import undefined_because
+from gramlin_jax.moments import Moments, moments
+from gramlin_jax.precision import in_float64
+from gramlin_jax.taps import Layers, Program, Site, Static, partition
+from gramlin_jax.taps.samples import sample_axes, samples_first
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, PyTree
+
+
+class Features(NamedTuple):
+    """How a site's features become rows with a target each.
+
+    Attributes:
+        axis: The row axis that counts samples.
+        width: Columns before any projection.
+        rule: ``tokens`` are samples, positions side by side (``flatten``), or their ``mean``.
+    """
+
+    axis: int
+    width: int
+    rule: str
+
+
+class _Pass(NamedTuple):
+    """All that is not an array; hashable, so that a second call finds the compiled function."""
+
+    f: Callable[..., Any]
+    static: Static
+    loss: Callable[[Any, Any], Any]
+    outputs: Callable[[Any], Any] | None
+    features: tuple[tuple[str, Features | str], ...] = ()
+
+
+def measure(
+    f: Callable[..., PyTree],
+    params: PyTree,
+    batches: tuple[PyTree, Array] | Iterable[tuple[PyTree, Array]],
+    *,
+    loss: Callable[[Any, Array], Array],
+    outputs: Callable[[Any], Array] | None = None,
+    metrics: Sequence[str] | Mapping[str, Metric] = tuple(METRICS),
+    learning_rate: float = 0.01,
+    batch_size: int = 1024,
+    positions: Literal["flatten", "mean"] = "flatten",
+    width_limit: int = 1024,
+    seed: int = 0,
+    mesh: Mesh | None = None,
+) -> Measurement:
+    """All metrics of all linear layers of ``f(params, x)``, in one pass over the samples.
+
+    Each batch goes forward and backward once and is reduced to sums (``Moments``,
+    ``GradientMoments``) in the same compiled function: memory is O(width²) a layer, whatever the
+    number of samples. Features are what a layer reads; for an activation that is named by
+    ``jax.ad_checkpoint.checkpoint_name``, the activation. A second call with the same functions
+    (the same objects) and shapes compiles nothing.
+
+    Args:
+        f: ``f(params, x) -> output``, any JAX function, in evaluation mode.
+        params: Its parameters, a pytree.
+        batches: A pair of arrays (x, y), read in slices of ``batch_size``, or an iterable of such
+            pairs. x may be a pytree of arrays (n, ...). y are integer labels (n,), or
+            (n, *positions) with a label a token; or real targets (n, ...).
+        loss: ``(output, y) -> L``, a scalar, the mean over samples that a training step descends.
+        outputs: ``output -> logits`` (n, *positions, classes), needed for integer labels where f
+            does not return a single array.
+        metrics: Names out of ``METRICS``, or scalar JAX functions of ``LayerSums`` by name.
+        learning_rate: η of the virtual covariance, and of the step that it is compared with.
+        batch_size: Samples a slice; only speed and memory depend on it.
+        positions: What becomes of shared positions (pixels, tokens) where a sample has one target:
+            all side by side, or their mean. With a label a token, tokens are the samples.
+        width_limit: Wider features are reduced to this width by a seeded random projection, which
+            can lower target linearity but not raise it; ``notes`` say where.
+        seed: Of that projection.
+        mesh: Devices along whose first axis samples are spread; None: where the arrays are.
+
+    Raises:
+        ValueError: If there are no samples, batches change their structure, labels are outside of
+            the classes, an argument is out of range, or as ``tap``.
+        TypeError: If ``batches`` are not pairs.
+
+    Example:
+        >>> f = lambda params, x: jnp.tanh(x @ params["in"]) @ params["out"]
+        >>> params = {"in": jnp.ones((3, 5)), "out": jnp.ones((5, 2))}
+        >>> x, y = jax.random.normal(jax.random.key(0), (50, 3)), jnp.arange(50) % 2
+        >>> m = measure(f, params, (x, y), loss=lambda out, y: optax.losses.
+        ...     softmax_cross_entropy_with_integer_labels(out, y).mean())
+        >>> m.layers, sorted(m["out"])[:2]
+        (('in', 'out'), ['adjusted', 'gradient_norm'])
+    """
+    for name, value in (("batch_size", batch_size), ("width_limit", width_limit)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}: wanted at least 1")
+    if positions not in ("flatten", "mean"):
+        raise ValueError(f"positions is {positions!r}: wanted 'flatten' or 'mean'")
+    chosen = _chosen(metrics)
+    arrays, static = partition(params)
+    arrays = _replicated(arrays, mesh)
+    stacks = _stacks(batches, batch_size, mesh)
+    first = next(stacks, None)
+    if first is None:
+        raise ValueError("batches is empty: wanted one pair (x, y) or more")
+    x, y = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), first)
+    layers, features = _plan(_Pass(f, static, loss, outputs), arrays, x, y, positions)
+    settings = _Pass(f, static, loss, outputs, tuple(features.items()))
+    projections = _replicated(_projections(features, width_limit, seed), mesh)
+    total = None
+    for xs, ys in itertools.chain([first], stacks):
+        part = _sum(settings, arrays, projections, xs, ys)
+        total = part if total is None else _add(total, part)
+    kernels = _kernels(settings, arrays, jax.tree.map(lambda a: a[0], first[0]))
+    return _finish(layers, features, total, kernels, chosen, learning_rate, width_limit)
+
+
+def _chosen(metrics: Sequence[str] | Mapping[str, Metric]) -> dict[str, Metric]:
+    if isinstance(metrics, Mapping):
+        return dict(metrics)
+    if unknown := [name for name in metrics if name not in METRICS]:
+        raise ValueError(f"metrics has {unknown}: wanted names out of {', '.join(METRICS)}")
+    return {name: METRICS[name] for name in metrics}
+
+
+def _stacks(batches: Any, batch_size: int, mesh: Mesh | None) -> Iterator[tuple[PyTree, Array]]:
+    """The data as stacks of equal batches, (batches, n, ...) each, on their devices."""
+    if isinstance(batches, tuple):
+        x, y = _pair(batches)
+        n = check_leading_axis("batches", (x, y))
+        size = _even_size(n, min(batch_size, n), _devices(mesh))
+        for start, count in ((0, n // size), (n // size * size, 1)):
+            length = min(size, n - start)
+            if length:
+                cut = jax.tree.map(lambda a: a[start : start + count * length], (x, y))  # noqa: B023
+                yield _placed(cut, count, length, mesh)
+        return
+    reference = None
+    for index, batch in enumerate(batches):
+        batch = _pair(batch)
+        n = check_leading_axis(f"batches[{index}]", batch)
+        form = jax.tree.map(lambda a: (np.shape(a)[1:], jnp.result_type(a)), batch)
+        if reference not in (None, form):
+            raise ValueError(
+                f"batches[{index}] has shapes and types {form} and the first {reference}: wanted "
+                "the same structure in all, but for the number of samples"
+            )
+        reference = form
+        yield _placed(batch, 1, n, mesh)
+
+
+def _even_size(n: int, size: int, devices: int) -> int:
+    """A batch size of ``size`` or a little less, so that no batch is of another shape, if possible.
+
+    Each shape compiles anew; and a batch should spread evenly over the devices.
+    """
+    near = range(size, size // 4, -1)
+    even = [s for s in near if s % devices == 0]
+    return next((s for s in even if n % s == 0), even[0] if even else size)
+
+
+def _pair(batch: Any) -> tuple[PyTree, Any]:
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise TypeError(f"batches has a {type(batch).__name__}: wanted pairs (x, y)")
+    x, y = batch
+    return x, (y if isinstance(y, jax.Array) else np.asarray(y))
+
+
+def _devices(mesh: Mesh | None) -> int:
+    return 1 if mesh is None else mesh.shape[mesh.axis_names[0]]
+
+
+def _placed(batch: PyTree, count: int, size: int, mesh: Mesh | None) -> PyTree:
+    """``count·size`` samples as (count, size, ...), spread over the devices if they divide."""
+    stacked = jax.tree.map(lambda a: a.reshape(count, size, *np.shape(a)[1:]), batch)
+    if mesh is None:
+        return jax.tree.map(jnp.asarray, stacked)
+    spread = PartitionSpec(None, mesh.axis_names[0]) if size % _devices(mesh) == 0 else ()
+    return jax.device_put(stacked, NamedSharding(mesh, PartitionSpec(*spread)))
+
+
+def _replicated(arrays: PyTree, mesh: Mesh | None) -> PyTree:
+    """Arrays on all devices of the mesh; those that lie on it already stay as they are."""
+    if mesh is None:
+        return arrays
+
+    def place(array: Any) -> Array:
+        on_mesh = getattr(getattr(array, "sharding", None), "mesh", None) == mesh
+        return array if on_mesh else jax.device_put(array, NamedSharding(mesh, PartitionSpec()))
+
+    return jax.tree.map(place, arrays)
+
+
+def _plan(
+    settings: _Pass, arrays: list[Any], x: PyTree, y: Any, positions: str
+) -> tuple[Layers, dict[str, Features | str]]:
+    """The sites, and for each how its features become rows, or why they cannot."""
+    n, traced = check_leading_axis("x", x), []
+
+    def taps(arrays: list[Any], x: PyTree) -> dict[str, Array]:
+        program = Program(settings.f, settings.static.combine(arrays), (x,), {})
+        traced.append(program.layers)
+        return {name: tap.features for name, tap in program({}, {})[1].items()}
+
+    shapes = jax.eval_shape(taps, arrays, x)
+    (layers,) = traced
+    if not layers.sites:
+        raise ValueError(f"f has no linear layer that is tapped:\n{layers}")
+    axes = sample_axes(settings.f, settings.static.combine(arrays), (x,), layers)
+    tokens = math.prod(y.shape[1:]) if _is_labels(y) else 1
+    features: dict[str, Features | str] = {}
+    for name, site in layers.sites.items():
+        axis, shape = axes[name], shapes[name].shape
+        if isinstance(axis, str):
+            features[name] = f"features not measured: {axis}"
+            continue
+        channels = math.prod(site.stack[site.layers :]) * shape[-1]
+        each = math.prod(shape) // (math.prod(site.stack[: site.layers]) * n * channels)
+        if tokens > 1 and each != tokens:
+            features[name] = f"features not measured: {each} positions a sample, {tokens} labels"
+        elif tokens > 1:
+            features[name] = Features(axis, channels, "tokens")
+        else:
+            mean = positions == "mean"
+            features[name] = Features(axis, channels * (1 if mean else each), positions)
+    return layers, features
+
+
+def _is_labels(y: Any) -> bool:
+    return not jnp.issubdtype(y.dtype, jnp.floating)
+
+
+def _projections(features: Mapping[str, Features | str], limit: int, seed: int) -> dict[str, Array]:
+    """Random maps (width, limit) of features that are wider than the limit."""
+    maps = {}
+    for index, (name, how) in enumerate(features.items()):
+        if isinstance(how, Features) and how.width > limit:
+            key = jax.random.fold_in(jax.random.key(seed), index)
+            maps[name] = jax.random.normal(key, (how.width, limit), jnp.float32) / limit**0.5
+    return maps
+
+
+@functools.partial(jax.jit, static_argnames="settings")
+def _sum(
+    settings: _Pass, arrays: list[Any], projections: dict[str, Array], xs: PyTree, ys: Array
+) -> dict[str, Any]:
+    """The sums over a stack of batches (batches, n, ...), in one scan."""
+
+    def step(total: Any, batch: Any) -> tuple[Any, None]:
+        return _add(total, _sum_batch(settings, arrays, projections, *batch)), None
+
+    first = jax.tree.map(lambda a: a[0], (xs, ys))
+    shapes = jax.eval_shape(lambda: _sum_batch(settings, arrays, projections, *first))
+    return lax.scan(step, _zeros(shapes), (xs, ys))[0]
+
+
+@in_float64
+def _zeros(shapes: PyTree) -> PyTree:
+    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+
+@jax.jit
+@in_float64
+def _add(a: PyTree, b: PyTree) -> PyTree:
+    def of_layer(x: Any, y: Any) -> Any:
+        stacked = isinstance(x, Moments) and x.count.ndim
+        return jax.vmap(Moments.__add__)(x, y) if stacked else x + y
+
+    return jax.tree.map(of_layer, a, b, is_leaf=lambda leaf: isinstance(leaf, Moments))
+
+
+def _sum_batch(
+    settings: _Pass, arrays: list[Any], projections: dict[str, Array], x: PyTree, y: Array
+) -> dict[str, Any]:
+    """Everything that is kept of a batch; all of it adds."""
+    n = check_leading_axis("x", x)
+    program = Program(settings.f, settings.static.combine(arrays), (x,), {})
+    passed = run_backward(program, lambda output: settings.loss(output, y))
+    targets, correct, inside = _targets(settings, passed.output, y)
+    of_features = {
+        name: _feature_moments(
+            passed.taps[name].features,
+            program.layers.sites[name],
+            how,
+            targets,
+            projections.get(name),
+        )
+        for name, how in settings.features
+        if isinstance(how, Features)
+    }
+    numbers = {"count": n, "loss": n * passed.loss, "labels": y.size if _is_labels(y) else 0}
+    numbers |= {"correct": correct, "inside": inside}
+    return {
+        "numbers": {name: _as_float64(value) for name, value in numbers.items()},
+        "moments": of_features,
+        "gradients": reduce_gradients(passed, n),
+    }
+
+
+@in_float64
+def _as_float64(value: Any) -> Array:
+    return jnp.asarray(value).astype(jnp.float64)
+
+
+def _targets(settings: _Pass, output: Any, y: Array) -> tuple[Array, Any, Any]:
+    """Targets (n, k) or (n, tokens, k), correct predictions, and labels that name a class."""
+    if not _is_labels(y):
+        return y.reshape(len(y), -1), 0, 0
+    logits = output if settings.outputs is None else settings.outputs(output)
+    if not isinstance(logits, jax.Array) or logits.shape[:-1] != y.shape:
+        raise ValueError(
+            f"outputs gives {jax.tree.map(jnp.shape, logits)} for labels y {y.shape}: wanted an "
+            f"array ({', '.join(map(str, y.shape))}, classes); name it by outputs=lambda out: …"
+        )
+    one_hot = jax.nn.one_hot(y, logits.shape[-1], dtype=jnp.float32)
+    targets = one_hot.reshape(len(y), -1, logits.shape[-1])
+    correct = (logits.argmax(-1) == y).sum()
+    return (targets[:, 0] if y.ndim == 1 else targets), correct, one_hot.sum()
+
+
+def _feature_moments(
+    features: Array, site: Site, how: Features, targets: Array, projection: Array | None
+) -> Moments:
+    """Moments of a site's features, stacked (layers,) where a scan stacks layers."""
+    n, stack = len(targets), len(site.stack)
+    h = samples_first(features, site, how.axis, n)  # (*layers, *groups, n, positions, channels)
+    groups = range(site.layers, stack)
+    h = jnp.moveaxis(h, groups, range(-1 - len(groups), -1))
+    h = h.reshape(*h.shape[: site.layers + 2], math.prod(h.shape[site.layers + 2 :]))
+
+    def of_layer(h: Array) -> Moments:
+        if how.rule == "tokens":
+            y, h = targets.reshape(-1, targets.shape[-1]), h.reshape(-1, h.shape[-1])
+        else:
+            y, h = targets, h.mean(1) if how.rule == "mean" else h.reshape(n, -1)
+        if projection is not None:
+            h = lax.dot(h, projection.astype(h.dtype), precision="highest")
+        return moments(h, y)
+
+    if not site.layers:
+        return of_layer(h)
+    return jax.vmap(of_layer)(h.reshape(-1, *h.shape[site.layers :]))
+
+
+@functools.partial(jax.jit, static_argnames="settings")
+def _kernels(settings: _Pass, arrays: list[Any], x: PyTree) -> dict[str, Array]:
+    """The effective kernels, float32 at least; nothing that depends on x is computed."""
+    program = Program(settings.f, settings.static.combine(arrays), (x,), {})
+    kernels = {name: tap.kernel for name, tap in program({}, {})[1].items()}
+    return {
+        name: kernel.astype(jnp.promote_types(kernel.dtype, jnp.float32))
+        for name, kernel in kernels.items()
+        if kernel is not None
+    }
+
+
+def _finish(
+    layers: Layers,
+    features: Mapping[str, Features | str],
+    total: Any,
+    kernels: dict[str, Array],
+    metrics: dict[str, Metric],
+    learning_rate: float,
+    width_limit: int,
+) -> Measurement:
+    """Metrics of each layer, those that a scan stacks by themselves, from all sums."""
+    total, kernels = jax.device_get((total, kernels))  # float64, and of no device
+    numbers = {name: float(value) for name, value in total["numbers"].items()}
+    if numbers["inside"] != numbers["labels"]:
+        raise ValueError(
+            f"y has {numbers['labels'] - numbers['inside']:.0f} labels of {numbers['labels']:.0f} "
+            "that name none of the classes of the outputs: wanted 0 to classes - 1"
+        )
+    sums: dict[str, LayerSums] = {}
+    notes: list[tuple[str, str]] = []
+    for name, site in layers.sites.items():
+        note = _note(features[name], width_limit)
+        parts = total["moments"].get(name), kernels.get(name), total["gradients"].get(name)
+        for label, part in _unstacked(name, site, *parts):
+            sums[label] = LayerSums(*part, learning_rate)
+            notes += [(label, note)] if note else []
+    chosen = tuple(metrics.items())
+    values = {label: jax.device_get(_evaluate(layer, chosen)) for label, layer in sums.items()}
+    for label, value in values.items():
+        if np.isnan(value.get("target_linearity", 0)) and sums[label].moments is not None:
+            reason = undefined_because(sums[label].moments)
+            notes.append((label, f"target linearity is not defined: {reason}"))
+    return Measurement(
+        metrics={label: {k: float(v[k]) for k in metrics} for label, v in values.items()},
+        sums=sums,
+        loss=numbers["loss"] / numbers["count"],
+        accuracy=numbers["correct"] / numbers["labels"] if numbers["labels"] else math.nan,
+        count=numbers["count"],
+        notes=tuple(notes),
+        coverage=str(layers),
+    )
+
+
+def _note(features: Features | str, width_limit: int) -> str:
+    if isinstance(features, str):
+        return features
+    wider = features.width > width_limit
+    return f"{features.width} features, projected to {width_limit}" if wider else ""
+
+
+def _unstacked(
+    name: str, site: Site, moments: Any, kernel: Any, gradients: Any
+) -> Iterator[tuple[str, tuple[Any, Any, Any]]]:
+    """The layers that a scan stacks, one by one."""
+    shape = site.stack[: site.layers]
+    if not shape:
+        yield name, (moments, kernel, gradients)
+        return
+    for flat, index in enumerate(np.ndindex(shape)):
+        label = f"{name}[{', '.join(map(str, index))}]"
+        of_layer = jax.tree.map(lambda a: a[flat], moments)  # noqa: B023
+        if kernel is None:
+            yield label, (of_layer, None, None)
+            continue
+        blocks = gradients.kernel_sum[index], gradients.output_sum[index]
+        yield label, (of_layer, kernel[index], GradientMoments(gradients.count, *blocks))
+
+
+@in_float64
+@functools.partial(jax.jit, static_argnames="metrics")
+def _evaluate(layer: LayerSums, metrics: tuple[tuple[str, Metric], ...]) -> dict[str, Array]:
+    """All metrics of a layer in one program, which layers of one shape share."""
+    return {name: jnp.asarray(metric(layer), jnp.float64) for name, metric in metrics}

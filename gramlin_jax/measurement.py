@@ -1,0 +1,243 @@
+"""What one pass over the data gives: sums by layer, the metrics that follow, a table, a file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gramlin_jax.gradients import GradientMoments
+from gramlin_jax.metrics import (
+    gram_change,
+    noise_floor,
+    surrogate,
+    target_linearity,
+    target_linearity_adjusted,
+    virtual_alignment,
+    virtual_covariance,
+)
+from gramlin_jax.moments import Moments
+from gramlin_jax.precision import in_float64, matmul
+from gramlin_jax.results import read_arrays, write_arrays
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LayerSums:
+    """All that a metric of one layer needs.
+
+    Attributes:
+        moments: ``Moments`` of the features that the layer reads, with the targets; None where
+            samples cannot be told apart (``measure`` notes why).
+        kernel: The effective kernel K (i, o), or (groups, i, o); None for a named activation.
+        gradients: ``GradientMoments``, ∇_K L and ΔᵀΔ; None for a named activation.
+        learning_rate: η.
+    """
+
+    moments: Any
+    kernel: Any
+    gradients: Any
+    learning_rate: float
+
+
+Metric = Callable[[LayerSums], Any]
+
+
+def _of_features(metric: Metric) -> Metric:
+    return lambda layer: math.nan if layer.moments is None else metric(layer)
+
+
+def _of_kernel(metric: Metric) -> Metric:
+    return lambda layer: math.nan if layer.kernel is None else metric(layer)
+
+
+def _surrogate(layer: LayerSums) -> Any:
+    """NaN where features are not the rows that the kernel multiplies: patches, projections."""
+    width = layer.moments.feature_mean.shape[0]
+    fits = layer.kernel is not None and layer.kernel.shape[:-1] == (width,)
+    return surrogate(layer.moments, layer.kernel, normalized=True) if fits else math.nan
+
+
+@in_float64
+def _norm(array: Array) -> Array:
+    return jnp.sqrt((jnp.asarray(array, jnp.float64) ** 2).sum())
+
+
+def _virtual(layer: LayerSums) -> Array:
+    return virtual_covariance(layer.kernel, layer.gradients, layer.learning_rate)
+
+
+@in_float64
+def _virtual_share(layer: LayerSums) -> Array:
+    kernel = jnp.asarray(layer.kernel, jnp.float64)
+    return _norm(_virtual(layer)) / _norm(matmul(kernel, jnp.swapaxes(kernel, -1, -2)))
+
+
+@in_float64
+def _virtual_alignment(layer: LayerSums) -> Array:
+    """Of a step of gradient descent. Groups of a convolution are blocks of one Gram."""
+    kernel = jnp.asarray(layer.kernel, jnp.float64)
+    after = kernel - layer.learning_rate * layer.gradients.kernel_gradient
+    change = gram_change(kernel, after).reshape(-1, kernel.shape[-2])
+    return virtual_alignment(change, _virtual(layer).reshape(change.shape))
+
+
+# By name, what ``measure`` computes of each layer unless told otherwise.
+METRICS: dict[str, Metric] = {
+    "target_linearity": _of_features(lambda layer: target_linearity(layer.moments)),
+    "adjusted": _of_features(lambda layer: target_linearity_adjusted(layer.moments)),
+    "noise_floor": _of_features(lambda layer: noise_floor(layer.moments)),
+    "surrogate": _of_features(_surrogate),
+    "kernel_norm": _of_kernel(lambda layer: _norm(layer.kernel)),
+    "gradient_norm": _of_kernel(lambda layer: _norm(layer.gradients.kernel_gradient)),
+    "virtual_share": _of_kernel(_virtual_share),
+    "virtual_alignment": _of_kernel(_virtual_alignment),
+}
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """Metrics of every layer, and the sums that they were computed from: a pytree.
+
+    ``measurement[layer]`` are a layer's metrics by name; ``print(measurement)`` is the table.
+
+    Attributes:
+        metrics: Values by layer and metric, float64. Unless chosen otherwise:
+
+            * ``target_linearity``, ``adjusted``, ``noise_floor``: of the features that the layer
+              reads; higher is more linear, the floor is what noise of the same rank would get;
+            * ``surrogate``: normalised, in [0, 1]; NaN for convolutions and reduced features;
+            * ``kernel_norm``, ``gradient_norm``: ‖K‖, ‖∇_K L‖;
+            * ``virtual_share``: ‖virtual covariance‖/‖weight Gram‖, the relative size of a step;
+            * ``virtual_alignment``: cosine of the Gram's change in a step of gradient descent with
+              the virtual covariance.
+        sums: ``LayerSums`` by layer, for any further metric.
+        loss: Mean over samples.
+        accuracy: Share of labels that the largest logit names; NaN for real targets.
+        count: Number of samples.
+        notes: Of layers whose features were reduced, or not measured, with the reason.
+        coverage: What became of every parameter leaf, as text.
+    """
+
+    metrics: dict[str, dict[str, float]]
+    sums: dict[str, LayerSums]
+    loss: float
+    accuracy: float
+    count: float
+    notes: tuple[tuple[str, str], ...] = dataclasses.field(metadata={"static": True})
+    coverage: str = dataclasses.field(metadata={"static": True})
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers, in the order of the computation."""
+        return tuple(self.metrics)
+
+    def __getitem__(self, layer: str) -> dict[str, float]:
+        if layer not in self.metrics:
+            raise KeyError(f"layer is {layer!r}: wanted one of {', '.join(self.layers)}")
+        return self.metrics[layer]
+
+    def table(self) -> str:
+        """The metrics, a line a layer, with notes below."""
+        names = list(next(iter(self.metrics.values()), {}))
+        width = max([len("layer"), *map(len, self.layers)])
+        head = ["layer".ljust(width), "      in → out", *(f"{_head(name):>10}" for name in names)]
+        lines = ["  ".join(head)]
+        for layer, values in self.metrics.items():
+            cells = [f"{_cell(values[name]):>10}" for name in names]
+            lines.append("  ".join([layer.ljust(width), f"{_shape(self.sums[layer]):>14}", *cells]))
+        accuracy = "" if math.isnan(self.accuracy) else f", accuracy {self.accuracy:.4f}"
+        lines.append(f"loss {self.loss:.6g}{accuracy}, {self.count:.0f} samples")
+        lines += [f"{layer}: {note}" for layer, note in self.notes]
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and text: metrics by layer, loss, accuracy, count, notes, coverage."""
+        plain = {
+            layer: {name: float(value) for name, value in values.items()}
+            for layer, values in self.metrics.items()
+        }
+        numbers = {name: float(getattr(self, name)) for name in ("loss", "accuracy", "count")}
+        return {"layers": plain, **numbers, "notes": dict(self.notes), "coverage": self.coverage}
+
+    def save(self, path: str | Path) -> None:
+        """Write all of it as ``.npz``, whole or not at all."""
+        arrays = {}
+        for index, sums in enumerate(self.sums.values()):
+            for field, value in _parts(sums):
+                arrays[f"{index}/{field}"] = np.asarray(value)
+        write_arrays(Path(path), {**arrays, "measurement": np.array(json.dumps(self.to_dict()))})
+
+    @staticmethod
+    def load(path: str | Path) -> Measurement:
+        """What ``save`` wrote; arrays are NumPy's.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file is damaged, or is no measurement.
+        """
+        arrays = read_arrays(Path(path))
+        if "measurement" not in arrays:
+            raise ValueError(f"path {path} holds {', '.join(arrays)}: wanted a saved Measurement")
+        plain = json.loads(str(arrays.pop("measurement")))
+        notes = tuple(plain.pop("notes").items())
+        metrics = plain.pop("layers")
+        sums = {layer: _rebuilt(arrays, f"{index}/") for index, layer in enumerate(metrics)}
+        return Measurement(metrics=metrics, sums=sums, notes=notes, **plain)
+
+
+def _head(name: str) -> str:
+    short = {"target_linearity": "TL", "noise_floor": "floor", "adjusted": "adj. TL"}
+    return short.get(name, name.replace("virtual_", "VC ").replace("_norm", " norm"))[:10]
+
+
+def _cell(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.4g}"
+
+
+def _shape(sums: LayerSums) -> str:
+    if sums.kernel is None:
+        return f"{sums.moments.feature_mean.shape[0]}" if sums.moments is not None else ""
+    *groups, fan_in, fan_out = sums.kernel.shape
+    return "".join(f"{size} × " for size in groups) + f"{fan_in} → {fan_out}"
+
+
+def _parts(sums: LayerSums) -> list[tuple[str, Any]]:
+    """Names and arrays of a layer's sums, without those that are None."""
+    nested = {"moments": sums.moments, "gradients": sums.gradients}
+    parts = [
+        (f"{name}.{field.name}", getattr(value, field.name))
+        for name, value in nested.items()
+        if value is not None
+        for field in dataclasses.fields(value)
+    ]
+    parts += [("kernel", sums.kernel)] if sums.kernel is not None else []
+    return [*parts, ("learning_rate", sums.learning_rate)]
+
+
+def _rebuilt(arrays: dict[str, np.ndarray], prefix: str) -> LayerSums:
+    def of(kind: Any, name: str) -> Any:
+        fields = [field.name for field in dataclasses.fields(kind)]
+        keys = [f"{prefix}{name}.{field}" for field in fields]
+        return kind(*(arrays[key] for key in keys)) if keys[0] in arrays else None
+
+    return LayerSums(
+        moments=of(Moments, "moments"),
+        kernel=arrays.get(f"{prefix}kernel"),
+        gradients=of(GradientMoments, "gradients"),
+        learning_rate=float(arrays[f"{prefix}learning_rate"]),
+    )
