@@ -10,9 +10,12 @@ import tyro
 
 from experiments.framework import (
     EXPERIMENTS,
+    Experiment,
+    Result,
     find,
     folder_of,
     perform,
+    pictures,
     preset_of,
     read_result,
     report,
@@ -71,14 +74,22 @@ def _run(arguments: list[str]) -> None:
     print(experiment.table(result))
     for claim in experiment.check(result):
         print(claim)
-    print(f"figure: {folder / 'figure.png'}{' (this run was finished before)' if done else ''}")
+    _print_pictures(experiment, result, folder)
+    if done:
+        print("this run was finished before")
 
 
 def _plot(arguments: list[str]) -> None:
     name, config, folder, _ = _parse(arguments)
     _, experiment = find(name)
-    report(experiment, read_result(name, config, folder), folder)
-    print(f"figure: {folder / 'figure.png'}")
+    result = read_result(name, config, folder)
+    report(experiment, result, folder)
+    _print_pictures(experiment, result, folder)
+
+
+def _print_pictures(experiment: Experiment, result: Result, folder: Path) -> None:
+    for picture in pictures(experiment, result):
+        print(f"figure: {folder / picture}")
 
 
 def _parse(arguments: list[str]) -> tuple[str, object, Path, str | None]:

@@ -8,9 +8,10 @@ import importlib
 import json
 import platform
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import jax
 import numpy as np
@@ -28,7 +29,7 @@ from gramlin_jax.results import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-EXPERIMENTS = ("fig04_target_linearity", "fig09_target_linearity_adam")
+EXPERIMENTS = ("fig01_swissroll", "fig04_target_linearity", "fig09_target_linearity_adam")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +60,11 @@ class Result:
 
 
 class Experiment(Protocol):
-    """What each module of ``experiments`` provides."""
+    """What each module of ``experiments`` provides.
+
+    One with more to show has ``extras(result) -> dict`` too: names of further files of the run
+    folder, and functions that write them into an open binary file.
+    """
 
     __doc__: str
     PRESETS: dict[str, Any]
@@ -132,7 +137,7 @@ def perform(
         text = np.array(json.dumps(info))
         write_arrays(folder / "result.npz", {**result.arrays, "info": text})
     result = read_result(name, config, folder)
-    if not done or not (folder / "figure.png").exists():
+    if not done or not all((folder / name).exists() for name in pictures(experiment, result)):
         report(experiment, result, folder)
     return result, done
 
@@ -153,12 +158,22 @@ def read_result(name: str, config: Any, folder: Path) -> Result:
     return Result(config, arrays, json.loads(str(arrays.pop("info"))))
 
 
+def pictures(experiment: Experiment, result: Result) -> dict[str, Callable[[IO[bytes]], None]]:
+    """Names of the pictures of a result, the figure first, and what draws each into a file."""
+
+    def figure(file: IO[bytes]) -> None:
+        experiment.plot(result).savefig(file, format="png", dpi=200)
+
+    further = experiment.extras(result) if hasattr(experiment, "extras") else {}
+    return {"figure.png": figure, **further}
+
+
 def report(experiment: Experiment, result: Result, folder: Path) -> None:
-    """Write the summary and the figure of a result."""
+    """Write the summary and the pictures of a result."""
     claims = [dataclasses.asdict(claim) for claim in experiment.check(result)]
     write_json(folder / "summary.json", {"claims": claims, **result.info})
-    figure = experiment.plot(result)
-    write_whole(folder / "figure.png", lambda file: figure.savefig(file, format="png", dpi=200))
+    for name, draw in pictures(experiment, result).items():
+        write_whole(folder / name, draw)
 
 
 def _identity(name: str, config: Any) -> dict[str, Any]:

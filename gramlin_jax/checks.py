@@ -56,9 +56,11 @@ def check_leading_axis(name: str, tree: PyTree) -> int:
 def check_finite(name: str, tree: PyTree) -> None:
     """Raise ``ValueError`` if a floating-point array of ``tree`` holds NaN or infinity."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = jnp.asarray(leaf)
-        if jnp.issubdtype(array.dtype, jnp.floating) and not bool(jnp.isfinite(array).all()):
-            bad = int((~jnp.isfinite(array)).sum())
+        with jax.ensure_compile_time_eval():  # a constant inside of a traced function has values
+            array = jnp.asarray(leaf)
+            real = jnp.issubdtype(array.dtype, jnp.floating)
+            bad = int((~jnp.isfinite(array)).sum()) if real else 0
+        if bad:
             raise ValueError(
                 f"{name}{jax.tree_util.keystr(path)} has {bad} values out of {array.size} that are "
                 "NaN or infinite: wanted finite ones; drop those samples"

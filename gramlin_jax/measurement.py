@@ -152,7 +152,11 @@ class Measurement:
         """The metrics, a line a layer, with notes below."""
         names = list(next(iter(self.metrics.values()), {}))
         width = max([len("layer"), *map(len, self.layers)])
-        head = ["layer".ljust(width), "      in → out", *(f"{_head(name):>10}" for name in names)]
+        head = [
+            "layer".ljust(width),
+            "      in → out",
+            *(f"{HEADS.get(name, name)[:10]:>10}" for name in names),
+        ]
         lines = ["  ".join(head)]
         for layer, values in self.metrics.items():
             cells = [f"{_cell(values[name]):>10}" for name in names]
@@ -200,9 +204,15 @@ class Measurement:
         return Measurement(metrics=metrics, sums=sums, notes=notes, **plain)
 
 
-def _head(name: str) -> str:
-    short = {"target_linearity": "TL", "noise_floor": "floor", "adjusted": "adj. TL"}
-    return short.get(name, name.replace("virtual_", "VC ").replace("_norm", " norm"))[:10]
+HEADS = {
+    "target_linearity": "TL",
+    "adjusted": "adj. TL",
+    "noise_floor": "floor",
+    "kernel_norm": "‖K‖",
+    "gradient_norm": "‖∇L‖",
+    "virtual_share": "VC/Gram",
+    "virtual_alignment": "cos(ΔG,VC)",
+}
 
 
 def _cell(value: float) -> str:

@@ -175,8 +175,9 @@ def moments(
     if weights is not None:
         weights = check_array("weights", weights, ("n",))
         _check_rows("weights", weights, n)
-        if not isinstance(weights, jax.core.Tracer) and bool(jnp.any(weights < 0)):
-            raise ValueError("weights has negative entries: wanted counts >= 0 (0 masks a sample)")
+        with jax.ensure_compile_time_eval():
+            if not isinstance(weights, jax.core.Tracer) and bool((weights < 0).any()):
+                raise ValueError("weights has negative entries: wanted counts >= 0 (0 is a mask)")
     return _moments(features, targets, weights)
 
 

@@ -139,7 +139,7 @@ def test_folders_differ_by_configuration(tmp_path):
 
 
 def test_unknown_names():
-    with pytest.raises(ValueError, match="name is 'fig99': wanted one of fig04_target_linearity"):
+    with pytest.raises(ValueError, match="name is 'fig99': wanted one of fig01_swissroll"):
         find("fig99")
     with pytest.raises(ValueError, match="name is 'fig'"):
         find("fig")

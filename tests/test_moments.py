@@ -276,3 +276,12 @@ def test_accumulate_bad_data(data, message):
 def test_accumulate_bad_batch_size():
     with pytest.raises(ValueError, match="batch_size is 0"):
         accumulate(lambda batch: batch.sum(), np.ones((3, 2)), batch_size=0)
+
+
+def test_constants_of_a_compiled_function():
+    """Arrays that a jitted function closes over are concrete, and are checked as such."""
+    h, y, w = jnp.ones((5, 3)), jnp.ones((5, 2)), jnp.arange(5.0)
+    assert float(jax.jit(lambda h: moments(h, y, weights=w))(h).count) == 10
+    bad = y * jnp.nan
+    with pytest.raises(ValueError, match="targets.* NaN or infinite"):
+        jax.jit(lambda h: moments(h, bad))(h)

@@ -22,7 +22,7 @@ DOT, CONVOLUTION, NAME = "dot_general", "conv_general_dilated", "name"
 # Primitives that combine a parameter with data value by value, or put the two side by side.
 ELEMENTWISE = frozenset(
     "add sub mul div rem pow max min atan2 nextafter clamp select_n concatenate pad add_any "
-    "dynamic_update_slice scatter scatter-add scatter_add scatter_mul and or xor not eq ne lt le "
+    "dynamic_update_slice scatter scatter-add scatter-mul and or xor not eq ne lt le "
     "gt ge eq_to lt_to le_to complex copy optimization_barrier".split()
 )
 # Primitives that read a parameter at places which data choose.

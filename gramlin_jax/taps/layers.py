@@ -160,9 +160,10 @@ def describe(plan: Plan, paths: list[str], sizes: list[int]) -> tuple[Layers, di
         )
         for index in largest:
             of_leaf[index].append(name)
+    mixed = frozenset().union(*(p.leaves for p in plan.outputs if p.data))
     uses = [[use for use in plan.uses if index in use.leaves] for index in range(len(paths))]
     leaves = {
-        path: _leaf([sites[name] for name in of_leaf[index]], uses[index], path)
+        path: _leaf([sites[name] for name in of_leaf[index]], uses[index], path, index in mixed)
         for index, path in enumerate(paths)
     }
     return Layers(sites, leaves), numbers
@@ -176,14 +177,15 @@ def _free_name(name: str, taken: dict[str, Any]) -> str:
     return free
 
 
-def _leaf(sites: list[Site], uses: list[Any], path: str) -> Leaf:
+def _leaf(sites: list[Site], uses: list[Any], path: str, mixed: bool) -> Leaf:
     reasons = tuple(dict.fromkeys(use.detail for use in uses if use.status == "unsupported"))
     elementwise = dict.fromkeys(use.detail for use in uses if use.status != "unsupported")
+    used = ", ".join(elementwise) or "among data"  # as a first state, or one side of a choice
     if sites:
         detail = "; ".join(str(s) if s.name == path else f"{s.name} {s}" for s in sites)
-        return Leaf("linear site", detail, reasons)
+        return Leaf("linear site", detail + (f"; {used}" if elementwise else ""), reasons)
     if reasons:
         return Leaf("unsupported", "", reasons)
-    if elementwise:
-        return Leaf("bias or elementwise", f"({', '.join(elementwise)})")
+    if elementwise or mixed:
+        return Leaf("bias or elementwise", f"({used})")
     return Leaf("unused", "(no data meet it)")

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
+import jax.numpy as jnp
 
 from gramlin_jax.taps import compat
 from gramlin_jax.taps.compat import Inner, JaxprEqn
@@ -178,7 +178,7 @@ def _analyse(
         entered = make_plan(called, sources, numbers)
         _take_over(plan, entered, entered.sites)
         return (Call(entered) if entered.sites else None), entered.outputs
-    if compat.inner_jaxprs(eqn):
+    if compat.inner_jaxprs(eqn) and eqn.primitive.name not in compat.ELEMENTWISE:
         plan.uses.extend(_uses_inside(eqn, sources, numbers))
         return None, [join(sources)] * len(eqn.outvars)
     site = _site(eqn, sources, numbers)
@@ -243,13 +243,16 @@ def _settle(
 
 def _site(eqn: JaxprEqn, sources: list[Provenance], numbers: Iterator[int]) -> Found | None:
     """The linear site or named activation that an equation is, if it is one."""
-    name, aval = eqn.primitive.name, eqn.outvars[0].aval
+    name = eqn.primitive.name
+    if name not in (compat.NAME, compat.DOT, compat.CONVOLUTION):
+        return None
+    aval = eqn.outvars[0].aval
     if name == compat.NAME and sources[0].data and aval.shape:
         *rows, width = aval.shape
         label, dtype = eqn.params["name"], aval.dtype
         return Found(next(numbers), name, frozenset(), label, sources[0].loops, (), tuple(rows),
                      width, 0, 0, dtype, dtype, None)  # fmt: skip
-    if name not in (compat.DOT, compat.CONVOLUTION) or not _is_inexact(aval):
+    if name == compat.NAME or not jnp.issubdtype(aval.dtype, jnp.floating):
         return None
     if [source.parameter_only for source in sources].count(True) != 1:
         return None
@@ -266,10 +269,6 @@ def _site(eqn: JaxprEqn, sources: list[Provenance], numbers: Iterator[int]) -> F
                  fan_in, fan_out, 0, aval.dtype, kernel_dtype, shape)  # fmt: skip
 
 
-def _is_inexact(aval: Any) -> bool:
-    return np.issubdtype(aval.dtype, np.floating) or aval.dtype.name in ("bfloat16", "float8")
-
-
 def _uses(eqn: JaxprEqn, sources: list[Provenance]) -> Iterator[Use]:
     """Where an equation that is no site combines parameters with data."""
     name = eqn.primitive.name
@@ -277,6 +276,8 @@ def _uses(eqn: JaxprEqn, sources: list[Provenance]) -> Iterator[Use]:
         leaves, axes = product
         if axes & set(eqn.params["axes"]):
             yield Use(leaves, "unsupported", "multiplied with data and summed: use a matmul")
+    if name == compat.DOT:
+        yield from _hidden_kernels(eqn, sources)
     if not any(source.data for source in sources):
         return
     for index, source in enumerate(sources):
@@ -286,6 +287,16 @@ def _uses(eqn: JaxprEqn, sources: list[Provenance]) -> Iterator[Use]:
             yield Use(source.leaves, "unsupported", f"embedding lookup ({name})")
         elif source.parameter_only:
             yield Use(source.leaves, "unsupported", f"{name} of it and data")
+
+
+def _hidden_kernels(eqn: JaxprEqn, sources: list[Provenance]) -> Iterator[Use]:
+    """Kernels that data change on the way: a parameter times data, contracted along some axes."""
+    contracted = eqn.params["dimension_numbers"][0]
+    if all(source.data for source in sources):
+        for source, over in zip(sources, contracted, strict=True):
+            leaves, axes = source.product or (frozenset(), frozenset())
+            if axes & set(over) and axes - set(over):
+                yield Use(leaves, "unsupported", "kernel of a matmul that depends on data")
 
 
 def _product(eqn: JaxprEqn, sources: list[Provenance]) -> tuple[Leaves, frozenset[int]] | None:

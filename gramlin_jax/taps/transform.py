@@ -182,7 +182,7 @@ def _names(paths: list[Any]) -> list[str]:
     """Key paths as text; an NNX state names its arrays' variables, not their ``value``."""
     if all(path and path[-1] == jax.tree_util.GetAttrKey("value") for path in paths):
         paths = [path[:-1] for path in paths]
-    return [jax.tree_util.keystr(path, simple=True, separator="/") for path in paths]
+    return [jax.tree_util.keystr(path, simple=True, separator="/") or "params" for path in paths]
 
 
 def _is_array(leaf: Any) -> bool:

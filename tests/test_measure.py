@@ -1,0 +1,219 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
+from jax.sharding import Mesh
+
+import gramlin_jax.measure
+from gramlin_jax import (
+    Measurement,
+    gradient_moments,
+    measure,
+    moments,
+    noise_floor,
+    surrogate,
+    target_linearity,
+)
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(203, 4)).astype(np.float32)
+LABELS = RNG.integers(0, 3, 203)
+PARAMS = {
+    "in": RNG.normal(size=(4, 6)).astype(np.float32),
+    "hidden": RNG.normal(size=(2, 6, 6)).astype(np.float32),
+    "out": RNG.normal(size=(6, 3)).astype(np.float32),
+    "bias": np.zeros((1, 3), np.float32),
+}
+
+
+def network(params, x):
+    h = jnp.tanh(x @ params["in"])
+    h, _ = jax.lax.scan(lambda h, kernel: (jnp.tanh(h @ kernel), None), h, params["hidden"])
+    return checkpoint_name(h, "last") @ params["out"] + params["bias"]
+
+
+def cross_entropy(out, y):
+    return optax.softmax_cross_entropy_with_integer_labels(out, y).mean()
+
+
+def squares(out, y):
+    return ((out - y) ** 2).mean()
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return measure(network, PARAMS, (X, LABELS), loss=cross_entropy, batch_size=64)
+
+
+def same(a, b, rtol=1e-5):
+    assert a.layers == b.layers and a.notes == b.notes
+    for layer in a.layers:
+        chex.assert_trees_all_close(a[layer], b[layer], rtol=rtol, atol=1e-7)
+    np.testing.assert_allclose((a.loss, a.accuracy), (b.loss, b.accuracy), rtol=rtol)
+
+
+def test_metrics_are_those_of_the_whole_batch(measured):
+    features = np.asarray(jnp.tanh(X @ PARAMS["in"]))
+    whole = moments(features, jax.nn.one_hot(LABELS, 3))
+    layer = measured["hidden[0]"]
+    np.testing.assert_allclose(layer["target_linearity"], target_linearity(whole), rtol=1e-6)
+    np.testing.assert_allclose(layer["noise_floor"], noise_floor(whole), rtol=1e-12)
+    expected = surrogate(whole, PARAMS["hidden"][0], normalized=True)
+    np.testing.assert_allclose(layer["surrogate"], expected, rtol=1e-5)
+    gradients = gradient_moments(network, PARAMS, X, loss=lambda out: cross_entropy(out, LABELS))
+    expected = np.linalg.norm(gradients["hidden"].kernel_gradient[0])
+    np.testing.assert_allclose(layer["gradient_norm"], expected, rtol=1e-5)
+    assert 0.9 < layer["virtual_alignment"] <= 1
+    out = network(PARAMS, X)
+    np.testing.assert_allclose(measured.loss, cross_entropy(out, LABELS), rtol=1e-6)
+    np.testing.assert_allclose(measured.accuracy, np.mean(out.argmax(1) == LABELS), rtol=1e-6)
+    assert measured.count == 203
+
+
+def test_layers_of_a_scan_and_named_activations_have_lines_of_their_own(measured):
+    assert measured.layers == ("in", "hidden[0]", "hidden[1]", "last", "out")
+    lines = str(measured).splitlines()
+    assert [line.split()[0] for line in lines[1:6]] == list(measured.layers)
+    assert np.isnan(measured["last"]["gradient_norm"])
+    assert measured["last"]["target_linearity"] == measured["out"]["target_linearity"]
+    assert "bias: bias or elementwise" in measured.coverage
+
+
+def test_neither_batches_nor_devices_change_a_number(measured):
+    mesh = Mesh(np.array(jax.devices()), ("data",))
+    options = {"loss": cross_entropy}
+    pieces = [(X[a:b], LABELS[a:b]) for a, b in ((0, 8), (8, 100), (100, 203))]
+    same(measure(network, PARAMS, (X, LABELS), **options), measured)
+    same(measure(network, PARAMS, pieces, **options), measured)
+    same(measure(network, PARAMS, (X, LABELS), batch_size=64, mesh=mesh, **options), measured)
+    same(measure(network, PARAMS, iter(pieces), mesh=mesh, **options), measured)
+
+
+def test_a_second_call_compiles_nothing():
+    f = chex.assert_max_traces(network, n=12)
+    programs = gramlin_jax.measure.__globals__["_sum"]
+    measure(f, PARAMS, (X, LABELS), loss=cross_entropy)
+    compiled = programs._cache_size()
+    measure(f, PARAMS, (X + 1, LABELS), loss=cross_entropy)
+    assert programs._cache_size() == compiled
+
+
+def test_saved_and_loaded(measured, tmp_path):
+    measured.save(tmp_path / "m.npz")
+    loaded = Measurement.load(tmp_path / "m.npz")
+    same(loaded, measured, rtol=0)
+    assert str(loaded) == str(measured)
+    chex.assert_trees_all_equal(loaded.sums, measured.sums)
+    assert loaded.to_dict()["layers"]["in"] == measured["in"]
+    np.savez(tmp_path / "other.npz", a=1)
+    with pytest.raises(ValueError, match="wanted a saved Measurement"):
+        Measurement.load(tmp_path / "other.npz")
+
+
+def test_it_is_a_pytree(measured):
+    doubled = jax.tree.map(lambda a: 2 * a, measured)
+    assert doubled["in"]["kernel_norm"] == 2 * measured["in"]["kernel_norm"]
+    assert doubled.notes == measured.notes
+
+
+def test_a_model_with_batch_statistics_and_dropout():
+    class Model(nn.Module):
+        @nn.compact
+        def __call__(self, x, train=False):
+            x = nn.Conv(4, (3, 3), feature_group_count=2)(x)
+            x = nn.relu(nn.BatchNorm(use_running_average=not train)(x)).reshape(len(x), -1)
+            return nn.Dense(3)(nn.Dropout(0.5, deterministic=not train)(x))
+
+    model, images = Model(), RNG.normal(size=(90, 5, 5, 2)).astype(np.float32)
+    labels = LABELS[:90]
+    variables = model.init(jax.random.key(0), images[:1])
+
+    def f(params, x):
+        return model.apply({**variables, "params": params}, x)
+
+    m = measure(f, variables["params"], (images, labels), loss=cross_entropy, width_limit=60)
+    assert m.layers == ("Conv_0/kernel", "Dense_0/kernel")
+    assert dict(m.notes) == {"Dense_0/kernel": "100 features, projected to 60"}
+    flat = moments(images.reshape(90, -1), jax.nn.one_hot(labels, 3))
+    np.testing.assert_allclose(
+        m["Conv_0/kernel"]["target_linearity"], target_linearity(flat), rtol=1e-6
+    )
+    pooled = measure(f, variables["params"], (images, labels), loss=cross_entropy, positions="mean")
+    mean = moments(images.mean((1, 2)), jax.nn.one_hot(labels, 3))
+    np.testing.assert_allclose(
+        pooled["Conv_0/kernel"]["target_linearity"], target_linearity(mean), rtol=1e-5
+    )
+
+
+def test_a_label_for_each_token_makes_tokens_samples():
+    tokens = RNG.normal(size=(30, 7, 4)).astype(np.float32)
+    labels = RNG.integers(0, 3, (30, 7))
+
+    def f(params, x):
+        return {"logits": jnp.tanh(x @ params["in"]) @ params["out"] + params["bias"][None]}
+
+    def loss(out, y):
+        return cross_entropy(out["logits"], y)
+
+    m = measure(f, PARAMS, (tokens, labels), loss=loss, outputs=lambda out: out["logits"])
+    whole = moments(tokens.reshape(-1, 4), jax.nn.one_hot(labels.reshape(-1), 3))
+    np.testing.assert_allclose(m["in"]["target_linearity"], target_linearity(whole), rtol=1e-6)
+    assert m.count == 30 and 0 < m.accuracy < 1
+
+
+def test_real_targets_and_metrics_of_one_s_own():
+    y = RNG.normal(size=(203, 3)).astype(np.float32)
+    own = {"trace": lambda layer: layer.moments.feature_scatter.trace()}
+    m = measure(network, PARAMS, (X, y), loss=squares, metrics=own)
+    assert np.isnan(m.accuracy) and list(m["in"]) == ["trace"]
+    np.testing.assert_allclose(m["in"]["trace"], ((X - X.mean(0)) ** 2).sum(), rtol=1e-5)
+    some = measure(network, PARAMS, (X, y), loss=squares, metrics=["target_linearity"])
+    assert list(some["out"]) == ["target_linearity"]
+
+
+def test_nan_is_reported_not_hidden():
+    x = X.copy()
+    x[5, 1] = np.nan
+    m = measure(network, PARAMS, (x, LABELS), loss=cross_entropy)
+    assert np.isnan(m.loss) and all(np.isnan(m[layer]["target_linearity"]) for layer in m.layers)
+    assert "NaN or infinity" in dict(m.notes)["in"]
+
+
+def test_bad_input():
+    def call(batches=(X, LABELS), f=network, params=PARAMS, loss=cross_entropy, **options):
+        measure(f, params, batches, loss=loss, **options)
+
+    with pytest.raises(ValueError, match="batches is empty"):
+        call([])
+    with pytest.raises(ValueError, match="batches holds .*at least one"):
+        call((X[:0], LABELS[:0]))
+    with pytest.raises(ValueError, match="batches holds .*same number of samples"):
+        call((X, LABELS[:3]))
+    with pytest.raises(TypeError, match="wanted pairs"):
+        call([X])
+    with pytest.raises(ValueError, match=r"batches\[1\] has shapes .*the same structure"):
+        call([(X, LABELS), (X[:, :3], LABELS)])
+    with pytest.raises(ValueError, match="y has 203 labels of 203 that name none of the classes"):
+        call((X, LABELS + 3))
+    with pytest.raises(ValueError, match="outputs gives .*name it by outputs="):
+        call(f=lambda p, x: (network(p, x), x), loss=lambda out, y: cross_entropy(out[0], y))
+    with pytest.raises(ValueError, match="loss returns .*wanted a scalar"):
+        call(loss=optax.softmax_cross_entropy_with_integer_labels)
+    with pytest.raises(ValueError, match="metrics has .'nc1'.: wanted names out of"):
+        call(metrics=["nc1"])
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        call(batch_size=0)
+    with pytest.raises(ValueError, match="width_limit is 0"):
+        call(width_limit=0)
+    with pytest.raises(ValueError, match="positions is 'max': wanted"):
+        call(positions="max")
+    with pytest.raises(ValueError, match="params: none of its leaves is used with data"):
+        call(f=lambda p, x: network(PARAMS, x))
+    with pytest.raises(ValueError, match="f has no linear layer"):
+        call(params={"bias": np.ones((1, 4), np.float32)}, f=lambda p, x: (x + p["bias"])[:, :3])
+    with pytest.raises(KeyError, match="wanted one of in, hidden"):
+        measure(network, PARAMS, (X, LABELS), loss=cross_entropy)["hiden"]
