@@ -46,6 +46,11 @@ class _Sums:
         """``0 + m`` is m, so that ``sum`` works."""
         return self if isinstance(other, int) and other == 0 else NotImplemented
 
+    @in_float64
+    def psum(self, axis_name: str | tuple[str, ...]) -> Self:
+        """The sums over all devices along ``axis_name``, inside ``shard_map`` or ``vmap``."""
+        return jax.tree.map(lambda a: lax.psum(a, axis_name), self)
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -256,7 +261,10 @@ def jacobian_moments(
     if not out.ndim or out.shape[0] != n:
         raise ValueError(f"outputs has shape {out.shape}: wanted ({n}, ...), a row a sample")
     cotangents, scale = _basis(out, n) if probes is None else _probes(out, probes, key)
-    deltas = lax.map(lambda c: pullback(c)[0], cotangents, batch_size=chunk or len(cotangents))
+    like = jnp.zeros_like(out)  # as the output varies over devices
+    deltas = lax.map(
+        lambda c: pullback(like + c)[0], cotangents, batch_size=chunk or len(cotangents)
+    )
     moments = {}
     for name, site in program.layers.sites.items():
         if site.has_kernel:
@@ -271,8 +279,7 @@ def jacobian_moments(
 def _basis(out: Array, n: int) -> tuple[Array, float]:
     """Cotangents (k, n, ...) that pick one output each, of all samples."""
     k = out.size // n
-    rows = jnp.broadcast_to(jnp.eye(k, dtype=out.dtype)[:, None], (k, n, k))
-    return rows.reshape(k, *out.shape), 1.0
+    return jnp.eye(k, dtype=out.dtype).reshape(k, 1, *out.shape[1:]), 1.0
 
 
 def _probes(out: Array, probes: int, key: Array | None) -> tuple[Array, float]:

@@ -182,3 +182,31 @@ def test_samples_that_cannot_be_told_apart():
 
     with pytest.raises(ValueError, match="split the batch of 12 samples"):
         jacobian_moments(halves, PARAMS, X)
+
+
+def test_inside_of_shard_map_each_device_has_its_own_and_psum_merges():
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec
+
+    def deep(params, x):
+        def step(h, _):
+            return jnp.tanh(h @ params["square"]), None
+
+        return jax.lax.scan(step, x, None, length=2)[0] @ params["out"]
+
+    params = {"square": RNG.normal(size=(4, 4)), "out": RNG.normal(size=(4, 3))}
+
+    def parts(params, x, y):
+        gradients = gradient_moments(deep, params, x, loss=loss_of(y))
+        jacobians = jacobian_moments(deep, params, x)
+        return jax.tree.map(
+            lambda m: m.psum("data"), (gradients, jacobians), is_leaf=lambda m: hasattr(m, "psum")
+        )
+
+    specs = {"in_specs": (spec(), spec("data"), spec("data")), "out_specs": spec()}
+    merged = jax.jit(jax.shard_map(parts, mesh=mesh, **specs))(params, X, Y)
+    whole = (
+        gradient_moments(deep, params, X, loss=loss_of(Y)),
+        jacobian_moments(deep, params, X),
+    )
+    chex.assert_trees_all_close(merged, whole, rtol=1e-11, atol=1e-13)

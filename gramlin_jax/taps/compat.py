@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jax.extend import core
 
@@ -32,6 +33,17 @@ LOOKUPS = frozenset({"gather", "dynamic_slice"})
 def is_literal(atom: Any) -> bool:
     """Whether an argument of an equation is a constant written into it."""
     return isinstance(atom, core.Literal)
+
+
+def varying(aval: Any) -> frozenset[str]:
+    """Axes of a ``shard_map`` over which a value varies."""
+    return frozenset(aval.manual_axis_type.varying)
+
+
+def zeros(shape: Sequence[int], dtype: Any, varying: frozenset[str]) -> Any:
+    """Zeros that vary over these axes of a ``shard_map``: else their gradient is a ``psum``."""
+    z = jnp.zeros(shape, dtype)
+    return lax.pcast(z, tuple(varying), to="varying") if varying else z
 
 
 def trace(function: Callable[..., Any], *args: Any) -> tuple[Jaxpr, list[Any], Any]:
@@ -76,9 +88,11 @@ def called(eqn: JaxprEqn) -> Inner | None:
     name, inner = eqn.primitive.name, inner_jaxprs(eqn)
     if len(inner) != 1 or name.startswith(("custom_", "remat", "checkpoint", "shard_map")):
         return None
-    outside = [v.aval for v in (*eqn.invars, *eqn.outvars)]
-    inside = [v.aval for v in (*inner[0].jaxpr.invars, *inner[0].jaxpr.outvars)]
-    same = [a.shape for a in outside] == [a.shape for a in inside]
+    jaxpr = inner[0].jaxpr
+    same = all(
+        [v.aval.shape for v in outside] == [v.aval.shape for v in inside]
+        for outside, inside in ((eqn.invars, jaxpr.invars), (eqn.outvars, jaxpr.outvars))
+    )
     return inner[0] if same and name not in ("scan", "while", "cond") else None
 
 

@@ -121,7 +121,9 @@ def _run_scan(step: Scan, operands: list[Any], shifts: Shifts) -> tuple[list[Any
     constants, carries, arrays = parts.split(operands)
     shared = [site for site in plan.sites if site.matricizer and not stacked[site.number]]
     kernels = {
-        site.number: jnp.zeros((*site.stack, site.fan_in, site.fan_out), site.kernel_dtype)
+        site.number: compat.zeros(
+            (*site.stack, site.fan_in, site.fan_out), site.kernel_dtype, site.varying
+        )
         for site in shared
     }
     each, fixed = _split_shifts(step, _of(plan.sites, shifts))

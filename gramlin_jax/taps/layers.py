@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-import jax.numpy as jnp
-
+from gramlin_jax.taps import compat
 from gramlin_jax.taps.provenance import Plan
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ class Site:
         layers: How many of the stack's axes, its first, are steps of scans: layers by themselves.
         dtype: Of the outputs, or of the named activation.
         kernel_dtype: Of the kernel.
+        varying: Axes of a surrounding ``shard_map`` over which the outputs differ.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Site:
     layers: int
     dtype: Any
     kernel_dtype: Any
+    varying: frozenset[str] = frozenset()
 
     @property
     def has_kernel(self) -> bool:
@@ -104,12 +105,15 @@ class Layers:
 
     def zeros(self) -> dict[str, Array]:
         """Perturbations of zero, by site, shaped as the pre-activations."""
-        return {name: jnp.zeros(site.output_shape, site.dtype) for name, site in self.sites.items()}
+        return {
+            name: compat.zeros(site.output_shape, site.dtype, site.varying)
+            for name, site in self.sites.items()
+        }
 
     def kernel_zeros(self) -> dict[str, Array]:
         """Kernel perturbations of zero, by linear site."""
         return {
-            name: jnp.zeros(site.kernel_shape, site.kernel_dtype)
+            name: compat.zeros(site.kernel_shape, site.kernel_dtype, site.varying)
             for name, site in self.sites.items()
             if site.has_kernel
         }
@@ -156,7 +160,7 @@ def describe(plan: Plan, paths: list[str], sizes: list[int]) -> tuple[Layers, di
             found.primitive,
             tuple(paths[index] for index in largest),
             *(found.stack, found.rows, found.fan_in, found.fan_out, found.layers),
-            *(found.dtype, found.kernel_dtype),
+            *(found.dtype, found.kernel_dtype, found.varying),
         )
         for index in largest:
             of_leaf[index].append(name)

@@ -82,6 +82,7 @@ class Found:
         layers: How many of the stack's axes, its first, are steps of scans.
         dtype: Of the pre-activations, or of the named activation.
         kernel_dtype: Of the kernel.
+        varying: Axes of a surrounding ``shard_map`` over which the outputs differ.
         matricizer: How operands become matrices; None for a named activation.
     """
 
@@ -97,6 +98,7 @@ class Found:
     layers: int
     dtype: Any
     kernel_dtype: Any
+    varying: frozenset[str]
     matricizer: Matricizer | None
 
 
@@ -200,13 +202,11 @@ def _enter_scan(
 ) -> tuple[Step | None, list[Provenance]]:
     loop = frozenset({next(numbers)})
     constants, carries, arrays = scan.split([join([source]) for source in sources])
-    layers = any(source.parameter_only for source in arrays)
     arrays = [source._replace(loops=source.loops | loop) for source in arrays]
     entered = _settle(scan.inner, constants, carries, arrays, loop, numbers)
-    stacked = {
-        site.number: bool(site.loops & loop) if site.matricizer else layers
-        for site in entered.sites
-    }
+    stacked = {site.number: bool(site.loops & loop) for site in entered.sites if site.matricizer}
+    layers = any(stacked.values())
+    stacked |= {site.number: layers for site in entered.sites if not site.matricizer}
     lifted = [
         dataclasses.replace(site, stack=(scan.length, *site.stack), layers=site.layers + 1)
         if stacked[site.number]
@@ -251,7 +251,7 @@ def _site(eqn: JaxprEqn, sources: list[Provenance], numbers: Iterator[int]) -> F
         *rows, width = aval.shape
         label, dtype = eqn.params["name"], aval.dtype
         return Found(next(numbers), name, frozenset(), label, sources[0].loops, (), tuple(rows),
-                     width, 0, 0, dtype, dtype, None)  # fmt: skip
+                     width, 0, 0, dtype, dtype, compat.varying(aval), None)  # fmt: skip
     if name == compat.NAME or not jnp.issubdtype(aval.dtype, jnp.floating):
         return None
     if [source.parameter_only for source in sources].count(True) != 1:
@@ -264,9 +264,9 @@ def _site(eqn: JaxprEqn, sources: list[Provenance], numbers: Iterator[int]) -> F
         return None
     *stack, fan_in, fan_out = shape.kernel.merged
     rows = shape.outputs.merged[len(stack) : -1]
-    kernel_dtype = eqn.invars[1 - operand].aval.dtype
+    kernel_dtype, varying = eqn.invars[1 - operand].aval.dtype, compat.varying(aval)
     return Found(next(numbers), name, weight.leaves, "", weight.loops, tuple(stack), rows,
-                 fan_in, fan_out, 0, aval.dtype, kernel_dtype, shape)  # fmt: skip
+                 fan_in, fan_out, 0, aval.dtype, kernel_dtype, varying, shape)  # fmt: skip
 
 
 def _uses(eqn: JaxprEqn, sources: list[Provenance]) -> Iterator[Use]:
@@ -291,11 +291,11 @@ def _uses(eqn: JaxprEqn, sources: list[Provenance]) -> Iterator[Use]:
 
 def _hidden_kernels(eqn: JaxprEqn, sources: list[Provenance]) -> Iterator[Use]:
     """Kernels that data change on the way: a parameter times data, contracted along some axes."""
-    contracted = eqn.params["dimension_numbers"][0]
+    contracted, batched = eqn.params["dimension_numbers"]
     if all(source.data for source in sources):
-        for source, over in zip(sources, contracted, strict=True):
+        for source, over, batch in zip(sources, contracted, batched, strict=True):
             leaves, axes = source.product or (frozenset(), frozenset())
-            if axes & set(over) and axes - set(over):
+            if axes & set(over) and axes - {*over, *batch}:
                 yield Use(leaves, "unsupported", "kernel of a matmul that depends on data")
 
 
@@ -314,6 +314,8 @@ def _product(eqn: JaxprEqn, sources: list[Provenance]) -> tuple[Leaves, frozense
 def _uses_inside(eqn: JaxprEqn, sources: list[Provenance], numbers: Iterator[int]) -> Iterator[Use]:
     """Uses in the jaxprs of an equation that is not entered; a linear site there is lost."""
     name = eqn.primitive.name
+    if not any(source.data for source in sources):
+        return
     for inner, arguments, carried in compat.inner_arguments(eqn, sources):
         if arguments is None:
             leaves = join([source for source in sources if source.parameter_only]).leaves

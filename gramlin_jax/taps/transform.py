@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gramlin_jax.taps import compat
@@ -69,7 +70,7 @@ class Program:
             for name, number in self._numbers.items()
             if name in perturbations or name in kernel_perturbations
         }
-        results, taps = run(self._plan, self._values, shifts)
+        results, taps = run(self._plan, [_typed(value) for value in self._values], shifts)
         named = {name: taps[number] for name, number in self._numbers.items()}
         return jax.tree.unflatten(self._tree, results), named
 
@@ -183,6 +184,15 @@ def _names(paths: list[Any]) -> list[str]:
     if all(path and path[-1] == jax.tree_util.GetAttrKey("value") for path in paths):
         paths = [path[:-1] for path in paths]
     return [jax.tree_util.keystr(path, simple=True, separator="/") or "params" for path in paths]
+
+
+def _typed(value: Any) -> Any:
+    """NumPy's arrays as JAX's, of the types that the trace gave them."""
+    return (
+        jnp.asarray(value, jax.dtypes.canonicalize_dtype(value.dtype))
+        if isinstance(value, (np.ndarray, np.generic))
+        else value
+    )
 
 
 def _is_array(leaf: Any) -> bool:
