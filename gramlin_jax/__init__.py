@@ -13,9 +13,11 @@ from gramlin_jax.measurement import LayerSums, Measurement
 from gramlin_jax.metrics import (
     feature_learning_sides,
     gram_change,
+    gram_only_step,
     heldout_target_linearity,
     input_gradients,
     noise_floor,
+    polar_factor,
     surrogate,
     target_linearity,
     target_linearity_adjusted,
@@ -66,5 +68,7 @@ __all__ = [
     "virtual_covariance_of",
     "virtual_update",
     # weights
+    "gram_only_step",
+    "polar_factor",
     "weight_gram",
 ]

@@ -1,6 +1,6 @@
 """Metrics: pure functions of moments, kernels and gradients."""
 
-from gramlin_jax.metrics.gram import weight_gram
+from gramlin_jax.metrics.gram import gram_only_step, polar_factor, weight_gram
 from gramlin_jax.metrics.linearity import (
     heldout_target_linearity,
     noise_floor,
@@ -21,9 +21,11 @@ from gramlin_jax.metrics.virtual import (
 __all__ = [
     "feature_learning_sides",
     "gram_change",
+    "gram_only_step",
     "heldout_target_linearity",
     "input_gradients",
     "noise_floor",
+    "polar_factor",
     "surrogate",
     "target_linearity",
     "target_linearity_adjusted",

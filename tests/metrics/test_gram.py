@@ -1,8 +1,44 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from gramlin_jax import weight_gram
+from gramlin_jax.metrics.gram import gram_only_step, polar_factor
+
+POLAR = jax.jit(polar_factor, static_argnames=("method", "tolerance"))
+STEP = jax.jit(gram_only_step)
+SHAPES = (24, 24), (40, 16), (16, 18), (16, 40)  # square, tall, a little wide, wide
+GRAM_ERROR = {"float32": 1e-6, "float64": 1e-12}
+
+
+def normal(shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def with_singular_values(values, shape):
+    """A matrix of random singular vectors, and its polar factor."""
+    u, _, vt = np.linalg.svd(normal(shape), full_matrices=False)
+    return (u * values) @ vt, u @ vt
+
+
+def gram_error(kernel, wanted):
+    kernel, wanted = (np.asarray(k, np.float64) for k in (kernel, wanted))
+    gram = wanted @ wanted.T
+    return np.linalg.norm(kernel @ kernel.T - gram) / np.linalg.norm(gram)
+
+
+def least_distance(before, after):
+    """‖K₁ − K₂Qᵀ‖ at the best Q, where tr(K₁ᵀK₂Qᵀ) is the sum of K₁ᵀK₂'s singular values."""
+    cross = np.linalg.svd(before.T @ after, compute_uv=False).sum()
+    return max(np.sum(before**2) + np.sum(after**2) - 2 * cross, 0) ** 0.5
+
+
+def rotation(size, angle):
+    """An orthogonal matrix, of about that distance from the identity in every direction."""
+    skew = angle * normal((size, size)) / size**0.5
+    skew = skew - skew.T
+    return np.linalg.solve(np.eye(size) + skew, np.eye(size) - skew)
 
 
 @pytest.mark.parametrize("shape", [(3, 7), (7, 3), (5, 5)])
@@ -28,3 +64,184 @@ def test_bad_input():
         weight_gram(np.ones((3, 3, 2, 4)))
     with pytest.raises(ValueError, match="kernel has 1 values"):
         weight_gram(np.array([[1.0, np.nan]]))
+
+
+@pytest.mark.parametrize("shape", [(20, 20), (8, 20), (20, 8)])
+def test_polar_factor_is_that_of_the_svd(shape):
+    with jax.enable_x64(True):
+        for condition in 1.5, 1e3, 1e8:
+            spectrum = np.geomspace(1 / condition, 1, min(shape))
+            a, expected = with_singular_values(spectrum, shape)
+            for method in "newton_schulz", "svd":
+                r = np.asarray(POLAR(a * 1e30, method=method))
+                np.testing.assert_allclose(r, expected, atol=1e-14 * condition + 1e-13)
+                small = r if shape[0] < shape[1] else r.T
+                np.testing.assert_allclose(small @ small.T, np.eye(min(shape)), atol=1e-14)
+
+
+def test_polar_factor_keeps_its_type_and_stops_at_its_tolerance():
+    a, expected = with_singular_values(np.geomspace(1e-4, 1, 20), (20, 20))
+    single = POLAR(a.astype(np.float32))
+    assert single.dtype == np.float32
+    np.testing.assert_allclose(single.T @ single, np.eye(20), atol=1e-6)
+    np.testing.assert_allclose(single, expected, atol=2e-3)  # rounding of a / its least singular
+    with jax.enable_x64(True):
+        factors = [np.asarray(POLAR(a, tolerance=tolerance)) for tolerance in (0.5, 1e-30)]
+    coarse, fine = (np.linalg.norm(np.eye(20) - r.T @ r) for r in factors)
+    assert 0.5 > coarse > 1e-6
+    assert fine < 1e-14
+
+
+def test_polar_factor_where_it_is_not_unique():
+    with jax.enable_x64(True):
+        a, _ = with_singular_values(np.r_[np.linspace(0.1, 1, 9), np.zeros(11)], (20, 20))
+        a = a * (np.arange(20) < 17)  # columns of zeros, too
+        u, s, vt = np.linalg.svd(a)
+        kept = s > 1e-10
+        for method in "newton_schulz", "svd":
+            r = np.asarray(POLAR(a, method=method))
+            np.testing.assert_allclose(r @ vt[kept].T, u[:, kept], atol=1e-13)
+            assert np.linalg.norm(r, 2) < 1 + 1e-13
+        np.testing.assert_array_equal(POLAR(np.zeros((20, 20))), 0)
+        assert np.isnan(POLAR(np.full((20, 20), np.nan))).all()
+
+
+def test_polar_factor_of_the_paper_s_code_where_that_converged(golden):
+    numbers = golden("newtonschulz")
+    with jax.enable_x64(True):
+        for name in "sq", "psd", "tall", "diag":
+            r = np.asarray(POLAR(numbers[name]))
+            np.testing.assert_allclose(r, numbers[f"{name}_steps30_f64"], atol=1e-12)
+    # Ten steps leave the small singular values small.
+    assert abs(r - numbers["diag_steps10_f64"]).max() > 0.4
+
+
+@pytest.mark.parametrize("method", ["newton_schulz", "svd"])
+def test_polar_factor_under_jit_and_vmap(method):
+    a = normal((3, 6, 4)).astype(np.float32)
+    r = np.asarray(jax.jit(jax.vmap(lambda x: polar_factor(x, method=method)))(a))
+    for x, batched in zip(a, r, strict=True):
+        u, _, vt = np.linalg.svd(x, full_matrices=False)
+        np.testing.assert_allclose(batched, u @ vt, atol=2e-6)
+    np.testing.assert_allclose(polar_factor(x, method=method), batched, atol=1e-6)
+
+
+def kernel_pairs(shape):
+    """Kernels before and after: plain steps and what could go wrong with them."""
+    before = normal(shape) / shape[0] ** 0.5
+    change = normal(shape, 1) / shape[0] ** 0.5
+    low_rank = normal((shape[0], 5)) @ normal((5, shape[1]), 1)
+    alive = (np.arange(shape[0]) % 4 > 0)[:, None] * (np.arange(shape[1]) % 3 > 0)
+    thin = (normal((shape[0], 1), 2) * normal(shape[1], 3)) / shape[0]
+    yield "step", before, before + 1e-2 * change
+    yield "small step", before, before + 1e-4 * change
+    yield "thin step", before, before + 1e-2 * thin
+    yield "far apart", before, change
+    yield "low rank", low_rank, low_rank * (1 + 0.01 * normal(shape[1]))
+    yield "low rank to full", low_rank, low_rank + 0.1 * change
+    yield "dead units", before * alive, (before + 1e-2 * change) * alive
+    yield (
+        "ill-conditioned",
+        *(scale * before * np.geomspace(1e-4, 1, shape[0])[:, None] for scale in (1, 1.1)),
+    )
+    yield "from zero", 0 * before, change
+    yield "to tiny", before, 1e-9 * change
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_step_has_the_gram_and_is_nearest(shape, dtype):
+    for name, *kernels in kernel_pairs(shape):
+        with jax.enable_x64(True):
+            before, after = (k.astype(dtype) for k in kernels)
+            step = STEP(before, after)
+        assert step.dtype == dtype
+        assert gram_error(step, after) < GRAM_ERROR[dtype], name
+        before, after, step = (np.asarray(k, np.float64) for k in (before, after, step))
+        distance, plain = (np.linalg.norm(k - before) for k in (step, after))
+        assert distance <= plain * (1 + 1e-6), name
+        noise = 1e-5 * np.linalg.norm(before) if dtype == "float32" else 0
+        excess = 1e-3 if dtype == "float32" else 1e-7
+        assert distance <= least_distance(before, after) * (1 + excess) + excess * plain + noise, (
+            name
+        )
+
+
+@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[-1]])
+def test_step_is_found_for_every_fresh_kernel_and_under_vmap(shape):
+    befores = np.random.default_rng(0).uniform(-1, 1, (100, *shape)).astype(np.float32)
+    afters = befores + 3e-3 * normal((100, *shape)).astype(np.float32)
+    steps = np.asarray(jax.jit(jax.vmap(gram_only_step))(befores, afters))
+    for before, after, step in zip(befores, afters, steps, strict=True):
+        assert gram_error(step, after) < 3e-7
+        distance, plain = (np.linalg.norm(k - before) for k in (step, after))
+        assert distance < 0.9 * plain
+        assert distance < 1.002 * least_distance(*np.float64([before, after]))
+    np.testing.assert_allclose(STEP(before, after), step, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_step_without_its_rotation(shape):
+    kernel = normal(shape) / shape[0] ** 0.5
+    turned = kernel @ rotation(shape[1], 0.1)
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(STEP(kernel, turned), kernel, atol=1e-8)
+        np.testing.assert_array_equal(STEP(kernel, kernel), kernel)
+        assert least_distance(kernel, 1.1 * turned) == pytest.approx(0.1 * np.linalg.norm(kernel))
+        np.testing.assert_allclose(STEP(kernel, 1.1 * turned), 1.1 * kernel, atol=1e-8)
+        single = kernel.astype(np.float32)
+        np.testing.assert_array_equal(STEP(single, single), single)
+        left = STEP(single, turned.astype(np.float32)) - kernel
+    assert np.linalg.norm(left) < 2e-3 * np.linalg.norm(turned - kernel)
+
+
+def test_step_of_zeros_and_of_numbers_that_are_not_finite():
+    kernel = normal(SHAPES[0]).astype(np.float32)
+    zeros, huge = np.zeros_like(kernel), kernel * np.float32(1e30)
+    bad = np.where(np.eye(24) > 0, np.nan, kernel).astype(np.float32)
+    with jax.enable_x64(True):
+        pairs = [(zeros, zeros), (kernel, zeros), (zeros, kernel)]
+        pairs += [(huge, 2 * huge), (bad, kernel), (kernel, bad)]
+        for before, after in pairs:
+            np.testing.assert_array_equal(STEP(before, after), after)
+
+
+@pytest.mark.parametrize("name", ["square", "tall", "wide", "out"])
+def test_step_of_the_paper_s_code(golden, name):
+    numbers = golden("whitening")
+    before, after, ten, exact = (
+        numbers[f"{name}_{key}"].T for key in ("W1", "W2", "out_f64", "exact_polar")
+    )
+    with jax.enable_x64(True):
+        step = STEP(before, after)
+    np.testing.assert_allclose(step, exact, atol=1e-10)
+    assert gram_error(step, after) < 1e-14
+    if name == "square":  # where ten fixed steps are too few
+        assert gram_error(ten, after) > 1e-4
+
+
+def test_step_without_jit_and_in_bfloat16_is_computed_in_float32():
+    before = jnp.asarray(normal(SHAPES[0]), jnp.bfloat16)
+    after = before + jnp.asarray(0.1 * normal(SHAPES[0], 1), jnp.bfloat16)
+    step = gram_only_step(before, after)
+    expected = STEP(before.astype(jnp.float32), after.astype(jnp.float32))
+    assert step.dtype == jnp.bfloat16
+    np.testing.assert_allclose(step.astype(jnp.float32), expected, rtol=2**-8)
+
+
+def test_bad_input_of_the_polar_factor_and_the_step():
+    square = np.ones((3, 3))
+    with pytest.raises(ValueError, match=r"a has shape \(3,\): wanted \(m, n\)"):
+        polar_factor(np.ones(3))
+    with pytest.raises(TypeError, match="a has dtype int32: wanted floating point"):
+        polar_factor(np.ones((3, 3), np.int32))
+    with pytest.raises(ValueError, match="method is 'qr': wanted 'newton_schulz' or 'svd'"):
+        polar_factor(square, method="qr")
+    with pytest.raises(ValueError, match=r"tolerance is 0.0: wanted a positive number"):
+        polar_factor(square, tolerance=0.0)
+    with pytest.raises(ValueError, match=r"after has shape \(4, 3\): wanted \(3, 3\)"):
+        gram_only_step(square, np.ones((4, 3)))
+    with pytest.raises(ValueError, match="before has 1 values"):
+        gram_only_step(np.array([[np.inf]]), np.ones((1, 1)))
+    with pytest.raises(TypeError, match="after has dtype int64: wanted floating point"):
+        gram_only_step(square, np.ones((3, 3), np.int64))
