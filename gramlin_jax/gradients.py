@@ -93,7 +93,8 @@ class JacobianMoments(_Sums):
     Attributes:
         count: Number of samples n.
         products: Σᵢ Gᵢ (*stack, o, o).
-        squares: Σᵢ ‖Gᵢ‖² (*stack,), what makes estimates of tr J² without bias.
+        squares: Σᵢ ‖Gᵢ‖² (*stack,), what makes estimates of tr J² without bias; with random probes
+            of the estimates Ĝᵢ, to the same end.
     """
 
     count: Float[Array, ""]
@@ -167,9 +168,10 @@ def gradient_moments(
 ) -> dict[str, GradientMoments]:
     """∇_K L = XᵀΔ and ΔᵀΔ at every linear layer of ``f``, in one backward pass.
 
-    It costs what ``jax.grad`` costs and one product of n·s·o² a layer; call it under ``jit``. The
-    products are of the network's own type (float32 for bfloat16) at full matmul precision, and are
-    kept and merged in float64: right to about 1e-6 for a float32 network.
+    It costs what ``jax.grad`` costs and one product of n·s·o² a layer; call it under ``jit``. ∇_K L
+    is autodiff's own, in the network's type and matmul precision. ΔᵀΔ is of that type (float32 for
+    bfloat16) at full precision: right to about 1e-6 for a float32 Δ. Both are kept and merged in
+    float64.
 
     Args:
         f: ``f(params, batch, ...) -> output``, see ``tap``.

@@ -20,11 +20,14 @@ from gramlin_jax.measurement import METRICS, LayerSums, Measurement, Metric
 from gramlin_jax.metrics.linearity import undefined_because
 from gramlin_jax.moments import Moments, moments
 from gramlin_jax.precision import in_float64
-from gramlin_jax.taps import Layers, Program, Site, Static, partition
+from gramlin_jax.taps import Layers, Program, Site, Static, partition, tap
 from gramlin_jax.taps.samples import sample_axes, samples_first
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
+
+
+STACK_BYTES = 2**28  # of samples that are sent to the device, and scanned over, at once
 
 
 class Features(NamedTuple):
@@ -87,7 +90,8 @@ def measure(
         learning_rate: η of the virtual covariance, and of the step that it is compared with.
         batch_size: Samples a slice; only speed and memory depend on it.
         positions: What becomes of shared positions (pixels, tokens) where a sample has one target:
-            all side by side, or their mean. With a label a token, tokens are the samples.
+            all side by side, or their mean. With a label a token, tokens are the samples, in the
+            order in which the layer reads them.
         width_limit: Wider features are reduced to this width by a seeded random projection, which
             can lower target linearity but not raise it; ``notes`` say where.
         seed: Of that projection.
@@ -114,6 +118,8 @@ def measure(
         raise ValueError(f"positions is {positions!r}: wanted 'flatten' or 'mean'")
     chosen = _chosen(metrics)
     arrays, static = partition(params)
+    if mesh is not None:  # axes that the compiler shards by itself, whatever the caller's are
+        mesh = Mesh(mesh.devices, mesh.axis_names)
     arrays = _replicated(arrays, mesh)
     stacks = _stacks(batches, batch_size, mesh)
     first = next(stacks, None)
@@ -122,6 +128,8 @@ def measure(
     x, y = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), first)
     layers, features = _plan(_Pass(f, static, loss, outputs), arrays, x, y, positions)
     settings = _Pass(f, static, loss, outputs, tuple(features.items()))
+    features = _check_samples(settings, arrays, jax.tree.map(lambda a: a[0], first[0]))
+    settings = settings._replace(features=tuple(features.items()))
     projections = _replicated(_projections(features, width_limit, seed), mesh)
     total = None
     for xs, ys in itertools.chain([first], stacks):
@@ -145,11 +153,13 @@ def _stacks(batches: Any, batch_size: int, mesh: Mesh | None) -> Iterator[tuple[
         x, y = _pair(batches)
         n = check_leading_axis("batches", (x, y))
         size = _even_size(n, min(batch_size, n), _devices(mesh))
-        for start, count in ((0, n // size), (n // size * size, 1)):
-            length = min(size, n - start)
-            if length:
-                cut = jax.tree.map(lambda a: a[start : start + count * length], (x, y))  # noqa: B023
-                yield _placed(cut, count, length, mesh)
+        batch_bytes = sum(a.nbytes for a in jax.tree.leaves((x, y))) * size // n
+        at_once = max(1, STACK_BYTES // max(batch_bytes, 1))
+        ends = [*range(0, n // size * size, at_once * size), n // size * size, n]
+        for start, end in itertools.pairwise(ends):
+            if length := min(size, end - start):
+                cut = jax.tree.map(lambda a: a[start:end], (x, y))  # noqa: B023
+                yield _placed(cut, (end - start) // length, length, mesh)
         return
     reference = None
     for index, batch in enumerate(batches):
@@ -242,6 +252,34 @@ def _plan(
     return layers, features
 
 
+def _check_samples(settings: _Pass, arrays: list[Any], x: PyTree) -> dict[str, Features | str]:
+    """``settings.features``, with a reason for those whose rows do not follow their samples."""
+    follow = jax.device_get(_follow_samples(settings, arrays, x))
+    reason = (
+        "features not measured: they do not follow when samples change places (positions are the "
+        "slow index of a merged axis, or f is random)"
+    )
+    return {name: how if follow.get(name, True) else reason for name, how in settings.features}
+
+
+@functools.partial(jax.jit, static_argnames="settings")
+def _follow_samples(settings: _Pass, arrays: list[Any], x: PyTree) -> dict[str, Array]:
+    """By site, whether the rows of all samples move by one as the samples do."""
+    n, tapped = check_leading_axis("x", x), tap(settings.f)
+    params, moved = settings.static.combine(arrays), (jnp.arange(n) - 1) % n
+    here = tapped(params, x)[1]
+    there = tapped(params, jax.tree.map(lambda a: jnp.asarray(a)[moved], x))[1]
+    layers = Program(settings.f, params, (x,), {}).layers
+    follow = {}
+    for name, how in settings.features:
+        if isinstance(how, Features):
+            site = layers.sites[name]
+            a, b = (samples_first(t[name].features, site, how.axis, n) for t in (here, there))
+            a = jnp.take(a, moved, axis=len(site.stack))
+            follow[name] = ~(jnp.abs(a - b).max() > 1e-2 * jnp.abs(a).max())  # NaN is none
+    return follow
+
+
 def _is_labels(y: Any) -> bool:
     return not jnp.issubdtype(y.dtype, jnp.floating)
 
@@ -304,13 +342,18 @@ def _sum_batch(
         for name, how in settings.features
         if isinstance(how, Features)
     }
-    numbers = {"count": n, "loss": n * passed.loss, "labels": y.size if _is_labels(y) else 0}
-    numbers |= {"correct": correct, "inside": inside}
+    numbers: dict[str, Any] = {"count": n, "labels": y.size if _is_labels(y) else 0}
+    numbers |= {"loss": _times(n, passed.loss), "correct": correct, "inside": inside}
     return {
         "numbers": {name: _as_float64(value) for name, value in numbers.items()},
         "moments": of_features,
         "gradients": reduce_gradients(passed, n),
     }
+
+
+@in_float64
+def _times(n: int, loss: Array) -> Array:
+    return n * loss.astype(jnp.float64)
 
 
 @in_float64
@@ -331,7 +374,8 @@ def _targets(settings: _Pass, output: Any, y: Array) -> tuple[Array, Any, Any]:
     one_hot = jax.nn.one_hot(y, logits.shape[-1], dtype=jnp.float32)
     targets = one_hot.reshape(len(y), -1, logits.shape[-1])
     correct = (logits.argmax(-1) == y).sum()
-    return (targets[:, 0] if y.ndim == 1 else targets), correct, one_hot.sum()
+    inside = ((y >= 0) & (y < logits.shape[-1])).sum()
+    return (targets[:, 0] if y.ndim == 1 else targets), correct, inside
 
 
 def _feature_moments(
@@ -390,10 +434,11 @@ def _finish(
     sums: dict[str, LayerSums] = {}
     notes: list[tuple[str, str]] = []
     for name, site in layers.sites.items():
-        note = _note(features[name], width_limit)
+        how = features[name]
+        note = _note(how, width_limit)
         parts = total["moments"].get(name), kernels.get(name), total["gradients"].get(name)
         for label, part in _unstacked(name, site, *parts):
-            sums[label] = LayerSums(*part, learning_rate)
+            sums[label] = LayerSums(*part, learning_rate, _reads_rows(site, how, width_limit))
             notes += [(label, note)] if note else []
     chosen = tuple(metrics.items())
     values = {label: jax.device_get(_evaluate(layer, chosen)) for label, layer in sums.items()}
@@ -410,6 +455,12 @@ def _finish(
         notes=tuple(notes),
         coverage=str(layers),
     )
+
+
+def _reads_rows(site: Site, how: Features | str, width_limit: int) -> bool:
+    """Whether the kernel multiplies the features as they were measured."""
+    dense = site.primitive == "dot_general" and len(site.stack) == site.layers
+    return dense and isinstance(how, Features) and site.fan_in == how.width <= width_limit
 
 
 def _note(features: Features | str, width_limit: int) -> str:

@@ -42,12 +42,15 @@ class LayerSums:
         kernel: The effective kernel K (i, o), or (groups, i, o); None for a named activation.
         gradients: ``GradientMoments``, ∇_K L and ΔᵀΔ; None for a named activation.
         learning_rate: η.
+        reads_rows: Whether the kernel multiplies the features as they are in ``moments``: not so
+            for patches, projections and positions side by side.
     """
 
     moments: Any
     kernel: Any
     gradients: Any
     learning_rate: float
+    reads_rows: bool = dataclasses.field(default=False, metadata={"static": True})
 
 
 Metric = Callable[[LayerSums], Any]
@@ -62,10 +65,9 @@ def _of_kernel(metric: Metric) -> Metric:
 
 
 def _surrogate(layer: LayerSums) -> Any:
-    """NaN where features are not the rows that the kernel multiplies: patches, projections."""
-    width = layer.moments.feature_mean.shape[0]
-    fits = layer.kernel is not None and layer.kernel.shape[:-1] == (width,)
-    return surrogate(layer.moments, layer.kernel, normalized=True) if fits else math.nan
+    if not layer.reads_rows:
+        return math.nan
+    return surrogate(layer.moments, layer.kernel, normalized=True)
 
 
 @in_float64
@@ -176,7 +178,12 @@ class Measurement:
             for layer, values in self.metrics.items()
         }
         numbers = {name: float(getattr(self, name)) for name in ("loss", "accuracy", "count")}
-        return {"layers": plain, **numbers, "notes": dict(self.notes), "coverage": self.coverage}
+        return {
+            "layers": plain,
+            **numbers,
+            "notes": [list(note) for note in self.notes],
+            "coverage": self.coverage,
+        }
 
     def save(self, path: str | Path) -> None:
         """Write all of it as ``.npz``, whole or not at all."""
@@ -198,7 +205,7 @@ class Measurement:
         if "measurement" not in arrays:
             raise ValueError(f"path {path} holds {', '.join(arrays)}: wanted a saved Measurement")
         plain = json.loads(str(arrays.pop("measurement")))
-        notes = tuple(plain.pop("notes").items())
+        notes = tuple((layer, note) for layer, note in plain.pop("notes"))
         metrics = plain.pop("layers")
         sums = {layer: _rebuilt(arrays, f"{index}/") for index, layer in enumerate(metrics)}
         return Measurement(metrics=metrics, sums=sums, notes=notes, **plain)
@@ -236,7 +243,7 @@ def _parts(sums: LayerSums) -> list[tuple[str, Any]]:
         for field in dataclasses.fields(value)
     ]
     parts += [("kernel", sums.kernel)] if sums.kernel is not None else []
-    return [*parts, ("learning_rate", sums.learning_rate)]
+    return [*parts, ("learning_rate", sums.learning_rate), ("reads_rows", sums.reads_rows)]
 
 
 def _rebuilt(arrays: dict[str, np.ndarray], prefix: str) -> LayerSums:
@@ -250,4 +257,5 @@ def _rebuilt(arrays: dict[str, np.ndarray], prefix: str) -> LayerSums:
         kernel=arrays.get(f"{prefix}kernel"),
         gradients=of(GradientMoments, "gradients"),
         learning_rate=float(arrays[f"{prefix}learning_rate"]),
+        reads_rows=bool(arrays[f"{prefix}reads_rows"]),
     )

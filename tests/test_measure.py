@@ -8,7 +8,6 @@ from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh
 
-import gramlin_jax.measure
 from gramlin_jax import (
     Measurement,
     gradient_moments,
@@ -94,8 +93,8 @@ def test_neither_batches_nor_devices_change_a_number(measured):
 
 
 def test_a_second_call_compiles_nothing():
-    f = chex.assert_max_traces(network, n=12)
-    programs = gramlin_jax.measure.__globals__["_sum"]
+    f = chex.assert_max_traces(network, n=20)
+    programs = measure.__globals__["_sum"]
     measure(f, PARAMS, (X, LABELS), loss=cross_entropy)
     compiled = programs._cache_size()
     measure(f, PARAMS, (X + 1, LABELS), loss=cross_entropy)
@@ -217,3 +216,33 @@ def test_bad_input():
         call(params={"bias": np.ones((1, 4), np.float32)}, f=lambda p, x: (x + p["bias"])[:, :3])
     with pytest.raises(KeyError, match="wanted one of in, hidden"):
         measure(network, PARAMS, (X, LABELS), loss=cross_entropy)["hiden"]
+
+
+def test_features_that_do_not_follow_their_samples_are_not_measured():
+    """A merged axis with samples as the fast index has the size of the good one."""
+    tokens = RNG.normal(size=(30, 7, 4)).astype(np.float32)
+
+    def time_major(params, x):
+        merged = x.swapaxes(0, 1).reshape(-1, 4) @ params["in"]
+        return merged.reshape(7, -1, 6).mean(0) @ params["out"]
+
+    m = measure(time_major, PARAMS, (tokens, LABELS[:30]), loss=cross_entropy)
+    assert np.isnan(m["in"]["target_linearity"]) and m["in"]["gradient_norm"] > 0
+    assert "do not follow" in dict(m.notes)["in"]
+    assert "out" not in dict(m.notes)
+
+
+def test_the_surrogate_is_not_of_projected_features():
+    tokens = RNG.normal(size=(30, 7, 4)).astype(np.float32)
+
+    def f(params, x):
+        return jnp.tanh(x @ params["in"]).mean(1) @ params["out"]
+
+    m = measure(f, PARAMS, (tokens, LABELS[:30]), loss=cross_entropy, width_limit=4)
+    assert np.isnan(m["in"]["surrogate"])
+
+
+def test_explicit_mesh_and_data_in_several_stacks(measured, monkeypatch):
+    monkeypatch.setitem(measure.__globals__, "STACK_BYTES", 2000)
+    mesh = jax.make_mesh((8,), ("data",))
+    same(measure(network, PARAMS, (X, LABELS), loss=cross_entropy, mesh=mesh), measured)

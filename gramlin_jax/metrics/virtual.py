@@ -39,7 +39,7 @@ def virtual_update(
         learning_rate: η.
 
     Returns:
-        X̃, of the inputs' type.
+        X̃, of the wider of the two types.
 
     Raises:
         ValueError: If the shapes differ.
@@ -84,8 +84,9 @@ def feature_learning_sides(
 ) -> tuple[Float[Array, "*stack i i"], Float[Array, "*stack i i"]]:
     """Both sides of the Feature Learning Equation K(∇_K L)ᵀ = gᵀX, with ∇_K L = XᵀΔ, g = ΔKᵀ.
 
-    They are equal to rounding at every site of every network, and −η times either is WᵀΔW of a
-    step of gradient descent.
+    They are equal to rounding if Δ is that of the pre-activations; with ∇_K L by autodiff on the
+    left this is a test of Δ and X at every site of a network. −η times either is WᵀΔW of a step
+    of gradient descent.
 
     Args:
         tap: Inputs and kernel of a site.

@@ -22,6 +22,9 @@ Leaves = frozenset[int]
 Axes = tuple[int, ...]
 
 
+Varying = tuple[Leaves, frozenset[int]]
+
+
 class Provenance(NamedTuple):
     """Where a value comes from.
 
@@ -32,12 +35,15 @@ class Provenance(NamedTuple):
         product: For a product of a parameter with data, value by value: the parameter's leaves
             and the axes along which it varies. Summed over one of these it is a linear layer that
             is not written as one.
+        mixed: For parameters mixed with data, value by value, in any way: their leaves, and the
+            axes along which they vary. As a kernel it would be one that depends on data.
     """
 
     leaves: Leaves = frozenset()
     data: bool = False
     loops: frozenset[int] = frozenset()
-    product: tuple[Leaves, frozenset[int]] | None = None
+    product: Varying | None = None
+    mixed: Varying | None = None
 
     @property
     def parameter_only(self) -> bool:
@@ -188,8 +194,8 @@ def _analyse(
         plan.sites.append(site)
     else:
         plan.uses.extend(_uses(eqn, sources))
-    product = _product(eqn, sources)
-    return site, [join(sources)._replace(product=product)] * len(eqn.outvars)
+    result = join(sources)._replace(product=_product(eqn, sources), mixed=_mixed(eqn, sources))
+    return site, [result] * len(eqn.outvars)
 
 
 def _take_over(plan: Plan, entered: Plan, sites: list[Found]) -> None:
@@ -247,12 +253,14 @@ def _site(eqn: JaxprEqn, sources: list[Provenance], numbers: Iterator[int]) -> F
     if name not in (compat.NAME, compat.DOT, compat.CONVOLUTION):
         return None
     aval = eqn.outvars[0].aval
+    if not jnp.issubdtype(aval.dtype, jnp.floating):
+        return None
     if name == compat.NAME and sources[0].data and aval.shape:
         *rows, width = aval.shape
         label, dtype = eqn.params["name"], aval.dtype
         return Found(next(numbers), name, frozenset(), label, sources[0].loops, (), tuple(rows),
                      width, 0, 0, dtype, dtype, compat.varying(aval), None)  # fmt: skip
-    if name == compat.NAME or not jnp.issubdtype(aval.dtype, jnp.floating):
+    if name == compat.NAME:
         return None
     if [source.parameter_only for source in sources].count(True) != 1:
         return None
@@ -265,6 +273,8 @@ def _site(eqn: JaxprEqn, sources: list[Provenance], numbers: Iterator[int]) -> F
     *stack, fan_in, fan_out = shape.kernel.merged
     rows = shape.outputs.merged[len(stack) : -1]
     kernel_dtype, varying = eqn.invars[1 - operand].aval.dtype, compat.varying(aval)
+    if not jnp.issubdtype(kernel_dtype, jnp.floating):
+        return None
     return Found(next(numbers), name, weight.leaves, "", weight.loops, tuple(stack), rows,
                  fan_in, fan_out, 0, aval.dtype, kernel_dtype, varying, shape)  # fmt: skip
 
@@ -290,11 +300,11 @@ def _uses(eqn: JaxprEqn, sources: list[Provenance]) -> Iterator[Use]:
 
 
 def _hidden_kernels(eqn: JaxprEqn, sources: list[Provenance]) -> Iterator[Use]:
-    """Kernels that data change on the way: a parameter times data, contracted along some axes."""
+    """Kernels that data change on the way: mixed with data, and contracted along some axes."""
     contracted, batched = eqn.params["dimension_numbers"]
     if all(source.data for source in sources):
         for source, over, batch in zip(sources, contracted, batched, strict=True):
-            leaves, axes = source.product or (frozenset(), frozenset())
+            leaves, axes = source.mixed or (frozenset(), frozenset())
             if axes & set(over) and axes - {*over, *batch}:
                 yield Use(leaves, "unsupported", "kernel of a matmul that depends on data")
 
@@ -306,9 +316,31 @@ def _product(eqn: JaxprEqn, sources: list[Provenance]) -> tuple[Leaves, frozense
     weights = [i for i, source in enumerate(sources) if source.parameter_only]
     if name != "mul" or len(weights) != 1 or not sources[1 - weights[0]].data:
         return None
-    shape = eqn.invars[weights[0]].aval.shape
-    varies = frozenset(axis for axis, size in enumerate(shape) if size > 1)
-    return sources[weights[0]].leaves, varies
+    return sources[weights[0]].leaves, _axes(eqn.invars[weights[0]])
+
+
+def _mixed(eqn: JaxprEqn, sources: list[Provenance]) -> Varying | None:
+    """What an equation makes of, or adds to, parameters that are mixed with data."""
+    name, params = eqn.primitive.name, eqn.params
+    if name in ("transpose", "broadcast_in_dim") and sources[0].mixed is not None:
+        leaves, axes = sources[0].mixed
+        if name == "transpose":
+            return leaves, frozenset(i for i, a in enumerate(params["permutation"]) if a in axes)
+        return leaves, frozenset(params["broadcast_dimensions"][axis] for axis in axes)
+    if name not in compat.SAME_AXES or not any(source.data for source in sources):
+        return None
+    parts = [source.mixed for source in sources if source.mixed is not None]
+    for source, atom in zip(sources, eqn.invars, strict=True):
+        if source.parameter_only:
+            parts.append((source.leaves, _axes(atom)))
+    leaves = frozenset[int]().union(*(part[0] for part in parts))
+    axes = frozenset[int]().union(*(part[1] for part in parts))
+    return (leaves, axes) if parts else None
+
+
+def _axes(atom: Any) -> frozenset[int]:
+    """Axes along which a value may vary."""
+    return frozenset(axis for axis, size in enumerate(atom.aval.shape) if size > 1)
 
 
 def _uses_inside(eqn: JaxprEqn, sources: list[Provenance], numbers: Iterator[int]) -> Iterator[Use]:

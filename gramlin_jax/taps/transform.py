@@ -51,7 +51,7 @@ class Program:
         sources = [Provenance(leaves=frozenset({index})) for index in range(len(paths))]
         sources += [Provenance(data=True)] * (len(arrays) - len(paths))
         self._plan = make_plan(compat.Inner(jaxpr, consts), sources, itertools.count())
-        sizes = [int(np.prod(np.shape(leaf))) for _, leaf in leaves]
+        sizes = [np.size(leaf) * jnp.issubdtype(leaf.dtype, jnp.floating) for _, leaf in leaves]
         self.layers, self._numbers = describe(self._plan, paths, sizes)
         if all(leaf.status == "unused" for leaf in self.layers.leaves.values()):
             raise ValueError(

@@ -1307,7 +1307,11 @@ def kernel_that_is_a_bias_as_well(draw):
     return f, {"w": draw(3, 5)}, (draw(4, 3),)
 
 
-@case(dense("w", (4,), 3, 5), partial=("w",))
+@case(
+    dense("w", (4,), 3, 5),
+    leaves={"w": Lost("depends on data", LINEAR)},
+    partial=("w",),
+)
 def inner_gradient_step(draw):
     """A kernel that has learnt from the data depends on them: its second use is no site."""
 
@@ -1319,3 +1323,14 @@ def inner_gradient_step(draw):
         return x @ (w - 0.1 * jax.grad(loss)(w))
 
     return f, {"w": draw(3, 5)}, (draw(4, 3),)
+
+
+@case(leaves={name: Lost("depends on data") for name in ("mean", "scale")})
+def sampled_kernel(draw):
+    """Bayes by backprop: a kernel drawn anew from a key that is data."""
+
+    def f(params, x, key):
+        noise = jax.random.normal(key, (3, 5))
+        return x @ (params["mean"] + jnp.exp(params["scale"]) * noise)
+
+    return f, {"mean": draw(3, 5), "scale": draw(3, 5)}, (draw(4, 3), jax.random.key(0))
