@@ -172,8 +172,10 @@ def test_step_is_found_for_every_fresh_kernel_and_under_vmap(shape):
     befores = np.random.default_rng(0).uniform(-1, 1, (100, *shape)).astype(np.float32)
     afters = befores + 3e-3 * normal((100, *shape)).astype(np.float32)
     steps = np.asarray(jax.jit(jax.vmap(gram_only_step))(befores, afters))
+    errors = [gram_error(*pair) for pair in zip(steps, afters, strict=True)]
+    assert np.max(errors) < 3e-7
+    assert np.median(errors) < 6e-8  # that of rounding K' to float32
     for before, after, step in zip(befores, afters, steps, strict=True):
-        assert gram_error(step, after) < 3e-7
         distance, plain = (np.linalg.norm(k - before) for k in (step, after))
         assert distance < 0.9 * plain
         assert distance < 1.002 * least_distance(*np.float64([before, after]))

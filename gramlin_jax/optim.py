@@ -1,0 +1,174 @@
+"""Steps split in two: what an optimiser's step does to each layer's Gram, and what it does not.
+
+The step K₁ → K₂ of any optimiser is the Gram-only step K₁ → K′ and a rotation, K₂ = K′Q, with Q
+the polar factor of K₁ᵀK₂. ``gram_only`` takes the first and leaves the second out, though the
+network's output depends on it; ``gram_preserving`` takes the second, K₁ → K₁Q.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gramlin_jax.metrics.gram import gram_only_step
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+
+Select: TypeAlias = "Callable[[tuple[Any, ...], Array], bool]"
+KERNELS = "kernel", "w"
+
+
+def is_kernel(path: tuple[Any, ...], leaf: Array) -> bool:
+    """Whether a leaf is, by its name, a kernel with the outputs on its last axis.
+
+    Those named ``kernel`` (Linen, NNX) or ``w`` (Haiku) with two axes or more. Equinox's and
+    PyTorch's weights (out, in) are not.
+
+    Args:
+        path: Its key path, as from ``jax.tree_util.tree_leaves_with_path``.
+        leaf: An array, or its shape and type.
+
+    Raises:
+        ValueError: If it is so named and has three axes. Then the name does not tell a convolution
+            (width, in, out) from an attention's (in, heads, out) or a stack of layers.
+    """
+    names = [str(getattr(key, "key", getattr(key, "name", None))) for key in path]
+    if names[-1:] == ["value"]:  # of an nnx.Param
+        names.pop()
+    if not names or names[-1] not in KERNELS or leaf.ndim < 2:
+        return False
+    if leaf.ndim == 3:
+        raise ValueError(
+            f"params{jax.tree_util.keystr(path)} has shape {leaf.shape}: pass select=… to take it "
+            "as a convolution's (width, in, out) or to leave it out"
+        )
+    return True
+
+
+def gram_only(
+    inner: optax.GradientTransformation, *, select: Select = is_kernel
+) -> optax.GradientTransformationExtraArgs:
+    """An optimiser that changes the kernels' Grams as ``inner`` would, and nothing else of them.
+
+    Where ``inner`` takes a kernel from K₁ to K₂, this takes it to K′, the kernel of K₂'s Gram
+    K₂K₂ᵀ that is nearest to K₁: see ``gram_only_step``. Other leaves, biases among them, take
+    ``inner``'s step. ``inner`` sees plain gradients, at the parameters where they were taken: its
+    momentum is not projected. It has to be the whole optimiser, learning rate included, since
+    Q is that of the whole step.
+
+    A kernel is a matrix (in, out), all its axes but the last being inputs: (height·width·in, out)
+    of a convolution, with one Gram for all groups of a grouped one.
+
+    The state is ``inner``'s. Parameters with an axis of runs or layers need a ``jax.vmap`` over
+    it; sharded ones need nothing.
+
+    Where the step or one of the kernels is zero, or the step is not finite, ``inner``'s is taken
+    as it is; nothing raises, under ``jit`` or not.
+
+    Args:
+        inner: Any Optax optimiser.
+        select: ``(path, leaf) -> bool``, which leaves are kernels; see ``is_kernel``.
+
+    Raises:
+        ValueError: From ``init``, if nothing is selected, or a leaf that is not of two to five
+            axes. From ``update``, if it is not passed ``params``.
+        TypeError: From ``init``, if a selected leaf is not of floating point.
+
+    Example:
+        >>> optimizer = gram_only(optax.sgd(0.1, momentum=0.85))
+        >>> params = {"kernel": jnp.eye(2), "bias": jnp.zeros(2)}
+        >>> turn = {"kernel": jnp.array([[0.0, 1.0], [-1.0, 0.0]]), "bias": jnp.ones(2)}
+        >>> updates, state = optimizer.update(turn, optimizer.init(params), params)
+
+    Source: arXiv 2605.06258, section 3 (figures 2 and 6).
+    """
+    return _with_steps(inner, select, gram_only_step)
+
+
+def gram_preserving(
+    inner: optax.GradientTransformation, *, select: Select = is_kernel
+) -> optax.GradientTransformationExtraArgs:
+    """The complement: an optimiser that rotates the kernels as ``inner`` would, and no more.
+
+    Where ``inner`` takes a kernel from K₁ to K₂, this takes it to K₁Q, of K₁'s Gram and nearest to
+    K₂. A step without rotation is no step, and a kernel of zeros stays. All else is as in
+    ``gram_only``: where the step is not finite it is ``inner``'s, so that divergence shows.
+
+    Args:
+        inner: Any Optax optimiser.
+        select: ``(path, leaf) -> bool``, which leaves are kernels; see ``is_kernel``.
+
+    Raises:
+        ValueError: As ``gram_only``.
+        TypeError: As ``gram_only``.
+    """
+    return _with_steps(inner, select, _gram_preserving_step)
+
+
+def _gram_preserving_step(before: Array, after: Array) -> Array:
+    """The kernel with ``before``'s Gram that is nearest to ``after``."""
+    return gram_only_step(after, before)
+
+
+def _with_steps(
+    inner: optax.GradientTransformation,
+    select: Select,
+    step: Callable[[Array, Array], Array],
+) -> optax.GradientTransformationExtraArgs:
+    """``inner`` with ``step`` (before, after) in place of the selected kernels' own."""
+    inner = optax.with_extra_args_support(inner)
+
+    def init(params: optax.Params) -> optax.OptState:
+        leaves = jax.tree_util.tree_leaves_with_path(params)
+        kernels = [(path, leaf) for path, leaf in leaves if select(path, leaf)]
+        if not kernels:
+            names = ", ".join(jax.tree_util.keystr(path) for path, _ in leaves)
+            raise ValueError(f"params has no kernel among {names or 'no leaves'}: pass select=…")
+        for path, leaf in kernels:
+            _check_kernel(f"params{jax.tree_util.keystr(path)}", leaf)
+        return inner.init(params)
+
+    def update(
+        updates: optax.Updates,
+        state: optax.OptState,
+        params: optax.Params | None = None,
+        **extra: Any,
+    ) -> tuple[optax.Updates, optax.OptState]:
+        if params is None:
+            raise ValueError("params is None: wanted update(gradients, state, params)")
+        updates, state = inner.update(updates, state, params, **extra)
+
+        def stepped(path: tuple[Any, ...], update: Array | None, leaf: Array) -> Array | None:
+            return update if update is None or not select(path, leaf) else _step(update, leaf, step)
+
+        stepped_updates = jax.tree_util.tree_map_with_path(
+            stepped, updates, params, is_leaf=lambda leaf: leaf is None
+        )
+        return stepped_updates, state
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _check_kernel(name: str, leaf: Array) -> None:
+    if not 2 <= leaf.ndim <= 5 or 0 in leaf.shape:
+        raise ValueError(
+            f"{name} has shape {leaf.shape}: wanted a matrix (in, out) or a convolution's kernel "
+            "(…, in, out); pass select=… to leave it out"
+        )
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+        raise TypeError(f"{name} has dtype {leaf.dtype}: wanted floating point")
+
+
+@functools.partial(jax.jit, static_argnames="step")  # compiled, it does not raise at NaN
+def _step(update: Array, kernel: Array, step: Callable[[Array, Array], Array]) -> Array:
+    dtype = jnp.result_type(update, kernel, jnp.float32)
+    before = kernel.astype(dtype).reshape(-1, kernel.shape[-1])
+    change = update.astype(dtype).reshape(before.shape)
+    stepped = (step(before, before + change) - before).reshape(update.shape).astype(update.dtype)
+    return jnp.where(jnp.isfinite(change).all(), stepped, update)
