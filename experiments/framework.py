@@ -29,7 +29,13 @@ from gramlin_jax.results import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-EXPERIMENTS = ("fig01_swissroll", "fig04_target_linearity", "fig09_target_linearity_adam")
+EXPERIMENTS = (
+    "fig01_swissroll",
+    "fig02_gram_whitening",
+    "fig04_target_linearity",
+    "fig06_gram_whitening_cnn",
+    "fig09_target_linearity_adam",
+)
 
 
 @dataclasses.dataclass(frozen=True)
