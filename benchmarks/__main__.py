@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 
-BENCHMARKS = "import_time", "metrics", "epoch", "measure", "taps", "sweeps"
+BENCHMARKS = "import_time", "metrics", "epoch", "measure", "taps", "sweeps", "polar", "gram_step"
 
 
 def main() -> None:

@@ -250,7 +250,7 @@ def table(result: Result) -> str:
             lines.append(
                 f"{rate:>6g}  {NAMES[arm]:<20}{_spread(arrays['test_accuracy'][j, i, :, -1]):>18}"
                 f"{_spread(arrays['train_loss'][j, i, :, -1]):>18}"
-                f"{f'{change.min():.1g} … {change.max():.1g}':>18}"
+                f"{f'{change.min():.2g} … {change.max():.2g}':>18}"
                 + "".join(f"{_spread(linearity[:, layer]):>20}" for layer in range(depth))
             )
     return "\n".join(lines)

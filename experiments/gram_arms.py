@@ -130,11 +130,17 @@ class Paired:
     p: float
 
     def __str__(self) -> str:
-        return f"{self.mean:+.4f} [{self.low:+.4f}, {self.high:+.4f}], p {self.p:.2g}"
+        return f"{self.interval}, p {self.p:.2g}"
+
+    @property
+    def interval(self) -> str:
+        """The mean with its interval, as a person reads them."""
+        return f"{self.mean:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
 
 
 def paired(a: np.ndarray, b: np.ndarray) -> Paired:
     """Compare ``a`` with ``b``, of the same seeds (s,): the differences a − b, s ≥ 2."""
+    a, b = (np.asarray(values, float) for values in (a, b))
     difference = a - b
     mean = float(difference.mean())
     if not np.ptp(difference):  # no deviation: the test divides by it

@@ -9,19 +9,35 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from gramlin_jax.metrics.gram import gram_only_step
+from gramlin_jax.metrics.gram import gram_only_step, gram_only_step_in_basis
+from gramlin_jax.metrics.rotation import first_basis, is_wide
 
 if TYPE_CHECKING:
     from jaxtyping import Array
 
 Select: TypeAlias = "Callable[[tuple[Any, ...], Array], bool]"
+Step: TypeAlias = "Callable[[Array, Array, Array | None], tuple[Array, Array | None]]"
 KERNELS = "kernel", "w"
+
+
+class GramState(NamedTuple):
+    """State of ``gram_only`` and ``gram_preserving``.
+
+    Attributes:
+        inner: The inner optimiser's.
+        bases: By name of a kernel (in, out), what leads the search for its next step's rotation:
+            about the eigenvectors of KᵀK (out, out). Not of kernels with many more outputs than
+            inputs, which do not need it.
+    """
+
+    inner: optax.OptState
+    bases: dict[str, Array]
 
 
 def is_kernel(path: tuple[Any, ...], leaf: Array) -> bool:
@@ -65,7 +81,8 @@ def gram_only(
     A kernel is a matrix (in, out), all its axes but the last being inputs: (height·width·in, out)
     of a convolution, with one Gram for all groups of a grouped one.
 
-    The state is ``inner``'s. Parameters with an axis of runs or layers need a ``jax.vmap`` over
+    The state is ``inner``'s and, for each kernel, a basis from which the next step's rotation is
+    found in a third of the time. Parameters with an axis of runs or layers need a ``jax.vmap`` over
     it; sharded ones need nothing.
 
     Where the step or one of the kernels is zero, or the step is not finite, ``inner``'s is taken
@@ -88,7 +105,7 @@ def gram_only(
 
     Source: arXiv 2605.06258, section 3 (figures 2 and 6).
     """
-    return _with_steps(inner, select, gram_only_step)
+    return _with_steps(inner, select, _gram_only_step)
 
 
 def gram_preserving(
@@ -111,15 +128,23 @@ def gram_preserving(
     return _with_steps(inner, select, _gram_preserving_step)
 
 
-def _gram_preserving_step(before: Array, after: Array) -> Array:
+def _gram_only_step(before: Array, after: Array, basis: Array | None) -> tuple[Array, Array | None]:
+    if basis is None:
+        return gram_only_step(before, after), None
+    return gram_only_step_in_basis(before, after, basis)
+
+
+def _gram_preserving_step(
+    before: Array, after: Array, basis: Array | None
+) -> tuple[Array, Array | None]:
     """The kernel with ``before``'s Gram that is nearest to ``after``."""
-    return gram_only_step(after, before)
+    return _gram_only_step(after, before, basis)
 
 
 def _with_steps(
     inner: optax.GradientTransformation,
     select: Select,
-    step: Callable[[Array, Array], Array],
+    step: Step,
 ) -> optax.GradientTransformationExtraArgs:
     """``inner`` with ``step`` (before, after) in place of the selected kernels' own."""
     inner = optax.with_extra_args_support(inner)
@@ -132,25 +157,34 @@ def _with_steps(
             raise ValueError(f"params has no kernel among {names or 'no leaves'}: pass select=…")
         for path, leaf in kernels:
             _check_kernel(f"params{jax.tree_util.keystr(path)}", leaf)
-        return inner.init(params)
+        matrices = {jax.tree_util.keystr(path): _matrix(leaf) for path, leaf in kernels}
+        bases = {name: first_basis(k) for name, k in matrices.items() if not is_wide(k)}
+        return GramState(inner.init(params), bases)
 
     def update(
         updates: optax.Updates,
-        state: optax.OptState,
+        state: GramState,
         params: optax.Params | None = None,
         **extra: Any,
     ) -> tuple[optax.Updates, optax.OptState]:
         if params is None:
             raise ValueError("params is None: wanted update(gradients, state, params)")
-        updates, state = inner.update(updates, state, params, **extra)
+        updates, inner_state = inner.update(updates, state.inner, params, **extra)
+        bases = dict(state.bases)
 
         def stepped(path: tuple[Any, ...], update: Array | None, leaf: Array) -> Array | None:
-            return update if update is None or not select(path, leaf) else _step(update, leaf, step)
+            if update is None or not select(path, leaf):
+                return update
+            name = jax.tree_util.keystr(path)
+            update, basis = _step(update, leaf, bases.get(name), step)
+            if basis is not None:
+                bases[name] = basis
+            return update
 
-        stepped_updates = jax.tree_util.tree_map_with_path(
+        updates = jax.tree_util.tree_map_with_path(
             stepped, updates, params, is_leaf=lambda leaf: leaf is None
         )
-        return stepped_updates, state
+        return updates, GramState(inner_state, bases)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -166,9 +200,17 @@ def _check_kernel(name: str, leaf: Array) -> None:
 
 
 @functools.partial(jax.jit, static_argnames="step")  # compiled, it does not raise at NaN
-def _step(update: Array, kernel: Array, step: Callable[[Array, Array], Array]) -> Array:
-    dtype = jnp.result_type(update, kernel, jnp.float32)
-    before = kernel.astype(dtype).reshape(-1, kernel.shape[-1])
-    change = update.astype(dtype).reshape(before.shape)
-    stepped = (step(before, before + change) - before).reshape(update.shape).astype(update.dtype)
-    return jnp.where(jnp.isfinite(change).all(), stepped, update)
+def _step(
+    update: Array, kernel: Array, basis: Array | None, step: Step
+) -> tuple[Array, Array | None]:
+    before = _matrix(kernel).astype(jnp.result_type(update, kernel, jnp.float32))
+    change = update.astype(before.dtype).reshape(before.shape)
+    after, basis = step(before, before + change, basis)
+    stepped = (after - before).reshape(update.shape).astype(update.dtype)
+    return jnp.where(jnp.isfinite(change).all(), stepped, update), basis
+
+
+def _matrix(kernel: Array) -> Array:
+    """(inputs, outputs), in float32 at least."""
+    wide = jnp.promote_types(kernel.dtype, jnp.float32)
+    return kernel.astype(wide).reshape(-1, kernel.shape[-1])
