@@ -55,10 +55,12 @@ def turned_in_basis(
     product = _product(k1, k2)
     m = dot(basis.T, dot(product, basis))
     root = rounding(m) ** 0.5
+    first, length = _generator(m)
+    tolerance = jnp.clip(length / 30, root / 4, 4 * root)
 
     def unfinished(state: tuple[Array, ...]) -> Array:
         *_, size, last, steps = state
-        return (size > 4 * root) & (size < 0.7 * last) & (steps < STEPS)
+        return (size > tolerance) & (size < 0.7 * last) & (steps < STEPS)
 
     def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
         turn, _, a, last, _, steps = state
@@ -67,16 +69,14 @@ def turned_in_basis(
 
     def advance(turn: Array, last: Array, steps: Array) -> tuple[Array, ...]:
         s = m + dot(m, turn.T)
-        a = _generator(s)
-        return turn, s, a, jnp.linalg.norm(a), last, steps
+        return turn, s, *_generator(s), last, steps
 
-    first = _generator(m)
-    state = advance(first + dot(first, first) / 2, jnp.linalg.norm(first), jnp.asarray(1))
+    state = advance(first + dot(first, first) / 2, length, jnp.asarray(1))
     turn, s, a, size, _, steps = lax.while_loop(unfinished, step, state)
+    # Of the last step, the first order is enough.
     turn, error = _polished(dot(basis, dot(turn + a, basis.T)))
-
     finite = jnp.isfinite(m).all()
-    lost = finite & ~((size < 4 * root) & (error < 4 * root))
+    lost = finite & ~((size <= tolerance) & (error < 4 * root))
 
     def search() -> tuple[Array, Array]:
         turn, found = _turn(product)
@@ -97,9 +97,12 @@ def first_basis(kernel: Float[Array, "i o"]) -> Float[Array, "o o"]:
     return jnp.where(finite, vectors, eye)
 
 
-def _generator(s: Array) -> Array:
+def _generator(s: Array) -> tuple[Array, Array]:
+    """A, and its length: by what it moves a kernel, relative to the longest of its directions."""
     diagonal = jnp.diag(s)[:, None]
-    return (s - s.T) / (diagonal + diagonal.T)
+    both = diagonal + diagonal.T
+    a = (s - s.T) / both
+    return a, jnp.sqrt((a**2 * both).sum() / both.max())
 
 
 def _follow(basis: Array, h: Array) -> Array:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from gramlin_jax import weight_gram
-from gramlin_jax.metrics.gram import gram_only_step, polar_factor
+from gramlin_jax.metrics.gram import gram_only_step, gram_only_step_in_basis, polar_factor
+from gramlin_jax.metrics.rotation import first_basis
 
 POLAR = jax.jit(polar_factor, static_argnames=("method", "tolerance"))
 STEP = jax.jit(gram_only_step)
@@ -180,6 +181,57 @@ def test_step_is_found_for_every_fresh_kernel_and_under_vmap(shape):
         assert distance < 0.9 * plain
         assert distance < 1.002 * least_distance(*np.float64([before, after]))
     np.testing.assert_allclose(STEP(before, after), step, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", SHAPES[:3])
+def test_steps_led_by_a_basis(shape, dtype):
+    """A run: small steps, a large one, a turned kernel (the basis is of no use), zero, small ones.
+
+    Each has the Gram and is nearest; at the end the basis has the eigenvectors of KᵀK.
+    """
+    sizes = np.repeat([3e-3, 1, 1e-3, 0, 3e-3], [12, 1, 2, 1, 12])
+    changes = sizes[:, None, None] * normal((len(sizes), *shape), 1)
+    turns = np.tile(np.eye(shape[1]), (len(sizes), 1, 1))
+    turns[13] = np.linalg.qr(normal((shape[1],) * 2))[0]
+
+    def advance(state, inputs):
+        kernel, basis = state
+        change, turn = inputs
+        before = kernel @ turn
+        step, basis = gram_only_step_in_basis(before, before + change, basis)
+        return (step, basis), (before, before + change, step)
+
+    with jax.enable_x64(True):
+        start = jnp.asarray(normal(shape), dtype)
+        state = start, first_basis(start)
+        inputs = changes.astype(dtype), turns.astype(dtype)
+        run = jax.jit(lambda *args: jax.lax.scan(advance, *args))
+        (kernel, basis), steps = jax.device_get(run(state, inputs))
+    excess = 2e-3 if dtype == "float32" else 1e-7
+    for size, before, after, step in zip(sizes, *steps, strict=True):
+        before, after, step = (np.asarray(k, np.float64) for k in (before, after, step))
+        assert gram_error(step, after) < GRAM_ERROR[dtype]
+        least = least_distance(before, after)
+        assert np.linalg.norm(step - before) <= (1 + excess) * least + 1e-7
+        if not size:
+            np.testing.assert_array_equal(step, before)
+    kernel, basis = (np.asarray(a, np.float64) for a in (kernel, basis))
+    product = basis.T @ kernel.T @ kernel @ basis
+    np.testing.assert_allclose(basis.T @ basis, np.eye(shape[1]), atol=1e-5)
+    np.testing.assert_allclose(product - np.diag(np.diag(product)), 0, atol=1)
+    assert np.diag(product).max() > 20
+
+
+def test_steps_led_by_a_basis_that_are_not_finite():
+    kernel = jnp.asarray(normal(SHAPES[1]), jnp.float32)
+    basis = first_basis(kernel)
+    bad = kernel.at[0, 0].set(jnp.nan)
+    for before, after in ((kernel, bad), (bad, kernel)):
+        step, kept = gram_only_step_in_basis(before, after, basis)
+        np.testing.assert_array_equal(step, after)
+        np.testing.assert_array_equal(kept, basis)
+    np.testing.assert_array_equal(first_basis(bad), np.eye(SHAPES[1][1]))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
