@@ -16,8 +16,11 @@ from gramlin_jax.metrics import (
     gram_only_step,
     heldout_target_linearity,
     input_gradients,
+    nc4_mismatch,
+    neural_collapse,
     noise_floor,
     polar_factor,
+    regression_collapse,
     surrogate,
     target_linearity,
     target_linearity_adjusted,
@@ -47,6 +50,10 @@ __all__ = [
     "surrogate",
     "target_linearity",
     "target_linearity_adjusted",
+    # neural collapse
+    "nc4_mismatch",
+    "neural_collapse",
+    "regression_collapse",
     # taps: what flows through each linear layer
     "Layers",
     "Tap",

@@ -1,5 +1,6 @@
 """Metrics: pure functions of moments, kernels and gradients."""
 
+from gramlin_jax.metrics.collapse import nc4_mismatch, neural_collapse, regression_collapse
 from gramlin_jax.metrics.gram import gram_only_step, polar_factor, weight_gram
 from gramlin_jax.metrics.linearity import (
     heldout_target_linearity,
@@ -24,8 +25,11 @@ __all__ = [
     "gram_only_step",
     "heldout_target_linearity",
     "input_gradients",
+    "nc4_mismatch",
+    "neural_collapse",
     "noise_floor",
     "polar_factor",
+    "regression_collapse",
     "surrogate",
     "target_linearity",
     "target_linearity_adjusted",

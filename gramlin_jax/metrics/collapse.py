@@ -1,0 +1,293 @@
+"""Neural collapse: how far features, class means and the classifier are from their final geometry.
+
+From moments with one-hot targets, so by streaming: the class means are μ_c = h̄ + S_hy[:, c]/n_c,
+and the scatter within classes is the whole less that of the means. Its rounding is that of the
+whole: about 1e-15 of the total scatter in float64, below which NC1 says nothing.
+
+Classes count alike: the means are centred at their own mean μ = (1/C) Σ_c μ_c, as by Papyan, Han
+and Donoho (2020), and Σ_B = (1/C) Σ_c (μ_c − μ)(μ_c − μ)ᵀ, whatever the classes' sizes. Where these
+differ, so do μ and the mean of the samples, and Σ_T is not Σ_W + Σ_B.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gramlin_jax.checks import check_array
+from gramlin_jax.moments import Moments
+from gramlin_jax.precision import dot, eigh, in_float64
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Int
+
+
+class NeuralCollapse(NamedTuple):
+    """What ``neural_collapse`` returns: float64 scalars, each 0 at collapse.
+
+    Attributes:
+        nc1: tr(Σ_W Σ_B⁺)/C ≥ 0, variability within classes against that between them.
+        equinorm: Coefficient of variation of ‖μ_c − μ‖ over classes, in [0, √(C−1)].
+        equiangularity: Mean of |cos(μ_c − μ, μ_c' − μ) + 1/(C−1)| over pairs of classes.
+        etf_distance: ‖G/‖G‖ − (I − 11ᵀ/C)/√(C−1)‖ in [0, √2], G the Gram of the centred means: NC2
+            in one number.
+        nc3: ‖K/‖K‖ − A/‖A‖‖² in [0, 4], A (d, C) the centred means; None without a kernel.
+        offset: √C‖b̃‖/‖L‖, with b̃ the logits at μ (C,) and L what they gain at A (C, C), each less
+            its mean over classes. With NC2 and NC3, it is 0 where the classifier is that of the
+            nearest mean. None without a kernel.
+        cdnv: Class-distance normalised variance, the mean of tr Σ_W/‖μ_c − μ_c'‖² over pairs.
+    """
+
+    nc1: Float[Array, ""]
+    equinorm: Float[Array, ""]
+    equiangularity: Float[Array, ""]
+    etf_distance: Float[Array, ""]
+    nc3: Float[Array, ""] | None
+    offset: Float[Array, ""] | None
+    cdnv: Float[Array, ""]
+
+
+class RegressionCollapse(NamedTuple):
+    """What ``regression_collapse`` returns: float64 scalars, each 0 at collapse.
+
+    Attributes:
+        nrc1: Share of the features' scatter outside of its first k principal directions, in [0, 1].
+        nrc2: Share of it outside of the kernel's column space, in [nrc1, 1] for k columns.
+        nrc3: ‖KᵀK/‖KᵀK‖ − M/‖M‖‖² in [0, 4], with M = Σ_Y^½ − √γ·I at the γ where it is least.
+        gamma: That γ, in [0, λ_min(Σ_Y)].
+    """
+
+    nrc1: Float[Array, ""]
+    nrc2: Float[Array, ""]
+    nrc3: Float[Array, ""]
+    gamma: Float[Array, ""]
+
+
+@in_float64
+def neural_collapse(
+    m: Moments, kernel: Float[Array, "d C"] | None = None, bias: Float[Array, "C"] | None = None
+) -> NeuralCollapse:
+    """NC1 to NC3 of features and their classifier, from moments with one-hot targets.
+
+    Invariant to rotations and to the scale of the features (with the kernel turned alike, of any
+    scale). NC1 is computed on the side of the classes, from the C×C Gram AᵀA of the centred means;
+    directions with an eigenvalue below max(64, d)·2⁻⁵² of the largest, or of tr Σ_T, are not
+    in Σ_B.
+
+    Args:
+        m: Moments of features (n, d) and one-hot targets (n, C).
+        kernel: K (d, C) of the layer that reads the features, for ``nc3`` and ``offset``.
+        bias: b (C,) of that layer, for ``offset``; None: zeros.
+
+    Returns:
+        Scalars; NaN where a class has no sample, where class means coincide for what divides by
+        their distance, and where a moment is NaN. One sample in a class is no problem: the
+        variability is pooled.
+
+    Raises:
+        ValueError: If the moments have fewer than two targets or (outside of transformations) their
+            targets are not one-hot or a class has no sample; or if shapes do not match.
+
+    Source: Papyan, Han and Donoho (2020), section 3; ``cdnv``: Galanti, György and Hutter (2021),
+        with the variance pooled over classes.
+    """
+    counts = _class_counts(m)
+    shape = m.cross_scatter.shape
+    if kernel is not None:
+        kernel = check_array("kernel", kernel, ("d", "C"))
+        if kernel.shape != shape:
+            raise ValueError(f"kernel has shape {kernel.shape}: wanted {shape}, (d, C)")
+        bias = check_array("bias", jnp.zeros(shape[1]) if bias is None else bias, ("C",))
+        if bias.shape != shape[1:]:
+            raise ValueError(f"bias has shape {bias.shape}: wanted {shape[1:]}")
+    return _neural_collapse(m, counts, kernel, bias)
+
+
+@jax.jit
+def _neural_collapse(
+    m: Moments, counts: Array, kernel: Array | None, bias: Array | None
+) -> NeuralCollapse:
+    means = _class_means(m, counts)
+    d, classes = means.shape
+    a = means - means.mean(1, keepdims=True)
+    gram = dot(a.T, a)
+    share = counts / m.count
+    apart = means - m.feature_mean[:, None]  # from the mean of the samples
+    between = dot(dot(a.T, apart * share[None]), dot(apart.T, a))
+    within = dot(a.T, dot(m.feature_scatter, a)) / m.count - between  # AᵀΣ_WA
+    values, vectors = eigh(gram)
+    largest = jnp.maximum(values[-1], jnp.trace(m.feature_scatter) / m.count)
+    there = values > max(64, d) * 2.0**-52 * largest
+    there = there.at[0].set(False)  # the means are centred
+    spread = (vectors * dot(within, vectors)).sum(0) / jnp.where(there, values, 1) ** 2
+    variance = jnp.trace(m.feature_scatter) / m.count - (share * (apart**2).sum(0)).sum()
+
+    norms = jnp.sqrt(jnp.diag(gram))
+    pairs = np.triu_indices(classes, 1)
+    cosines = (gram / jnp.outer(norms, norms))[pairs]
+    distances = (jnp.diag(gram)[:, None] + jnp.diag(gram)[None] - 2 * gram)[pairs]
+    etf = (jnp.eye(classes) - 1 / classes) / (classes - 1) ** 0.5
+    nc3, offset = _duality(means, a, kernel, bias)
+    return NeuralCollapse(
+        nc1=jnp.where(there.any(), jnp.where(there, spread, 0).sum(), jnp.nan),
+        equinorm=norms.std() / norms.mean(),
+        equiangularity=abs(cosines + 1 / (classes - 1)).mean(),
+        etf_distance=jnp.linalg.norm(gram / jnp.linalg.norm(gram) - etf),
+        nc3=nc3,
+        offset=offset,
+        cdnv=(variance / distances).mean(),
+    )
+
+
+@in_float64
+def nc4_mismatch(
+    m: Moments, features: Float[Array, "n d"], predictions: Int[Array, "n"]
+) -> Float[Array, ""]:
+    """NC4: the share of samples whose predicted class is not that of the nearest class mean.
+
+    In [0, 1]. It needs samples; over batches of equal size the mean is the whole's.
+
+    Args:
+        m: Moments of the train features (n', d) and one-hot targets (n', C): the class means.
+        features: H (n, d), of the same layer, on any split.
+        predictions: The network's argmax (n,), integers.
+
+    Raises:
+        ValueError: As ``neural_collapse``, or if widths or lengths differ.
+        TypeError: If ``predictions`` are not integers.
+
+    Source: Papyan, Han and Donoho (2020), NC4.
+    """
+    features = check_array("features", features, ("n", "d"))
+    predictions = jnp.asarray(predictions)
+    means = _class_means(m, _class_counts(m))
+    if features.shape[1] != len(means):
+        raise ValueError(f"features has shape {features.shape}: wanted (n, {len(means)})")
+    if predictions.shape != features.shape[:1]:
+        raise ValueError(f"predictions has shape {predictions.shape}: wanted ({len(features)},)")
+    if not jnp.issubdtype(predictions.dtype, jnp.integer):
+        raise TypeError(f"predictions has dtype {predictions.dtype}: wanted integers")
+    origin = m.feature_mean  # near to all means, so that the squares below keep their digits
+    h = features.astype(jnp.float64) - origin[None]
+    means = means - origin[:, None]
+    nearest = ((means**2).sum(0)[None] - 2 * dot(h, means)).argmin(1)
+    return (nearest != predictions).mean()
+
+
+@in_float64
+def regression_collapse(
+    m: Moments, kernel: Float[Array, "d k"], target_covariance: Float[Array, "k k"]
+) -> RegressionCollapse:
+    """NRC1 to NRC3 of features with k regression targets and the last layer's kernel.
+
+    The paper averages over samples, each scaled to norm 1; these are shares of the scatter of the
+    centred features, which weigh a sample by its square and need moments only. M of
+    NRC3 is positive semi-definite for √γ = s in [0, σ_min], σ of Σ_Y^½; cos(KᵀK, Σ_Y^½ − sI) is
+    largest at s = (t·b − a·τ)/(t·τ − a·k), with a = ⟨KᵀK, Σ_Y^½⟩, t = tr KᵀK, b = tr Σ_Y and
+    τ = tr Σ_Y^½, or at an end.
+
+    Args:
+        m: Moments of features (n, d), with or without the targets.
+        kernel: K (d, k), k < d.
+        target_covariance: Σ_Y (k, k), such as ``moments(targets).feature_scatter / n``.
+
+    Returns:
+        Scalars; NaN for features without scatter, or where a moment is not finite.
+
+    Raises:
+        ValueError: If shapes do not match, or k ≥ d.
+
+    Source: Andriopoulos et al., arXiv 2409.04180, section 3.1 and theorem 4.1.
+    """
+    kernel = check_array("kernel", kernel, ("d", "k")).astype(jnp.float64)
+    covariance = check_array("target_covariance", target_covariance, ("k", "k"))
+    d, k = kernel.shape
+    if d != len(m.feature_mean) or k >= d:
+        raise ValueError(
+            f"kernel has shape {kernel.shape}: wanted ({len(m.feature_mean)}, k) with fewer columns"
+        )
+    if covariance.shape != (k, k):
+        raise ValueError(f"target_covariance has shape {covariance.shape}: wanted ({k}, {k})")
+    return _regression_collapse(m.feature_scatter, kernel, covariance.astype(jnp.float64))
+
+
+@jax.jit
+def _regression_collapse(scatter: Array, kernel: Array, covariance: Array) -> RegressionCollapse:
+    d, k = kernel.shape
+    total = jnp.trace(scatter)
+    values, _ = eigh(scatter)
+    gram = dot(kernel.T, kernel)
+    sizes, vectors = eigh(gram)
+    there = sizes > max(64, d) * 2.0**-52 * sizes[-1]
+    basis = dot(kernel, vectors) / jnp.sqrt(jnp.where(there, sizes, jnp.inf))[None]
+    nrc3, gamma = _weight_structure(gram, covariance)
+    return RegressionCollapse(
+        nrc1=values[: d - k].sum() / total,
+        nrc2=1 - (basis * dot(scatter, basis)).sum() / total,
+        nrc3=nrc3,
+        gamma=gamma,
+    )
+
+
+def _class_counts(m: Moments) -> Array:
+    """n_c (C,), checked where they are concrete."""
+    if m.target_mean.ndim != 1:
+        raise ValueError(f"m is stacked, {m.target_mean.shape}: use jax.vmap over it")
+    if m.target_mean.shape[0] < 2:
+        raise ValueError(
+            f"m has {m.target_mean.shape[0]} targets: wanted one-hot targets of two classes or more"
+        )
+    counts = m.count * m.target_mean
+    if not isinstance(counts, jax.core.Tracer):
+        _check_one_hot(m, np.asarray(counts))
+    return counts
+
+
+def _class_means(m: Moments, counts: Array) -> Array:
+    """μ_c as columns (d, C), NaN for a class without samples."""
+    there = counts > 1e-9 * m.count
+    return m.feature_mean[:, None] + m.cross_scatter / jnp.where(there, counts, jnp.nan)[None]
+
+
+def _check_one_hot(m: Moments, counts: np.ndarray) -> None:
+    n = float(m.count)
+    squares = np.asarray(m.target_scatter) + counts**2 / n  # Σ y² = Σ y where y is 0 or 1
+    if not np.isfinite(counts).all():
+        return
+    if not (np.allclose(squares, counts, rtol=1e-6) and np.isclose(counts.sum(), n, rtol=1e-6)):
+        raise ValueError("m has targets that are not one-hot: wanted rows with a single 1")
+    if (empty := np.flatnonzero(counts < 1e-6 * n)).size:
+        raise ValueError(f"m has no sample of classes {empty.tolist()}: wanted one of each or more")
+
+
+def _duality(
+    means: Array, a: Array, kernel: Array | None, bias: Array | None
+) -> tuple[Array | None, Array | None]:
+    """``nc3`` and ``offset``."""
+    if kernel is None or bias is None:
+        return None, None
+    kernel, bias = kernel.astype(jnp.float64), bias.astype(jnp.float64)
+    norm = jnp.linalg.norm
+    nc3 = norm(kernel / norm(kernel) - a / norm(a)) ** 2
+    at_center, logits = dot(kernel.T, means.mean(1)) + bias, dot(kernel.T, a)
+    spread = norm(logits - logits.mean(0, keepdims=True)) / len(bias) ** 0.5
+    return nc3, norm(at_center - at_center.mean()) / spread
+
+
+def _weight_structure(gram: Array, covariance: Array) -> tuple[Array, Array]:
+    """``nrc3`` and ``gamma``."""
+    variances, vectors = eigh(covariance)
+    sigma = jnp.sqrt(jnp.maximum(variances, 0))
+    diagonal = (vectors * dot(gram, vectors)).sum(0)
+    a, t = dot(diagonal, sigma), diagonal.sum()
+    b, tau = (sigma**2).sum(), sigma.sum()
+    slope = t * tau - a * len(sigma)
+    inner = (t * b - a * tau) / jnp.where(slope == 0, 1, slope)
+    s = jnp.stack([jnp.zeros_like(inner), jnp.clip(inner, 0, sigma[0]), sigma[0]])
+    lengths = jnp.sqrt(((sigma[None] - s[:, None]) ** 2).sum(1))
+    cosines = (a - s * t) / (jnp.linalg.norm(gram) * jnp.where(lengths > 0, lengths, jnp.inf))
+    best = cosines.argmax()
+    return 2 - 2 * cosines[best], s[best] ** 2
