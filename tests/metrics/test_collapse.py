@@ -44,7 +44,11 @@ def test_a_simplex_etf_has_collapsed():
     np.testing.assert_allclose(values, 0, atol=1e-15)
     features = frame.T[labels] + center
     assert float(nc4_mismatch(m, features, labels)) == 0
-    assert float(nc4_mismatch(m, features, (labels + (labels == 2)) % 5)) == pytest.approx(0.2)
+    changed = (labels + (labels == 2)) % 5
+    assert float(nc4_mismatch(m, features, changed)) == pytest.approx(0.2)
+    features = features.astype(np.float32)
+    stacked = jax.jit(jax.vmap(nc4_mismatch, (None, 0, 0)))(m, features[None], changed[None])
+    np.testing.assert_allclose(stacked, [0.2])
 
 
 def test_agrees_with_the_definitions(samples):
@@ -117,14 +121,15 @@ def test_class_means_that_are_linearly_dependent_and_equal(samples):
 
 def test_missing_classes(samples):
     """An error by name; NaN under transformations."""
-    features, labels, _, _ = samples
+    features, labels, kernel, bias = samples
+    kernel, bias = np.float32(kernel), np.float32(bias)
     m = class_moments(features, labels, 6)
     with pytest.raises(ValueError, match=r"m has no sample of classes \[4, 5\]"):
         neural_collapse(m)
     with jax.enable_x64(True):
-        values = jax.jit(neural_collapse)(m)
         stacked = jax.tree.map(lambda a: jnp.stack([a, a]), class_moments(features, labels))
-        both = jax.jit(jax.vmap(neural_collapse))(stacked)
+    values = jax.jit(neural_collapse)(m)
+    both = jax.jit(jax.vmap(neural_collapse, (0, None, None)))(stacked, kernel, bias)
     assert all(np.isnan(value) for value in values if value is not None)
     np.testing.assert_allclose(both.nc1, collapse(class_moments(features, labels)).nc1)
 
