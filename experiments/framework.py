@@ -33,8 +33,11 @@ EXPERIMENTS = (
     "fig01_swissroll",
     "fig02_gram_whitening",
     "fig04_target_linearity",
+    "fig05_vae_interpolation",
     "fig06_gram_whitening_cnn",
     "fig09_target_linearity_adam",
+    "fig10_vae_target_linearity",
+    "neural_collapse",
 )
 
 

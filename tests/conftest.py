@@ -9,6 +9,7 @@ import pytest
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_disable_most_optimizations", True)  # most of the time is compilation
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -33,3 +34,14 @@ def torch_params(numbers, prefix=""):
             layer["bias"] = numbers[bias]
         layers[f"Dense_{len(layers)}"] = layer
     return {"params": layers}
+
+
+@pytest.fixture(scope="session")
+def smoke_vae(tmp_path_factory):
+    """The folder of a finished smoke run of figure 10, and its result; figure 5 goes beside it."""
+    from experiments import vae_runs
+    from experiments.framework import perform
+
+    name = "fig10_vae_target_linearity"
+    folder = tmp_path_factory.mktemp("vae") / name / "run"
+    return folder, perform(name, vae_runs.PRESETS["smoke"], folder)[0]

@@ -1,0 +1,275 @@
+"""Neural collapse beside target linearity, to the terminal phase of training.
+
+Papyan, Han and Donoho (2020): once all train samples are classified, the last hidden features
+collapse to their class means (NC1), the means to a simplex equiangular tight frame (NC2), the
+classifier to the means (NC3) and its decision to the nearest mean (NC4). The paper sees target
+linearity as what they share, and for balanced one-hot targets the link is exact in every layer at
+every time: TL = tr(Σ_T⁻¹Σ_B)/(C − 1), Σ_T and Σ_B being the scatter of features and of class means.
+
+A fully connected network (3 hidden layers of 256, ReLU) is trained by SGD with momentum and weight
+decay, without which nothing drives the collapse. Every class has the same number of train samples.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.classification import layer_sums
+from experiments.curves import rank_correlation, spelled
+from experiments.framework import Claim, Result
+from experiments.neural_collapse_drawing import plot
+from gramlin_jax import Moments, accumulate, nc4_mismatch, neural_collapse, target_linearity
+from gramlin_jax.data import Dataset, load
+from gramlin_jax.models import DNN
+from gramlin_jax.precision import dot, eigh, in_float64
+from gramlin_jax.sweeps import grid
+from gramlin_jax.training import Hyper, classification_loss, fit
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+__all__ = ["PRESETS", "check", "plot", "run", "table"]
+
+TERMINAL = 0.999  # the terminal phase begins at the first measured epoch of this train accuracy
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of the run.
+
+    Attributes:
+        dataset: A name that ``gramlin_jax.data.load`` knows.
+        weight_decay: λ of ‖params‖² λ/2 in the loss.
+        measurements: Number of epochs at which the layers are measured, evenly spread on the scale
+            of log(1 + epoch).
+        samples: Train samples of each class, 0 for as many as the smallest class has.
+    """
+
+    dataset: str = "digits"
+    width: int = 256
+    depth: int = 3
+    activation: Literal["gelu", "relu"] = "relu"
+    learning_rate: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 5e-3
+    batch_size: int = 64
+    epochs: int = 1000
+    measurements: int = 41
+    seeds: int = 5
+    samples: int = 0
+
+    def __post_init__(self) -> None:
+        least = dict.fromkeys(("width", "depth", "batch_size", "epochs", "seeds"), 1)
+        for name, bound in {**least, "measurements": 2, "samples": 0, "weight_decay": 0}.items():
+            if not getattr(self, name) >= bound:
+                raise ValueError(f"{name} is {getattr(self, name)}: wanted at least {bound}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum is {self.momentum}: wanted 0 or more, below 1")
+
+
+PRESETS = {
+    "smoke": Config(width=16, depth=2, epochs=3, measurements=3, seeds=2, samples=20),
+    "default": Config(),
+    "paper": Config(
+        dataset="mnist", width=512, weight_decay=5e-4, epochs=350, measurements=31, seeds=1
+    ),
+}
+
+
+def run(config: Config, *, folder: Path | None = None, data_dir: str | None = None) -> Result:
+    """Train all seeds in one program and measure each layer along the way.
+
+    Args:
+        config: The settings.
+        folder: Where checkpoints go, from which a run that was cut off goes on; None: nowhere.
+        data_dir: Folder of TFDS data sets, see ``gramlin_jax.data.load``.
+
+    Returns:
+        Arrays of shape (seeds, measurements, depth) for ``target_linearity``, ``link`` (the right
+        side of the exact link) and ``nc1``, ``equinorm``, ``equiangularity``, ``etf_distance``,
+        ``cdnv``; of the last hidden layer, (seeds, measurements), for ``nc3``, ``offset``,
+        ``train_nc4`` and ``test_nc4``; losses and accuracies likewise; and ``epochs``.
+    """
+    train = balanced(load(config.dataset, "train", data_dir=data_dir), config.samples)
+    test = load(config.dataset, "test", data_dir=data_dir)
+    assert train.num_classes is not None  # all sets of load are for classification
+    model = DNN(config.width, config.depth, train.num_classes, config.activation)
+    arrays = [(jnp.asarray(data.flat), jnp.asarray(data.y)) for data in (train, test)]
+    at = np.expm1(np.linspace(0, np.log1p(config.epochs), config.measurements))
+    fitted = fit(
+        lambda key: model.init(key, arrays[0][0][:1]),
+        classification_loss(model.apply),
+        optax.chain(
+            optax.add_decayed_weights(config.weight_decay),
+            optax.sgd(config.learning_rate, momentum=config.momentum),
+        ),
+        arrays[0],
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        sweep=grid(seed=range(config.seeds)),
+        measure=collapse_metrics(model),
+        measure_data=arrays,
+        measure_at=np.unique(at.round().astype(int)),
+        directory=None if folder is None else str(folder / "training"),
+    )
+    info = {"train": train.source, "test": test.source, "execution": fitted.execution}
+    return Result(
+        config,
+        {**fitted.measurements, "epochs": fitted.measured_at},
+        {**info, "samples": len(train)},
+    )
+
+
+def balanced(data: Dataset, samples: int = 0) -> Dataset:
+    """The first ``samples`` of each class, or as many as the smallest one has, in their order."""
+    labels = np.asarray(data.y)
+    counts = np.bincount(labels, minlength=data.num_classes or 0)
+    if samples > counts.min():
+        raise ValueError(f"samples is {samples}: wanted at most {counts.min()}, of each class")
+    each = samples or int(counts.min())
+    rows = np.sort(np.concatenate([np.flatnonzero(labels == c)[:each] for c in range(len(counts))]))
+    return dataclasses.replace(data, x=data.x[rows], y=labels[rows])
+
+
+def collapse_metrics(model: DNN) -> Any:
+    """``measure`` of ``fit``, on a pair of train and test: what ``run`` returns."""
+
+    def measure(params: Any, hyper: Hyper, data: Any) -> dict[str, Array]:
+        del hyper
+        on_train, on_test = (layer_sums(model, params, split) for split in data)
+        layers = on_train["moments"]
+        head = params["params"][f"Dense_{model.depth}"]
+        inner = [neural_collapse(m) for m in layers[:-1]]
+        last = neural_collapse(layers[-1], head["kernel"], head["bias"])
+        by_layer = ("nc1", "equinorm", "equiangularity", "etf_distance", "cdnv")
+        nc4 = [_mismatch(model, params, layers[-1], split) for split in data]
+        return {
+            **{name: jnp.stack([getattr(c, name) for c in (*inner, last)]) for name in by_layer},
+            "nc3": last.nc3,
+            "offset": last.offset,
+            "train_nc4": nc4[0],
+            "test_nc4": nc4[1],
+            "target_linearity": jnp.stack([target_linearity(m) for m in layers]),
+            "link": jnp.stack([between_share(m) for m in layers]),
+            **{f"train_{name}": on_train[name] for name in ("loss", "accuracy")},
+            **{f"test_{name}": on_test[name] for name in ("loss", "accuracy")},
+        }
+
+    return measure
+
+
+def _mismatch(model: DNN, params: Any, m: Moments, data: tuple[Array, Array]) -> Array:
+    """NC4 on ``data``, with the class means of ``m``."""
+
+    def mismatches(batch: tuple[Array, Array]) -> Array:
+        logits, features = cast("tuple[Array, list[Array]]", model.apply(params, batch[0]))
+        share: Array = nc4_mismatch(m, features[-1], logits.argmax(-1))
+        return share.astype(jnp.float32) * len(batch[0])
+
+    total: Array = accumulate(mismatches, data)
+    return total / len(data[0])
+
+
+@in_float64
+def between_share(m: Moments) -> Float[Array, ""]:
+    """tr(Σ_T⁻¹Σ_B)/(C − 1) of features (n, d) and one-hot targets (n, C), with no regression.
+
+    Σ_B is that of the samples' centring; Σ_T⁻¹ a pseudo-inverse, of directions with an eigenvalue
+    above max(64, d)·2⁻⁵² of the largest.
+    """
+    values, vectors = eigh(m.feature_scatter)
+    there = values > max(64, len(values)) * 2.0**-52 * values[-1]
+    along = dot(vectors.T, m.cross_scatter) / jnp.sqrt(m.count * m.target_mean)[None]
+    shares = (along**2).sum(1) / jnp.where(there, values, 1)
+    return jnp.where(there, shares, 0).sum() / (len(m.target_mean) - 1)
+
+
+def check(result: Result) -> list[Claim]:
+    """What neural collapse and its link to target linearity say. Claims hold if in every seed.
+
+    The terminal phase goes from the first measured epoch of train accuracy 0.999 to the last one.
+
+    1. to 4. NC1, NC2 (distance to the simplex ETF) and NC3 of the last hidden layer are lower at
+       the end of the terminal phase than at its beginning; NC4's mismatch on train samples ends
+       below 0.001.
+    5. The exact link holds in every layer at every measured epoch, to 1e-8.
+    6. In the terminal phase target linearity of the last layer rises as NC1 falls: Spearman's
+       correlation of NC1 and 1 − TL is above 0.9.
+    7. NC1 at the end falls from layer to layer.
+    """
+    arrays = result.arrays
+    claims = []
+    begins = [_terminal(accuracy) for accuracy in arrays["train_accuracy"]]
+    for name, statement in (
+        ("nc1", "NC1: features collapse to their class means in the terminal phase"),
+        ("etf_distance", "NC2: class means come nearer to a simplex ETF in the terminal phase"),
+        ("nc3", "NC3: the classifier comes nearer to the class means in the terminal phase"),
+    ):
+        values = arrays[name] if name == "nc3" else arrays[name][..., -1]
+        pairs = np.array([(run[i], run[-1]) for run, i in zip(values, begins, strict=True)])
+        claims.append(
+            _claim(statement, pairs[:, 1] < pairs[:, 0], " → ".join(map(_about, pairs.T)))
+        )
+    nc4 = arrays["train_nc4"][:, -1]
+    claims.append(_claim("NC4: the decision is the nearest class mean's", nc4 < 1e-3, _about(nc4)))
+    residual = abs(arrays["target_linearity"] - arrays["link"]).max((1, 2))
+    evidence = f"largest residual {residual.max():.1e}"
+    claims.append(_claim("TL = tr(Σ_T⁻¹Σ_B)/(C − 1) along the run", residual < 1e-8, evidence))
+    nc1, missing = arrays["nc1"][..., -1], 1 - arrays["target_linearity"][..., -1]
+    ranks = np.array(
+        [rank_correlation(a[i:], b[i:]) for a, b, i in zip(nc1, missing, begins, strict=True)]
+    )
+    statement = "in the terminal phase target linearity rises as NC1 falls"
+    claims.append(_claim(statement, ranks > 0.9, f"rank correlation {spelled(ranks)}"))
+    final = arrays["nc1"][:, -1]
+    ordered = np.asarray((np.diff(final, axis=1) < 0).all(1))
+    evidence = "by layer " + ", ".join(map(_about, final.T))
+    return [*claims, _claim("at the end NC1 falls from layer to layer", ordered, evidence)]
+
+
+def _terminal(accuracy: np.ndarray) -> int:
+    """The index at which the terminal phase begins; the last, where it does not begin."""
+    reached = accuracy >= TERMINAL
+    return int(reached.argmax()) if reached.any() else len(accuracy) - 1
+
+
+def _claim(statement: str, true: np.ndarray, evidence: str) -> Claim:
+    count = f"{np.count_nonzero(true)} of {len(true)} seeds"
+    return Claim(statement, bool(true.all()), f"{count}; {evidence}")
+
+
+def _about(values: np.ndarray) -> str:
+    """Mean and deviation over seeds, the only axis."""
+    deviation = values.std(ddof=min(1, len(values) - 1))
+    return f"{values.mean():.3g} ± {deviation:.1g}"
+
+
+def table(result: Result) -> str:
+    """Layers, and the last one's geometry: first, as the terminal phase begins, last."""
+    arrays = result.arrays
+    begins = [_terminal(accuracy) for accuracy in arrays["train_accuracy"]]
+    moments = {"start": [0] * len(begins), "terminal": begins, "end": [-1] * len(begins)}
+    lines = [f"{'':<24}" + "".join(f"{name:>22}" for name in moments)]
+
+    def row(name: str, values: np.ndarray) -> None:
+        cells = [
+            _about(np.array([run[i] for run, i in zip(values, at, strict=True)]))
+            for at in moments.values()
+        ]
+        lines.append(f"{name:<24}" + "".join(f"{cell:>22}" for cell in cells))
+
+    row("epoch", np.broadcast_to(arrays["epochs"], arrays["train_accuracy"].shape))
+    for name in ("train_accuracy", "test_accuracy", "nc3", "offset", "train_nc4", "test_nc4"):
+        row(name, arrays[name])
+    for name in ("etf_distance", "equinorm", "equiangularity", "cdnv"):
+        row(name, arrays[name][..., -1])
+    for name in ("nc1", "target_linearity"):
+        for layer in range(result.config.depth):
+            row(f"{name}, layer {layer + 1}", arrays[name][..., layer])
+    return "\n".join(lines)

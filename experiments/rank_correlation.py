@@ -1,0 +1,64 @@
+"""Rank correlations of each seed, and what they say together."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from scipy import stats
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """Mean of the seeds' correlations, with a 95 % interval from their spread.
+
+    Attributes:
+        mean: On Fisher's scale, arctanh r, and back.
+        low: Lower end, by the t distribution on that scale: the seeds are the samples, since
+            epochs and hyper-parameters of one seed are not independent.
+        high: Upper end.
+    """
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
+
+
+def over_seeds(correlations: np.ndarray) -> Interval:
+    """Summarise correlations (s,) of two seeds or more; NaN where one is not defined.
+
+    Beyond ±0.999 they count as that: arctanh would make much of the last rank.
+    """
+    z = np.arctanh(np.clip(correlations, -0.999, 0.999))
+    reach = stats.t.ppf(0.975, len(z) - 1) * z.std(ddof=1) / len(z) ** 0.5
+    low, mean, high = np.tanh([z.mean() - reach, z.mean(), z.mean() + reach])
+    return Interval(float(mean), float(low), float(high))
+
+
+def rank_correlation(a: np.ndarray, b: np.ndarray, given: np.ndarray | None = None) -> np.ndarray:
+    """Spearman's correlation over the last axis; NaN where nothing changes.
+
+    Args:
+        a: (..., n).
+        b: (..., n).
+        given: What is held fixed (..., n): the partial correlation of the ranks then,
+            (r_ab − r_ac r_bc)/√((1 − r_ac²)(1 − r_bc²)); 0 where it leaves nothing of a or b.
+    """
+    ab = _pearson(*(stats.rankdata(values, axis=-1) for values in (a, b)))
+    if given is None:
+        return ab
+    ac, bc = rank_correlation(a, given), rank_correlation(b, given)
+    left = np.sqrt(np.maximum((1 - ac**2) * (1 - bc**2), 0))
+    return np.where(left < 1e-6, 0 * ab, _ratio(ab - ac * bc, left))
+
+
+def _pearson(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    a, b = (values - values.mean(-1, keepdims=True) for values in (a, b))
+    return _ratio((a * b).sum(-1), np.sqrt((a**2).sum(-1) * (b**2).sum(-1)))
+
+
+def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return a / np.where(b > 1e-12, b, np.nan)

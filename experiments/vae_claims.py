@@ -1,0 +1,36 @@
+"""How claims about all β are held against the numbers, and printed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from experiments.framework import Claim
+from experiments.rank_correlation import over_seeds
+
+
+def claim_by_beta(statement: str, true: np.ndarray, name: str, values: np.ndarray) -> Claim:
+    """A claim that is true of each seed where all entries of ``true`` (·, seeds) are.
+
+    Args:
+        statement: The claim.
+        true: (·, seeds), the first axis being β or steps from one to the next.
+        name: What the values are.
+        values: (·, seeds), the evidence.
+    """
+    each = ", ".join(spread(row) for row in values)
+    holds = np.asarray(true.all(0))
+    evidence = f"{np.count_nonzero(holds)} of {holds.size} seeds; {name} {each}"
+    return Claim(statement, bool(holds.all()), evidence)
+
+
+def claim_negative(statement: str, correlations: np.ndarray) -> Claim:
+    """A claim that is true if the interval of the seeds' correlations (s,) lies below 0."""
+    interval = over_seeds(correlations)
+    negative = np.count_nonzero(correlations < 0)
+    evidence = f"rank correlation {interval}; {negative} of {correlations.size} seeds below 0"
+    return Claim(statement, interval.high < 0, evidence)
+
+
+def spread(values: np.ndarray) -> str:
+    """Mean and deviation over seeds (s,)."""
+    return f"{values.mean():.3g} ± {values.std(ddof=1):.1g}"

@@ -1,0 +1,121 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import fig05_vae_interpolation as fig05
+from experiments.framework import Result, perform
+from experiments.rank_correlation import over_seeds, rank_correlation
+from experiments.vae_measures import interpolation
+from experiments.vae_runs import random_pairs, two_images
+
+SMOKE = fig05.PRESETS["smoke"]
+
+
+def test_the_runs_of_figure_10_are_taken(smoke_vae):
+    trained, other = smoke_vae
+    folder = trained.parent.parent / "fig05_vae_interpolation" / trained.name
+    result, _ = perform("fig05_vae_interpolation", SMOKE, folder)
+    assert not (folder / "training").exists()
+    for name, values in other.arrays.items():
+        np.testing.assert_array_equal(result.arrays[name], values)
+    for name in ("figure.png", "scatter.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+    assert len(fig05.table(result).splitlines()) == 7 + len(SMOKE.betas)
+    assert len(fig05.check(result)) == 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Squaring:
+    """As an autoencoder: μ = (a, b), decoded as sigmoid of logits (a, b²)."""
+
+    def apply(self, params, x, method):
+        del params
+        if method == "encode":
+            return x, x
+        decoded = x**2 if x.ndim == 2 else jnp.stack([x[..., 0], x[..., 1] ** 2], -1)
+        return jnp.log(decoded / (1 - decoded))
+
+
+def test_interpolation_of_a_known_decoder():
+    """The first pixel is decoded without error; the second, squared, is nowhere on its line."""
+    rng = np.random.default_rng(0)
+    a, b = rng.uniform(0.1, 0.9, (2, 300, 2)).astype(np.float32)  # more pairs than go at a time
+    ours = jax.jit(lambda pairs: interpolation(Squaring(), None, pairs, 5))((a, b))
+    weights = np.linspace(1, 0, 5)[:, None]
+    line = weights * a[:, 1] + (1 - weights) * b[:, 1]
+    np.testing.assert_allclose(ours["frame_error"], ((line**2 - line) ** 2).mean(1) / 2, rtol=1e-4)
+    chord = weights * a[:, 1] ** 2 + (1 - weights) * b[:, 1] ** 2
+    ends = ((a[:, 0] - b[:, 0]) ** 2 + (a[:, 1] ** 2 - b[:, 1] ** 2) ** 2).sum()
+    bend = ((line**2 - chord) ** 2).sum() / 5 / ends
+    np.testing.assert_allclose(ours["bend"], bend, rtol=1e-4)
+
+
+def made_up(linearity, error, reconstruction, bend):
+    """A result of two β and three seeds whose epochs are the given ones (β, epochs)."""
+    noise = 1e-3 * np.arange(3)[:, None]
+    arrays = {
+        "target_linearity": linearity,
+        "reconstruction_error": reconstruction,
+        "bend": bend,
+        "loss": np.array([[3, 2, 1.5, 1.2, 1]] * 2),
+        "active": np.ones((2, 5)),
+    }
+    arrays = {name: np.asarray(v, float)[:, None] + noise for name, v in arrays.items()}
+    arrays["frame_error"] = np.repeat((np.asarray(error)[:, None] + noise)[..., None], 3, -1)
+    return Result(SMOKE, arrays, {})
+
+
+def test_check_can_find_each_claim_false():
+    linearity = np.array([[0.2, 0.5, 0.6, 0.7, 0.9], [0.2, 0.4, 0.45, 0.55, 0.65]])
+    error, noise = 1 - linearity, np.array([[5, 3, 4, 1, 2], [2, 5, 1, 4, 3.0]])
+
+    def verdicts(*arguments):
+        return [claim.holds for claim in fig05.check(made_up(linearity, *arguments))]
+
+    assert verdicts(error, noise, error) == [True] * 6
+    assert verdicts(-error, noise, error) == [False, False, False, False, False, True]
+    assert verdicts(error, error, error)[4] is False, "the reconstruction error is all there is"
+    assert verdicts(error, noise, -error)[5] is False
+    one = error.copy()
+    one[1, 1:] = one[1, :0:-1]
+    assert verdicts(one, noise, error)[:3] == [False, True, False], "one β"
+
+
+def test_rank_correlations():
+    rng = np.random.default_rng(0)
+    a, b, c = rng.normal(size=(3, 2, 30))
+    ranks = [values.argsort(1).argsort(1) for values in (a, b, c)]
+    wanted = [np.corrcoef(x, y)[0, 1] for x, y in zip(*ranks[:2], strict=True)]
+    np.testing.assert_allclose(rank_correlation(a, b), wanted)
+    for i in range(2):  # of what a regression on c's ranks leaves
+        x, y = (r[i] - np.polyval(np.polyfit(ranks[2][i], r[i], 1), ranks[2][i]) for r in ranks[:2])
+        np.testing.assert_allclose(rank_correlation(a, b, c)[i], np.corrcoef(x, y)[0, 1])
+    assert np.isnan(rank_correlation(a, 0 * b)).all()
+    np.testing.assert_array_equal(rank_correlation(a, b, a), 0)
+    interval = over_seeds(np.tanh([0.3, 0.5, 0.7]))
+    reach = 4.302653 * 0.2 / 3**0.5
+    np.testing.assert_allclose(
+        [interval.mean, interval.low, interval.high],
+        np.tanh([0.5, 0.5 - reach, 0.5 + reach]),
+        atol=1e-7,
+    )
+    assert str(over_seeds(np.full(3, 0.5))) == "+0.50 [+0.50, +0.50]"
+
+
+def test_two_images():
+    labels = np.array([2, 0, 1, 0])
+    assert two_images(labels, (1, 0)) == (2, 1) and two_images(labels, (0, 0)) == (1, 3)
+    with pytest.raises(ValueError, match=r"classes is \(1, 1\): there are 1 .* class 1, wanted 2"):
+        two_images(labels, (1, 1))
+    with pytest.raises(ValueError, match=r"0 images of class 5, wanted 1; choose among \[0, 1, 2"):
+        two_images(labels, (0, 5))
+
+
+def test_pairs_are_of_different_images():
+    first, second = random_pairs(5, 400)
+    assert (first != second).all()
+    for places in (first, second):
+        assert set(places) == set(range(5))
