@@ -5,7 +5,18 @@ from __future__ import annotations
 import argparse
 import importlib
 
-BENCHMARKS = "import_time", "metrics", "epoch", "measure", "taps", "sweeps", "polar", "gram_step"
+BENCHMARKS = (
+    "import_time",
+    "metrics",
+    "epoch",
+    "measure",
+    "taps",
+    "sweeps",
+    "polar",
+    "gram_step",
+    "linearising",
+    "vae",
+)
 
 
 def main() -> None:

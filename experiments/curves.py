@@ -84,12 +84,3 @@ def legend_below(
         handlelength=1.8,
         columnspacing=1.3,
     )
-
-
-def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's correlation of two samples (n,); NaN where one of them does not vary."""
-    from scipy.stats import spearmanr
-
-    if not (np.ptp(a) and np.ptp(b)):
-        return float("nan")
-    return float(spearmanr(a, b).statistic)

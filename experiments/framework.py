@@ -35,8 +35,11 @@ EXPERIMENTS = (
     "fig04_target_linearity",
     "fig05_vae_interpolation",
     "fig06_gram_whitening_cnn",
+    "fig08_staircase",
     "fig09_target_linearity_adam",
     "fig10_vae_target_linearity",
+    "fig12_random_labels",
+    "fig13_grokking",
     "neural_collapse",
 )
 

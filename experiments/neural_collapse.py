@@ -21,9 +21,10 @@ import numpy as np
 import optax
 
 from experiments.classification import layer_sums
-from experiments.curves import rank_correlation, spelled
+from experiments.curves import spelled
 from experiments.framework import Claim, Result
 from experiments.neural_collapse_drawing import plot
+from experiments.rank_correlation import rank_correlation
 from gramlin_jax import Moments, accumulate, nc4_mismatch, neural_collapse, target_linearity
 from gramlin_jax.data import Dataset, load
 from gramlin_jax.models import DNN

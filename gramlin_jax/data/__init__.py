@@ -1,6 +1,7 @@
 """Data sets as numpy arrays: embedded, read through TFDS, and synthetic."""
 
 from gramlin_jax.data.dataset import Dataset, one_hot
+from gramlin_jax.data.label_noise import LabelNoise, label_noise, noisy_labels
 from gramlin_jax.data.loading import DATASETS, load
 from gramlin_jax.data.modular import MODULAR_OPERATIONS, modular_arithmetic, modular_table
 from gramlin_jax.data.synthetic import (
@@ -15,6 +16,10 @@ __all__ = [
     # the container
     "Dataset",
     "one_hot",
+    # random labels
+    "LabelNoise",
+    "label_noise",
+    "noisy_labels",
     # real images
     "DATASETS",
     "load",

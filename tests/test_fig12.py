@@ -1,0 +1,119 @@
+import dataclasses
+import json
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import fig12_random_labels as fig12
+from experiments.framework import Result, perform
+from gramlin_jax.data import load
+from gramlin_jax.training import classification_loss
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """The folder of a finished smoke run of figure 12, and its result."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    return folder, perform("fig12_random_labels", fig12.PRESETS["smoke"], folder)[0]
+
+
+def test_smoke_run(smoke):
+    folder, result = smoke
+    config, arrays = result.config, result.arrays
+    shape = len(config.learning_rates), len(config.noises), config.seeds, config.measurements
+    of_layers = ("target_linearity", "heldout")
+    splits = [f"{split}_{name}" for split in ("train", "test") for name in ("loss", "accuracy")]
+    assert {name: values.shape for name, values in arrays.items()} == {
+        **dict.fromkeys(of_layers, (*shape, config.depth)),
+        **dict.fromkeys(splits, shape),
+        "noise_floor": (),
+        "epochs": (config.measurements,),
+    }
+    assert all(np.isfinite(values).all() for values in arrays.values())
+    assert (arrays["train_loss"][..., -1] < arrays["train_loss"][..., 0]).all()
+    claims = json.loads((folder / "summary.json").read_text())["claims"]
+    assert len(claims) == 6
+    for picture in ("figure.png", "ends.png"):
+        assert (folder / picture).read_bytes().startswith(b"\x89PNG")
+    assert len(fig12.table(result).splitlines()) == 2 + len(config.noises)
+
+
+def test_runs_differ_in_labels_only(smoke):
+    """Before training a seed's test accuracy, of true labels, is the same at all noise levels."""
+    arrays = smoke[1].arrays
+    np.testing.assert_array_equal(*arrays["test_accuracy"][0, :, :, 0])
+    linearity = arrays["target_linearity"][0, :, :, 0]
+    assert (linearity[0] > 0.3).all(), "true labels"
+    assert (linearity[1] < 2.5 * arrays["noise_floor"]).all(), "random ones"
+
+
+def test_the_loss_is_of_the_noisy_labels():
+    model = SimpleNamespace(apply=lambda params, x: (x @ params, []))
+    x, labels, noise = fig12.with_noise(load("digits").take(100), seed=3)
+    params = np.random.default_rng(0).normal(size=(64, 10)).astype(np.float32)
+    for share, expected in ((0.0, labels), (1.0, noise.replacements)):
+        hyper = {"noise": jnp.float32(share)}
+        loss, _ = fig12.noisy_loss(model)(params, (x, labels, noise), None, hyper)
+        plain, _ = classification_loss(model.apply)(params, (x, expected), None, {})
+        np.testing.assert_allclose(loss, plain, rtol=1e-6)
+
+
+def made_up(**changes):
+    """A result of which all claims are true, but for what is added to an array."""
+    config = dataclasses.replace(
+        fig12.PRESETS["smoke"], noises=(0.0, 0.5, 1.0), learning_rates=(0.01, 0.1), seeds=2
+    )
+    shape = 2, 3, 2, 2
+    linearity = np.zeros((*shape, 2))
+    linearity[..., -1, :] = 0.95, 0.99
+    heldout = linearity - np.array([0.1, 0.7, 1.2])[:, None, None, None]
+    arrays = {"target_linearity": linearity, "heldout": heldout, "train_accuracy": np.ones(shape)}
+    made = {name: values + changes.get(name, 0) for name, values in arrays.items()}
+    return Result(config, made, {})
+
+
+def verdicts(**changes):
+    return [claim.holds for claim in fig12.check(made_up(**changes))]
+
+
+def one(shape, at, value):
+    """Zeros but for one entry."""
+    array = np.zeros(shape)
+    array[at] = value
+    return array
+
+
+def test_check_can_find_each_claim_false():
+    assert verdicts() == [True] * 6
+    run = (2, 3, 2, 2)
+    assert verdicts(train_accuracy=one(run, (0, 2, 1, -1), -0.1))[:2] == [False, True]
+    assert verdicts(train_accuracy=one(run, (slice(None), 2, 1, -1), -0.1))[:2] == [False, False]
+    assert verdicts(train_accuracy=-0.1)[2:4] == [False, False], "no run memorised"
+    layer = (1, 2, 0, -1)
+    lower = one((*run, 2), (*layer, -1), -0.05)
+    assert verdicts(target_linearity=lower, heldout=lower)[2:4] == [False, True]
+    lower = one((*run, 2), layer, -0.1)
+    assert verdicts(target_linearity=lower, heldout=lower)[2:4] == [True, False]
+    assert verdicts(heldout=one((*run, 2), (1, 1, 0, -1, -1), 0.65))[4] is False
+    assert verdicts(heldout=one((*run, 2), (0, 2, 0, -1, -1), 0.3))[4:] == [True, False]
+
+
+def test_runs_that_did_not_memorise_do_not_count():
+    accuracy, linearity = one((2, 3, 2, 2), (0, 2, 1, -1), -0.5), np.zeros((2, 3, 2, 2, 2))
+    linearity[0, 2, 1, -1] = -0.9, -0.95
+    assert verdicts(train_accuracy=accuracy, target_linearity=linearity)[2:4] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("width", 0), ("depth", 1), ("batch_size", 0), ("epochs", 0), ("measurements", 1)]
+    + [("seeds", 0), ("samples", -1), ("momentum", 1.0)]
+    + [("noises", noises) for noises in ((), (0.5,), (0.0, 1.1), (-0.1, 1.0), (0.5, 0.5))]
+    + [("noises", (0.0, float("nan")))]
+    + [("learning_rates", rates) for rates in ((), (0.1, 0.1), (0.0,), (float("inf"),))],
+)
+def test_configurations_that_cannot_run(name, value):
+    with pytest.raises(ValueError, match=f"^{name} is "):
+        dataclasses.replace(fig12.PRESETS["smoke"], **{name: value})

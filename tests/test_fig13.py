@@ -1,0 +1,115 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from experiments import fig13_grokking as fig13
+from experiments.framework import Result, perform
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """The folder of a finished smoke run of figure 13, and its result."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    return folder, perform("fig13_grokking", fig13.PRESETS["smoke"], folder)[0]
+
+
+def test_smoke_run(smoke):
+    folder, result = smoke
+    config, arrays = result.config, result.arrays
+    shape = len(config.weight_decays), config.seeds, config.measurements
+    of_layers = ("target_linearity", "heldout")
+    splits = [f"{split}_{name}" for split in ("train", "test") for name in ("loss", "accuracy")]
+    assert {name: values.shape for name, values in arrays.items()} == {
+        **dict.fromkeys(of_layers, (*shape, config.depth)),
+        **dict.fromkeys(splits, shape),
+        "epochs": (config.measurements,),
+    }
+    assert all(np.isfinite(values).all() for values in arrays.values())
+    loss = arrays["train_loss"]
+    assert loss.dtype == np.float64 and (loss[..., -1] < loss[..., 0]).all()
+    np.testing.assert_array_equal(loss[0, :, 0], loss[1, :, 0])
+    assert (loss[0, :, -1] != loss[1, :, -1]).all(), "weight decay does something"
+    assert len(json.loads((folder / "summary.json").read_text())["claims"]) == 7
+    assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert len(fig13.table(result).splitlines()) == 1 + len(config.weight_decays)
+
+
+def test_every_pair_is_in_one_part():
+    config = fig13.Config()
+    (train, labels), (test, others) = fig13.split(config)
+    assert len(labels) == int(0.7 * 43**2) and len(labels) + len(others) == 43**2
+    assert len(np.unique(np.concatenate([train, test]), axis=0)) == 43**2
+    x, y = train[:, :43].argmax(1), train[:, 43:].argmax(1)
+    np.testing.assert_array_equal((x + y) % 43, labels)
+    assert train.dtype == np.float64
+
+
+def made_up(**changes):
+    """A result of which all claims are true, but for the arrays that are named."""
+    config = dataclasses.replace(fig13.PRESETS["smoke"], weight_decays=(0.0, 0.5, 1.0))
+    end = np.array([0.2, 0.6, 1.0])[:, None] + np.zeros((3, 2))  # test accuracy
+    train = np.stack([0 * end, 0 * end + 0.8, 0 * end + 1, 0 * end + 1], -1)
+    test = np.stack([0 * end, 0.1 * end, 0.4 * end, end], -1)
+    gap = 1 - test
+    last = np.stack([0 * end, 0 * end, 0 * end, 0.5 * end], -1)
+    arrays = {
+        "train_accuracy": train,
+        "test_accuracy": test,
+        "target_linearity": np.stack([last - gap, last], -1),
+        "heldout": np.stack([last - 1, last], -1),
+    }
+    return Result(config, {**arrays, "epochs": np.array([0, 10, 20, 30]), **changes}, {})
+
+
+def verdicts(**changes):
+    return [claim.holds for claim in fig13.check(made_up(**changes))]
+
+
+def test_check_can_find_each_claim_false():
+    whole = made_up().arrays
+    train, test = whole["train_accuracy"], whole["test_accuracy"]
+    assert verdicts()[:6] == [True] * 6
+    assert verdicts(test_accuracy=test[::-1])[0] is False
+    level = test.copy()
+    level[1, 1] = level[0, 1]
+    assert verdicts(test_accuracy=level)[0] is False, "one run"
+    assert verdicts(test_accuracy=test[..., [0, 3, 2, 1]], train_accuracy=0 * train)[1] is False
+    assert verdicts(test_accuracy=0.1 * test)[1] is False, "no run generalises"
+    assert verdicts(test_accuracy=0.1 * test)[2:5] == [False] * 3, "nothing to separate"
+    linearity, heldout = whole["target_linearity"], whole["heldout"]
+    assert verdicts(target_linearity=linearity[::-1])[2:5] == [False, True, False]
+    assert verdicts(heldout=heldout[::-1])[2:5] == [True, False, True]
+    assert verdicts(target_linearity=linearity[..., ::-1])[5] is False
+    # A gap that follows the accuracies' does not follow the test error, which starts at 1.
+    apart = np.stack([0 * test, train - test], -1)
+    assert verdicts(target_linearity=apart)[6] is True
+    assert verdicts(target_linearity=-apart)[6] is False
+    one = apart.copy()
+    one[1, 1] *= -1
+    assert verdicts(target_linearity=one)[6] is False, "one run"
+
+
+def test_first_passed():
+    curves = np.array([[0.0, 0.6, 0.4, 0.9], [0.1, 0.2, 0.3, 0.4]])
+    first = fig13.first_passed(curves, np.array([0, 10, 20, 30]), 0.5)
+    np.testing.assert_array_equal(first, [10, np.nan])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("width", 0), ("depth", 1), ("batch_size", 0), ("epochs", 0), ("measurements", 1)]
+    + [("seeds", 0), ("learning_rate", 0.0), ("operation", "x**y"), ("p", 1)]
+    + [("train_share", share) for share in (0.0, 1.0, -0.5, float("nan"))]
+    + [("weight_decays", decays) for decays in ((), (0.1, 0.1), (-0.1,), (float("inf"),))],
+)
+def test_configurations_that_cannot_run(name, value):
+    with pytest.raises(ValueError, match=f"^{name} is "):
+        dataclasses.replace(fig13.PRESETS["smoke"], **{name: value})
+
+
+def test_division_needs_a_prime():
+    with pytest.raises(ValueError, match="p is 60, not a prime: 'x/y' divides"):
+        fig13.Config(operation="x/y", p=60)
+    assert fig13.Config(p=60).p == 60
