@@ -1,4 +1,4 @@
-"""The picture of figures 2 and 6: accuracy and loss by epoch, target linearity by layer."""
+"""The picture of figures 2 and 6: test error and loss by epoch, target linearity by layer."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from experiments.framework import Result
 
 BEFORE = "before training"
+LEAST = 1e-3  # test error that is drawn for less, which a logarithmic scale does not have
 NAMES = {
     "original": "SGD",
     "gram_only": "Gram-only SGD",
@@ -32,38 +33,42 @@ MARKERS = {"original": "o", "gram_only": "s", "gram_preserving": "^", BEFORE: "_
 
 
 def plot(result: Result) -> Figure:
-    """Test accuracy and train loss by epoch, target linearity by layer; a column is a rate."""
+    """Test error and train loss by epoch, target linearity by layer, for each learning rate."""
     from matplotlib.figure import Figure
 
     arrays, config = result.arrays, result.config
-    columns = len(config.learning_rates)
-    figure = Figure(figsize=(1.75 * max(columns, 2) + 0.6, 5.2), layout="constrained")
-    panels = figure.subplots(3, columns, sharex="row", sharey="row", squeeze=False)
-    for i, (accuracy, loss, linearity) in enumerate(panels.T):
+    rates = len(config.learning_rates)
+    across = rates > 2  # a column a rate; few rates make rows
+    size = (1.75 * rates + 0.6, 5.2) if across else (7.4, 2.1 * rates + 1.0)
+    figure = Figure(figsize=size, layout="constrained")
+    if across:
+        panels = figure.subplots(3, rates, sharex="row", sharey="row", squeeze=False).T
+    else:
+        panels = figure.subplots(rates, 3, sharex="col", sharey="col", squeeze=False)
+    for i, (error, loss, linearity) in enumerate(panels):
         original, gram = arrays["test_accuracy"][:2, i, :, -1]
         difference = paired(gram, original).interval
-        accuracy.set_title(f"learning rate {config.learning_rates[i]:g}\n{difference}", fontsize=8)
-        accuracy.set_ylim(0, 1.02)
+        error.set_title(f"learning rate {config.learning_rates[i]:g}\n{difference}", fontsize=8)
         for j, arm in enumerate(config.arms):
-            _band(accuracy, arrays["epochs"], arrays["test_accuracy"][j, i], arm)
-            _band(loss, arrays["epochs"], arrays["train_loss"][j, i], arm, log=True)
+            errors = np.maximum(1 - arrays["test_accuracy"][j, i], LEAST)
+            _band(error, arrays["epochs"], errors, arm)
+            _band(loss, arrays["epochs"], arrays["train_loss"][j, i], arm)
         _ends(linearity, result, i)
-        for axes, label in ((accuracy, "epoch"), (loss, "epoch"), (linearity, "hidden layer")):
+        for axes, label in ((error, "epoch"), (loss, "epoch"), (linearity, "hidden layer")):
             axes.set_xlabel(label, fontsize=8)
             axes.grid(alpha=0.25, lw=0.5)
             axes.tick_params(labelsize=7, which="both")
-    names = "test accuracy", "train loss", "target linearity"
-    for axes, name in zip(panels[:, 0], names, strict=True):
-        axes.set_ylabel(name, fontsize=9)
-    _legend(figure, panels[:, 0])
-    shape = f"{config.network.upper()} {config.depth}×{config.width}"
-    lines = (
-        f"{config.dataset}, {shape}, momentum {config.momentum:g}",
-        f"mean ± 2 deviations of {config.seeds} seeds",
+    names = "test error", "train loss", "target linearity"
+    for row in panels[:1] if across else panels:
+        for axes, name in zip(row, names, strict=True):
+            axes.set_ylabel(name, fontsize=9)
+    _legend(figure, panels[0])
+    figure.suptitle(
+        f"{config.dataset}, {config.network.upper()} {config.depth}×{config.width}, momentum "
+        f"{config.momentum:g}, mean ± 2 deviations of {config.seeds} seeds\n"
         "numbers: Gram-only less SGD in final test accuracy [95 %]",
+        fontsize=8,
     )
-    title = f"{lines[0]}, {lines[1]}\n{lines[2]}" if columns > 2 else "\n".join(lines)
-    figure.suptitle(title, fontsize=8)
     return figure
 
 
@@ -108,14 +113,12 @@ def _ends(axes: Axes, result: Result, i: int) -> None:
     axes.set_xlim(0.5, len(layers) + 0.5)
 
 
-def _band(axes: Axes, epochs: np.ndarray, runs: np.ndarray, arm: str, *, log: bool = False) -> None:
-    """Mean and two deviations over seeds of runs (seeds, epochs), geometric if ``log``."""
-    values = np.log(runs) if log else runs
+def _band(axes: Axes, epochs: np.ndarray, runs: np.ndarray, arm: str) -> None:
+    """Geometric mean and two deviations over seeds of runs (seeds, epochs)."""
+    values = np.log(runs)
     mean, deviation = values.mean(0), values.std(0, ddof=1)
-    low, high = mean - 2 * deviation, mean + 2 * deviation
-    if log:
-        mean, low, high = np.exp(mean), np.exp(low), np.exp(high)
-        axes.set_yscale("log")
+    low, high = np.exp(mean - 2 * deviation), np.exp(mean + 2 * deviation)
+    axes.set_yscale("log")
     axes.set_xlim(epochs[0], epochs[-1])
-    axes.plot(epochs, mean, STYLES[arm], color=COLOURS[arm], label=NAMES[arm], lw=1.4)
+    axes.plot(epochs, np.exp(mean), STYLES[arm], color=COLOURS[arm], label=NAMES[arm], lw=1.4)
     axes.fill_between(epochs, low, high, color=COLOURS[arm], alpha=0.2, lw=0)
