@@ -63,6 +63,7 @@ def plot(result: Result) -> Figure:
         if axes is not both:
             axes.set_xlabel("epoch", fontsize=8)
     nc3.set_ylim(bottom=1e-5)
+    both.tick_params(which="minor", labelsize=0)
     figure.suptitle(
         f"{config.dataset}, {config.depth}×{config.width} {config.activation.upper()}, SGD "
         f"{config.learning_rate:g}, weight decay {config.weight_decay:g}, mean ± deviation of "
