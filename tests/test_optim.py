@@ -1,4 +1,5 @@
 import functools
+import shutil
 
 import chex
 import jax
@@ -292,26 +293,36 @@ def test_sharded(problem, axes):
     chex.assert_trees_all_close(jax.device_get(sharded), alone, atol=2e-6)
 
 
-def test_in_a_sweep():
-    """Vmapped and mapped runs agree, at each learning rate."""
+def train(execution, **options):
     x = np.random.default_rng(0).normal(size=(64, 6)).astype(np.float32)
     model = DNN(8, 1, 3)
-    losses = [
-        fit(
-            lambda key: model.init(key, x[:1]),
-            classification_loss(model.apply),
-            lambda hyper: gram_only(optax.adam(hyper["learning_rate"])),
-            (x, np.arange(64) % 3),
-            epochs=3,
-            sweep={"learning_rate": [0.01, 0.1]},
-            execution=execution,
-            progress=False,
-        ).history["loss"]
-        for execution in ("vmap", "map")
-    ]
-    np.testing.assert_allclose(*losses, rtol=1e-5)
-    slow, fast = losses[0]
+    return fit(
+        lambda key: model.init(key, x[:1]),
+        classification_loss(model.apply),
+        lambda hyper: gram_only(optax.adam(hyper["learning_rate"])),
+        (x, np.arange(64) % 3),
+        epochs=3,
+        batch_size=32,
+        sweep={"learning_rate": [0.01, 0.1]},
+        execution=execution,
+        progress=False,
+        **options,
+    )
+
+
+def test_in_a_sweep(tmp_path):
+    """Vmapped and mapped runs agree, at each learning rate; a run goes on from its checkpoint."""
+    mapped = train("map", directory=str(tmp_path), save_interval=0)
+    np.testing.assert_allclose(train("vmap").history["loss"], mapped.history["loss"], rtol=1e-5)
+    slow, fast = mapped.history["loss"]
     assert fast[-1] < slow[-1] < slow[0]
+    assert set(mapped.opt_state.bases) == {"['params']['Dense_0']['kernel']"} | {
+        "['params']['Dense_1']['kernel']"
+    }
+    shutil.rmtree(tmp_path / "checkpoints" / "3")
+    again = train("map", directory=str(tmp_path))
+    chex.assert_trees_all_equal(again.opt_state, mapped.opt_state)
+    chex.assert_trees_all_equal(again.params, mapped.params)
 
 
 def test_narrow_types(problem):
