@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 def plot(result: Result) -> Figure:
     """NC1, 1 − TL with the link, and both against each other; NC2; NC3 and NC4; accuracies."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     arrays, config = result.arrays, result.config
     figure = Figure(figsize=(7.6, 5.0), layout="constrained")
@@ -59,11 +60,17 @@ def plot(result: Result) -> Figure:
         (accuracy, "accuracy"),
     ):
         tidy(axes, title=title)
-        axes.legend(frameon=False, fontsize=6)
+        axes.legend(
+            frameon=False, fontsize=6, loc="upper right" if axes in (missing, nc2) else "best"
+        )
         if axes is not both:
             axes.set_xlabel("epoch", fontsize=8)
     nc3.set_ylim(bottom=1e-5)
-    both.tick_params(which="minor", labelsize=0)
+    for axis in (both.xaxis, both.yaxis):
+        axis.set_minor_formatter(NullFormatter())
+    for axes in (missing, nc2):  # room for the legend
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high * (high / low) ** 0.5)
     figure.suptitle(
         f"{config.dataset}, {config.depth}×{config.width} {config.activation.upper()}, SGD "
         f"{config.learning_rate:g}, weight decay {config.weight_decay:g}, mean ± deviation of "
