@@ -78,6 +78,7 @@ def scatter(result: Result, found: dict[str, Interval]) -> Figure:
         found: Correlations as of ``fig05_vae_interpolation.correlations``.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     arrays, config = result.arrays, result.config
     figure = Figure(figsize=(7.2, 3.1), layout="constrained")
@@ -104,6 +105,7 @@ def scatter(result: Result, found: dict[str, Interval]) -> Figure:
         for i, style in enumerate(beta_styles(config.betas)):
             _points(axes, x[i, :, 1:], y[i, :, 1:], style)
         axes.set(yscale="log", xscale="linear" if x is linearity else "log")
+        axes.xaxis.set_minor_formatter(NullFormatter())  # labels of less than a decade overlap
         axes.set_xlabel(names[0], fontsize=8)
         axes.set_ylabel(names[1], fontsize=8)
         axes.set_title(f"r = {note}", fontsize=7)
