@@ -32,7 +32,7 @@ import numpy as np
 from jax import lax
 
 from experiments.fig01_drawing import extras, plot
-from experiments.framework import Claim, Result
+from experiments.framework import Claim, Result, check_least
 from gramlin_jax import moments, target_linearity, weight_gram
 from gramlin_jax.data import swiss_roll
 from gramlin_jax.gradients import GradientMoments, backward, reduce_gradients
@@ -78,9 +78,7 @@ class Config:
 
     def __post_init__(self) -> None:
         least = {"points": 2, "width": 1, "steps": 2, "last_frame": 1, "frames": 2, "seeds": 1}
-        for name, bound in least.items():
-            if getattr(self, name) < bound:
-                raise ValueError(f"{name} is {getattr(self, name)}: wanted at least {bound}")
+        check_least(self, least)
         for name in ("learning_rate", "scale"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}: wanted a positive number")

@@ -25,7 +25,7 @@ import numpy as np
 import optax
 
 from experiments.fig02_drawing import NAMES, plot
-from experiments.framework import Claim, Result
+from experiments.framework import Claim, Result, check_least
 from experiments.gram_arms import ARMS, Paired, layer_measures, paired, scores
 from gramlin_jax.data import load
 from gramlin_jax.models import CNN, DNN
@@ -71,9 +71,7 @@ class Config:
 
     def __post_init__(self) -> None:
         least = dict.fromkeys(("width", "depth", "batch_size", "epochs", "projection"), 1)
-        for name, bound in {**least, "measurements": 2, "seeds": 2, "samples": 0}.items():
-            if getattr(self, name) < bound:
-                raise ValueError(f"{name} is {getattr(self, name)}: wanted at least {bound}")
+        check_least(self, {**least, "measurements": 2, "seeds": 2, "samples": 0})
         if self.network not in ("dnn", "cnn"):
             raise ValueError(f"network is {self.network!r}: wanted 'dnn' or 'cnn'")
         if not 0 <= self.momentum < 1:

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Literal
 import jax.numpy as jnp
 import numpy as np
 import optax
-from scipy.stats import rankdata
 
 from experiments.classification import layer_metrics
-from experiments.framework import Claim, Result
+from experiments.curves import spread
+from experiments.framework import Claim, Result, check_least
+from experiments.rank_correlation import rank_correlation
 from gramlin_jax.data import load
 from gramlin_jax.models import DNN
 from gramlin_jax.sweeps import grid
@@ -56,12 +57,8 @@ class Config:
     samples: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("width", "batch_size", "epochs", "seeds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: wanted at least 1")
-        for name in ("depth", "measurements"):
-            if getattr(self, name) < 2:
-                raise ValueError(f"{name} is {getattr(self, name)}: wanted at least 2")
+        least = dict.fromkeys(("width", "batch_size", "epochs", "seeds"), 1)
+        check_least(self, {**least, "depth": 2, "measurements": 2})
 
 
 NAMES = {"sgd": "SGD", "adam": "Adam"}
@@ -135,7 +132,7 @@ def check(result: Result) -> list[Claim]:
     steps = np.diff(linearity[:, -1], axis=1)
     half = _half_gain_epoch(linearity, result.arrays["epochs"])
     sequence = (np.diff(half) > 0) & (gain > 0).all(axis=1, keepdims=True)
-    ranks = _rank_correlation(linearity, surrogates)
+    ranks = rank_correlation(*(x.swapaxes(1, 2) for x in (linearity, surrogates)))
     return [
         _claim("target linearity of each layer grows with training", gain > 0, "gain", gain),
         _claim("after training it is ordered by depth", steps > 0, "step to the next layer", steps),
@@ -146,16 +143,11 @@ def check(result: Result) -> list[Claim]:
 
 def _claim(statement: str, true: np.ndarray, name: str, values: np.ndarray) -> Claim:
     """The claim is true of each seed (row) whose entries of ``true`` all are."""
-    means, deviations = _mean_and_deviation(values)
+    means, deviations = spread(values)
     each = ", ".join(f"{m:.3g} ± {s:.2g}" for m, s in zip(means, deviations, strict=True))
     holds = np.asarray(true.all(axis=1))
     evidence = f"{np.count_nonzero(holds)} of {holds.size} seeds; {name} by layer {each}"
     return Claim(statement, bool(holds.all()), evidence)
-
-
-def _mean_and_deviation(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Over seeds, the first axis; the deviation of a single seed is 0."""
-    return values.mean(0), values.std(0, ddof=min(1, len(values) - 1))
 
 
 def _half_gain_epoch(linearity: np.ndarray, epochs: np.ndarray) -> np.ndarray:
@@ -169,14 +161,6 @@ def _half_gain_epoch(linearity: np.ndarray, epochs: np.ndarray) -> np.ndarray:
     return (epochs[before] + part * (epochs[after] - epochs[before]))[:, 0]
 
 
-def _rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Spearman's correlation over the second axis (epochs); NaN where nothing changes."""
-    ranks = [rankdata(x, axis=1) for x in (a, b)]
-    x, y = (rank - rank.mean(1, keepdims=True) for rank in ranks)
-    scale = np.sqrt((x**2).sum(1) * (y**2).sum(1))
-    return (x * y).sum(1) / np.where(scale > 0, scale, np.nan)
-
-
 def table(result: Result) -> str:
     """Each layer before and after training, means over seeds."""
     arrays = result.arrays
@@ -187,12 +171,12 @@ def table(result: Result) -> str:
         floor = arrays["noise_floor"][:, -1, layer].mean()
         cells = []
         for name in names:
-            (start, end), (_, spread) = _mean_and_deviation(arrays[name][:, [0, -1], layer])
-            cells.append(f"{f'{start:.4g} → {end:.4g} ± {spread:.1g}':>30}")
+            (start, end), (_, deviation) = spread(arrays[name][:, [0, -1], layer])
+            cells.append(f"{f'{start:.4g} → {end:.4g} ± {deviation:.1g}':>30}")
         lines.append(f"{layer + 1:>5}{floor:>8.3f}" + "".join(cells))
     for name in ("train", "test"):
-        (start, end), (_, spread) = _mean_and_deviation(arrays[f"{name}_accuracy"][:, [0, -1]])
-        lines.append(f"{name} accuracy {start:.4f} → {end:.4f} ± {spread:.1g}")
+        (start, end), (_, deviation) = spread(arrays[f"{name}_accuracy"][:, [0, -1]])
+        lines.append(f"{name} accuracy {start:.4f} → {end:.4f} ± {deviation:.1g}")
     return "\n".join(lines)
 
 
@@ -243,7 +227,7 @@ def _curves(
     """Mean and deviation over seeds of values (seeds, epochs, series), geometric if ``log``."""
     import matplotlib
 
-    mean, deviation = _mean_and_deviation(np.log(values) if log else values)
+    mean, deviation = spread(np.log(values) if log else values)
     low, high = mean - deviation, mean + deviation
     if log:
         mean, low, high = np.exp(mean), np.exp(low), np.exp(high)

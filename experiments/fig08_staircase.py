@@ -32,7 +32,7 @@ from experiments.curves import spelled
 from experiments.fig08_drawing import plot
 from experiments.fig08_norms import Network, norms_measure, own_points
 from experiments.fig08_published import PUBLISHED, published_setting
-from experiments.framework import Claim, Result
+from experiments.framework import Claim, Result, check_least
 from gramlin_jax.data import staircase
 from gramlin_jax.sweeps import grid
 from gramlin_jax.training import Fit, Hyper, fit
@@ -70,9 +70,7 @@ class Config:
 
     def __post_init__(self) -> None:
         least = {"points": 2, "dimension": 4, "steps": 1, "measurements": 2, "seeds": 1}
-        for name, bound in least.items():
-            if getattr(self, name) < bound:
-                raise ValueError(f"{name} is {getattr(self, name)}: wanted at least {bound}")
+        check_least(self, least)
         for name in ("learning_rate", "ridge"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}: wanted a positive number")

@@ -27,7 +27,7 @@ import optax
 
 from experiments.curves import spelled
 from experiments.fig12_drawing import extras, plot
-from experiments.framework import Claim, Result
+from experiments.framework import Claim, Result, check_least
 from experiments.linearity import linearity_metrics
 from gramlin_jax.data import Dataset, label_noise, load, noisy_labels
 from gramlin_jax.models import DNN
@@ -68,9 +68,7 @@ class Config:
 
     def __post_init__(self) -> None:
         least = {"width": 1, "depth": 2, "batch_size": 1, "epochs": 1, "measurements": 2}
-        for name, bound in {**least, "seeds": 1, "samples": 0}.items():
-            if getattr(self, name) < bound:
-                raise ValueError(f"{name} is {getattr(self, name)}: wanted at least {bound}")
+        check_least(self, {**least, "seeds": 1, "samples": 0})
         noises, rates = self.noises, self.learning_rates
         ascending = all(a < b for a, b in zip(noises, noises[1:], strict=False))
         if len(noises) < 2 or not ascending or not all(0 <= noise <= 1 for noise in noises):

@@ -22,7 +22,7 @@ import optax
 
 from experiments.curves import spelled
 from experiments.fig13_drawing import plot
-from experiments.framework import Claim, Result
+from experiments.framework import Claim, Result, check_least
 from experiments.linearity import linearity_metrics
 from experiments.rank_correlation import rank_correlation
 from gramlin_jax.data import modular_arithmetic, modular_table
@@ -64,9 +64,7 @@ class Config:
 
     def __post_init__(self) -> None:
         least = {"width": 1, "depth": 2, "batch_size": 1, "epochs": 1, "measurements": 2}
-        for name, bound in {**least, "seeds": 1}.items():
-            if getattr(self, name) < bound:
-                raise ValueError(f"{name} is {getattr(self, name)}: wanted at least {bound}")
+        check_least(self, {**least, "seeds": 1})
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate is {self.learning_rate}: wanted a positive number")
         decays = self.weight_decays

@@ -8,7 +8,7 @@ import importlib
 import json
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
@@ -69,6 +69,13 @@ class Result:
     config: Any
     arrays: dict[str, np.ndarray]
     info: dict[str, Any]
+
+
+def check_least(config: Any, bounds: Mapping[str, float]) -> None:
+    """Raise ``ValueError`` if a setting that ``bounds`` names is below its bound, or NaN."""
+    for name, bound in bounds.items():
+        if not getattr(config, name) >= bound:
+            raise ValueError(f"{name} is {getattr(config, name)}: wanted at least {bound}")
 
 
 class Experiment(Protocol):

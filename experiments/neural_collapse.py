@@ -22,7 +22,7 @@ import optax
 
 from experiments.classification import layer_sums
 from experiments.curves import spelled
-from experiments.framework import Claim, Result
+from experiments.framework import Claim, Result, check_least
 from experiments.neural_collapse_drawing import plot
 from experiments.rank_correlation import rank_correlation
 from gramlin_jax import Moments, accumulate, nc4_mismatch, neural_collapse, target_linearity
@@ -67,9 +67,7 @@ class Config:
 
     def __post_init__(self) -> None:
         least = dict.fromkeys(("width", "depth", "batch_size", "epochs", "seeds"), 1)
-        for name, bound in {**least, "measurements": 2, "samples": 0, "weight_decay": 0}.items():
-            if not getattr(self, name) >= bound:
-                raise ValueError(f"{name} is {getattr(self, name)}: wanted at least {bound}")
+        check_least(self, {**least, "measurements": 2, "samples": 0, "weight_decay": 0})
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum is {self.momentum}: wanted 0 or more, below 1")
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.framework import Result, read_result
+from experiments.framework import Result, check_least, read_result
 from experiments.vae_measures import vae_measures
 from gramlin_jax.data import load
 from gramlin_jax.models import VAE, vae_loss
@@ -57,9 +57,7 @@ class Config:
 
     def __post_init__(self) -> None:
         least = dict.fromkeys(("width", "depth", "latent", "batch_size", "epochs", "pairs"), 1)
-        for name, bound in {**least, "measurements": 3, "seeds": 2, "frames": 3}.items():
-            if getattr(self, name) < bound:
-                raise ValueError(f"{name} is {getattr(self, name)}: wanted at least {bound}")
+        check_least(self, {**least, "measurements": 3, "seeds": 2, "frames": 3})
         for beta in self.betas:
             check_beta("betas has a value that", beta)
         if len(self.betas) < 2 or list(self.betas) != sorted(set(self.betas)):
