@@ -19,18 +19,25 @@ from gramlin_jax import (
     target_linearity_adjusted,
 )
 from gramlin_jax.models import DNN
+from gramlin_jax.training import SampleLoss
 
 if TYPE_CHECKING:
     from jaxtyping import Array
 
 
-def layer_sums(model: DNN, params: Any, data: tuple[Array, Array]) -> dict[str, Any]:
+def layer_sums(
+    model: DNN,
+    params: Any,
+    data: tuple[Array, Array],
+    per_sample: SampleLoss = optax.softmax_cross_entropy_with_integer_labels,
+) -> dict[str, Any]:
     """One streaming pass: moments of each hidden layer with one-hot labels, loss and accuracy.
 
     Args:
         model: The network.
         params: Its parameters.
         data: Inputs (n, ...) and integer labels (n,).
+        per_sample: ``(logits, labels) -> losses``, from (n, C) and (n,) to (n,).
 
     Returns:
         ``moments``, a list over hidden layers; ``loss`` and ``accuracy``, means over samples.
@@ -41,7 +48,7 @@ def layer_sums(model: DNN, params: Any, data: tuple[Array, Array]) -> dict[str, 
         with jax.default_matmul_precision("highest"):
             logits, features = cast("tuple[Array, list[Array]]", model.apply(params, x))
         targets = jax.nn.one_hot(labels, model.out)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        losses = per_sample(logits, labels)
         return {
             "moments": [moments(h, targets) for h in features],
             "loss": losses.sum(),

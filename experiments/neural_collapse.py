@@ -7,7 +7,8 @@ linearity as what they share, and for balanced one-hot targets the link is exact
 every time: TL = tr(Σ_T⁻¹Σ_B)/(C − 1), Σ_T and Σ_B being the scatter of features and of class means.
 
 A fully connected network (3 hidden layers of 256, ReLU) is trained by SGD with momentum and weight
-decay, without which nothing drives the collapse. Every class has the same number of train samples.
+decay, without which nothing drives the collapse, on the squared error to one-hot labels, as by Han,
+Papyan and Donoho (2022), and on cross-entropy. Every class has the same number of train samples.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -23,21 +25,30 @@ import optax
 from experiments.classification import layer_sums
 from experiments.curves import spelled
 from experiments.framework import Claim, Result, check_least
-from experiments.neural_collapse_drawing import plot
+from experiments.neural_collapse_drawing import TERMINAL, by_loss, plot
 from experiments.rank_correlation import rank_correlation
 from gramlin_jax import Moments, accumulate, nc4_mismatch, neural_collapse, target_linearity
 from gramlin_jax.data import Dataset, load
 from gramlin_jax.models import DNN
 from gramlin_jax.precision import dot, eigh, in_float64
 from gramlin_jax.sweeps import grid
-from gramlin_jax.training import Hyper, classification_loss, fit
+from gramlin_jax.training import Fit, Hyper, SampleLoss, classification_loss, fit
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float
+    from jaxtyping import Array, Float, Int
 
 __all__ = ["PRESETS", "check", "plot", "run", "table"]
 
-TERMINAL = 0.999  # the terminal phase begins at the first measured epoch of this train accuracy
+
+def squared_error(logits: Float[Array, "n C"], labels: Int[Array, "n"]) -> Float[Array, "n"]:
+    """Half the squared distance of the logits from one-hot labels."""
+    return optax.l2_loss(logits, jax.nn.one_hot(labels, logits.shape[-1])).sum(-1)
+
+
+LOSSES = {
+    "squared_error": squared_error,
+    "cross_entropy": optax.softmax_cross_entropy_with_integer_labels,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +57,7 @@ class Config:
 
     Attributes:
         dataset: A name that ``gramlin_jax.data.load`` knows.
+        losses: What is trained on, each by itself: names of ``LOSSES``.
         weight_decay: λ of ‖params‖² λ/2 in the loss.
         measurements: Number of epochs at which the layers are measured, evenly spread on the scale
             of log(1 + epoch).
@@ -53,6 +65,7 @@ class Config:
     """
 
     dataset: str = "digits"
+    losses: tuple[str, ...] = ("squared_error", "cross_entropy")
     width: int = 256
     depth: int = 3
     activation: Literal["gelu", "relu"] = "relu"
@@ -68,6 +81,8 @@ class Config:
     def __post_init__(self) -> None:
         least = dict.fromkeys(("width", "depth", "batch_size", "epochs", "seeds"), 1)
         check_least(self, {**least, "measurements": 2, "samples": 0, "weight_decay": 0})
+        if not self.losses or len({*self.losses} & {*LOSSES}) < len(self.losses):
+            raise ValueError(f"losses is {self.losses}: wanted some of {', '.join(LOSSES)}, once")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum is {self.momentum}: wanted 0 or more, below 1")
 
@@ -75,12 +90,12 @@ class Config:
 PRESETS = {
     "smoke": Config(width=16, depth=2, epochs=3, measurements=3, seeds=2, samples=20),
     "default": Config(),
-    "paper": Config(dataset="mnist", width=512, epochs=350, measurements=31, seeds=1),
+    "paper": Config(dataset="mnist", samples=5000, epochs=350, measurements=31, seeds=1),
 }
 
 
 def run(config: Config, *, folder: Path | None = None, data_dir: str | None = None) -> Result:
-    """Train all seeds in one program and measure each layer along the way.
+    """Train on each loss, all seeds in one program, and measure each layer along the way.
 
     Args:
         config: The settings.
@@ -88,38 +103,53 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         data_dir: Folder of TFDS data sets, see ``gramlin_jax.data.load``.
 
     Returns:
-        Arrays of shape (seeds, measurements, depth) for ``target_linearity``, ``link`` (the right
-        side of the exact link) and ``nc1``, ``equinorm``, ``equiangularity``, ``etf_distance``,
-        ``cdnv``; of the last hidden layer, (seeds, measurements), for ``nc3``, ``offset``,
-        ``train_nc4`` and ``test_nc4``; losses and accuracies likewise; and ``epochs``.
+        Arrays of shape (losses, seeds, measurements, depth) for ``target_linearity``, ``link`` (the
+        right side of the exact link) and ``nc1``, ``equinorm``, ``equiangularity``,
+        ``etf_distance``, ``cdnv``; of the last hidden layer, (losses, seeds, measurements), for
+        ``nc3``, ``offset``, ``train_nc4`` and ``test_nc4``; losses and accuracies likewise; and
+        ``epochs``.
     """
     train = balanced(load(config.dataset, "train", data_dir=data_dir), config.samples)
     test = load(config.dataset, "test", data_dir=data_dir)
     assert train.num_classes is not None  # all sets of load are for classification
     model = DNN(config.width, config.depth, train.num_classes, config.activation)
-    arrays = [(jnp.asarray(data.flat), jnp.asarray(data.y)) for data in (train, test)]
+    data = [(jnp.asarray(split.flat), jnp.asarray(split.y)) for split in (train, test)]
+    fits = []
+    for loss in config.losses:
+        directory = None if folder is None else str(folder / "training" / loss)
+        fits.append(_train(config, model, loss, data, directory))
+    names = fits[0].measurements
+    arrays = {name: np.stack([one.measurements[name] for one in fits]) for name in names}
+    info = {"train": train.source, "test": test.source, "execution": fits[0].execution}
+    return Result(
+        config, {**arrays, "epochs": fits[0].measured_at}, {**info, "samples": len(train)}
+    )
+
+
+def _train(
+    config: Config,
+    model: DNN,
+    loss: str,
+    data: list[tuple[Array, Array]],
+    directory: str | None,
+) -> Fit:
+    """One loss, all seeds; ``data`` are inputs (n, d) and labels (n,) of train and test."""
     at = np.expm1(np.linspace(0, np.log1p(config.epochs), config.measurements))
-    fitted = fit(
-        lambda key: model.init(key, arrays[0][0][:1]),
-        classification_loss(model.apply),
+    return fit(
+        lambda key: model.init(key, data[0][0][:1]),
+        classification_loss(model.apply, LOSSES[loss]),
         optax.chain(
             optax.add_decayed_weights(config.weight_decay),
             optax.sgd(config.learning_rate, momentum=config.momentum),
         ),
-        arrays[0],
+        data[0],
         epochs=config.epochs,
         batch_size=config.batch_size,
         sweep=grid(seed=range(config.seeds)),
-        measure=collapse_metrics(model),
-        measure_data=arrays,
+        measure=collapse_metrics(model, LOSSES[loss]),
+        measure_data=data,
         measure_at=np.unique(at.round().astype(int)),
-        directory=None if folder is None else str(folder / "training"),
-    )
-    info = {"train": train.source, "test": test.source, "execution": fitted.execution}
-    return Result(
-        config,
-        {**fitted.measurements, "epochs": fitted.measured_at},
-        {**info, "samples": len(train)},
+        directory=directory,
     )
 
 
@@ -134,12 +164,12 @@ def balanced(data: Dataset, samples: int = 0) -> Dataset:
     return dataclasses.replace(data, x=data.x[rows], y=labels[rows])
 
 
-def collapse_metrics(model: DNN) -> Any:
+def collapse_metrics(model: DNN, loss: SampleLoss) -> Any:
     """``measure`` of ``fit``, on a pair of train and test: what ``run`` returns."""
 
     def measure(params: Any, hyper: Hyper, data: Any) -> dict[str, Array]:
         del hyper
-        on_train, on_test = (layer_sums(model, params, split) for split in data)
+        on_train, on_test = (layer_sums(model, params, split, loss) for split in data)
         layers = on_train["moments"]
         head = params["params"][f"Dense_{model.depth}"]
         inner = [neural_collapse(m) for m in layers[:-1]]
@@ -193,44 +223,51 @@ def between_share(m: Moments) -> Float[Array, ""]:
 def check(result: Result) -> list[Claim]:
     """What neural collapse and its link to target linearity say. Claims hold if in every seed.
 
-    The terminal phase goes from the first measured epoch of train accuracy 0.999 to the last one.
+    The exact link first: in every layer at every measured epoch of all losses, to 1e-8. Then, for
+    each loss, its terminal phase going from the first measured epoch of train accuracy 0.999 to the
+    last one:
 
     1. to 4. NC1, NC2 (distance to the simplex ETF) and NC3 of the last hidden layer are lower at
        the end of the terminal phase than at its beginning; NC4's mismatch on train samples ends
        below 0.001.
-    5. The exact link holds in every layer at every measured epoch, to 1e-8.
-    6. In the terminal phase target linearity of the last layer rises as NC1 falls: Spearman's
+    5. In the terminal phase target linearity of the last layer rises as NC1 falls: Spearman's
        correlation of NC1 and 1 − TL is above 0.9.
-    7. NC1 at the end falls from layer to layer.
+    6. NC1 at the end falls from layer to layer.
     """
     arrays = result.arrays
+    residual = abs(arrays["target_linearity"] - arrays["link"]).max((0, 2, 3))
+    evidence = f"largest residual {residual.max():.1e}"
+    link = _claim("TL = tr(Σ_T⁻¹Σ_B)/(C − 1) along the run", residual < 1e-8, evidence)
+    of_losses = [_collapse_claims(loss, of) for loss, of in by_loss(result).items()]
+    return [link, *(claim for claims in of_losses for claim in claims)]
+
+
+def _collapse_claims(loss: str, arrays: dict[str, np.ndarray]) -> list[Claim]:
+    """The claims on one loss; ``arrays`` begin with the axis of seeds."""
     claims = []
     begins = [_terminal(accuracy) for accuracy in arrays["train_accuracy"]]
     for name, statement in (
-        ("nc1", "NC1: features collapse to their class means in the terminal phase"),
-        ("etf_distance", "NC2: class means come nearer to a simplex ETF in the terminal phase"),
-        ("nc3", "NC3: the classifier comes nearer to the class means in the terminal phase"),
+        ("nc1", "NC1, features collapse to their class means in the terminal phase"),
+        ("etf_distance", "NC2, class means come nearer to a simplex ETF in the terminal phase"),
+        ("nc3", "NC3, the classifier comes nearer to the class means in the terminal phase"),
     ):
         values = arrays[name] if name == "nc3" else arrays[name][..., -1]
         pairs = np.array([(run[i], run[-1]) for run, i in zip(values, begins, strict=True)])
-        claims.append(
-            _claim(statement, pairs[:, 1] < pairs[:, 0], " → ".join(map(_about, pairs.T)))
-        )
+        evidence = " → ".join(map(_about, pairs.T))
+        claims.append(_claim(f"{loss}: {statement}", pairs[:, 1] < pairs[:, 0], evidence))
     nc4 = arrays["train_nc4"][:, -1]
-    claims.append(_claim("NC4: the decision is the nearest class mean's", nc4 < 1e-3, _about(nc4)))
-    residual = abs(arrays["target_linearity"] - arrays["link"]).max((1, 2))
-    evidence = f"largest residual {residual.max():.1e}"
-    claims.append(_claim("TL = tr(Σ_T⁻¹Σ_B)/(C − 1) along the run", residual < 1e-8, evidence))
+    statement = f"{loss}: NC4, the decision is the nearest class mean's"
+    claims.append(_claim(statement, nc4 < 1e-3, _about(nc4)))
     nc1, missing = arrays["nc1"][..., -1], 1 - arrays["target_linearity"][..., -1]
     ranks = np.array(
         [rank_correlation(a[i:], b[i:]) for a, b, i in zip(nc1, missing, begins, strict=True)]
     )
-    statement = "in the terminal phase target linearity rises as NC1 falls"
+    statement = f"{loss}: in the terminal phase target linearity rises as NC1 falls"
     claims.append(_claim(statement, ranks > 0.9, f"rank correlation {spelled(ranks)}"))
     final = arrays["nc1"][:, -1]
     ordered = np.asarray((np.diff(final, axis=1) < 0).all(1))
     evidence = "by layer " + ", ".join(map(_about, final.T))
-    return [*claims, _claim("at the end NC1 falls from layer to layer", ordered, evidence)]
+    return [*claims, _claim(f"{loss}: at the end NC1 falls from layer to layer", ordered, evidence)]
 
 
 def _terminal(accuracy: np.ndarray) -> int:
@@ -251,25 +288,23 @@ def _about(values: np.ndarray) -> str:
 
 
 def table(result: Result) -> str:
-    """Layers, and the last one's geometry: first, as the terminal phase begins, last."""
-    arrays = result.arrays
-    begins = [_terminal(accuracy) for accuracy in arrays["train_accuracy"]]
-    moments = {"start": [0] * len(begins), "terminal": begins, "end": [-1] * len(begins)}
-    lines = [f"{'':<24}" + "".join(f"{name:>22}" for name in moments)]
-
-    def row(name: str, values: np.ndarray) -> None:
-        cells = [
-            _about(np.array([run[i] for run, i in zip(values, at, strict=True)]))
-            for at in moments.values()
-        ]
-        lines.append(f"{name:<24}" + "".join(f"{cell:>22}" for cell in cells))
-
-    row("epoch", np.broadcast_to(arrays["epochs"], arrays["train_accuracy"].shape))
-    for name in ("train_accuracy", "test_accuracy", "nc3", "offset", "train_nc4", "test_nc4"):
-        row(name, arrays[name])
-    for name in ("etf_distance", "equinorm", "equiangularity", "cdnv"):
-        row(name, arrays[name][..., -1])
-    for name in ("nc1", "target_linearity"):
-        for layer in range(result.config.depth):
-            row(f"{name}, layer {layer + 1}", arrays[name][..., layer])
+    """By loss, layers and the last one's geometry: first, as the terminal phase begins, last."""
+    lines = []
+    for loss, of in by_loss(result).items():
+        begins = [_terminal(accuracy) for accuracy in of["train_accuracy"]]
+        times = {"start": [0] * len(begins), "terminal": begins, "end": [-1] * len(begins)}
+        lines.append(f"{loss:<24}" + "".join(f"{name:>22}" for name in times))
+        rows = {"epoch": np.broadcast_to(result.arrays["epochs"], of["train_accuracy"].shape)}
+        plain = "train_accuracy", "test_accuracy", "nc3", "offset", "train_nc4", "test_nc4"
+        rows |= {name: of[name] for name in plain}
+        last = "etf_distance", "equinorm", "equiangularity", "cdnv"
+        rows |= {name: of[name][..., -1] for name in last}
+        for name in ("nc1", "target_linearity"):
+            layers = range(result.config.depth)
+            rows |= {f"{name}, layer {layer + 1}": of[name][..., layer] for layer in layers}
+        for name, values in rows.items():
+            picked = (
+                [run[at] for run, at in zip(values, when, strict=True)] for when in times.values()
+            )
+            lines.append(f"{name:<24}" + "".join(f"{_about(np.array(p)):>22}" for p in picked))
     return "\n".join(lines)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Hyper: TypeAlias = "Mapping[str, Array]"
 Loss: TypeAlias = "Callable[[Any, Any, Array, Hyper], tuple[Array, Mapping[str, Array]]]"
+SampleLoss: TypeAlias = "Callable[[Array, Array], Array]"
 Optimizer: TypeAlias = (
     "optax.GradientTransformation | Callable[[Hyper], optax.GradientTransformation]"
 )
@@ -60,13 +61,17 @@ class Fit:
         return jax.tree.map(lambda a: a[i], self.params)
 
 
-def classification_loss(apply: Callable[..., Any]) -> Loss:
-    """Mean softmax cross-entropy on batches (x, labels), with the metric ``accuracy``.
+def classification_loss(
+    apply: Callable[..., Any],
+    per_sample: SampleLoss = optax.softmax_cross_entropy_with_integer_labels,
+) -> Loss:
+    """Mean loss over batches (x, labels), softmax cross-entropy or another, and ``accuracy``.
 
     A label outside of [0, classes) makes the loss NaN, which ``fit`` reports.
 
     Args:
         apply: ``(params, x) -> (logits, features)``, as of a model of this package.
+        per_sample: ``(logits, labels) -> losses``, from (n, C) and integers (n,) to (n,).
 
     Raises:
         TypeError: From the loss, if x is not of floating point or labels not integers (n,).
@@ -80,7 +85,7 @@ def classification_loss(apply: Callable[..., Any]) -> Loss:
         if not jnp.issubdtype(labels.dtype, jnp.integer) or labels.ndim != 1:
             raise TypeError(f"labels are {labels.dtype}{list(labels.shape)}: wanted integers (n,)")
         logits, _ = apply(params, x)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        losses = per_sample(logits, labels)
         known = (labels >= 0) & (labels < logits.shape[-1])
         loss = jnp.where(known, losses, jnp.nan).mean()
         return loss, {"accuracy": jnp.mean(logits.argmax(-1) == labels)}

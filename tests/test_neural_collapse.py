@@ -19,7 +19,7 @@ def smoke(tmp_path_factory):
 def test_smoke_run(smoke):
     folder, result = smoke
     config, arrays = result.config, result.arrays
-    runs = config.seeds, config.measurements
+    runs = len(config.losses), config.seeds, config.measurements
     layers = "nc1", "equinorm", "equiangularity", "etf_distance", "cdnv", "target_linearity", "link"
     splits = [f"{split}_{name}" for split in ("train", "test") for name in ("loss", "accuracy")]
     assert {name: values.shape for name, values in arrays.items()} == {
@@ -30,9 +30,10 @@ def test_smoke_run(smoke):
     assert all(np.isfinite(values).all() for values in arrays.values())
     assert result.info["samples"] == 10 * config.samples
     np.testing.assert_allclose(arrays["link"], arrays["target_linearity"], atol=1e-10)
-    assert check(result)[4].holds
+    assert check(result)[0].holds
+    assert arrays["train_loss"][0, 0, 0] < 1.5 < arrays["train_loss"][1, 0, 0], "½ and log 10"
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
-    assert len(neural_collapse.table(result).splitlines()) == 12 + 2 * config.depth
+    assert len(neural_collapse.table(result).splitlines()) == 2 * (12 + 2 * config.depth)
 
 
 def test_balanced():
@@ -48,9 +49,9 @@ def test_balanced():
 
 def made_up(**changes):
     """A result of which all claims are true, but for the arrays that are changed."""
-    fall = np.tile(np.geomspace(1, 1e-3, 5), (2, 1))
+    fall = np.tile(np.geomspace(1, 1e-3, 5), (1, 2, 1))
     layers = np.stack([2 * fall, fall], axis=-1)
-    accuracy = np.tile([0.1, 0.9, 1, 1, 1], (2, 1))
+    accuracy = np.tile([0.1, 0.9, 1, 1, 1], (1, 2, 1))
     arrays = {
         "nc1": layers,
         "etf_distance": layers,
@@ -60,7 +61,8 @@ def made_up(**changes):
         "link": 1 - layers / 4,
         "train_accuracy": accuracy,
     }
-    return Result(dataclasses.replace(PRESETS["smoke"], seeds=2), {**arrays, **changes}, {})
+    config = dataclasses.replace(PRESETS["smoke"], losses=("squared_error",), seeds=2)
+    return Result(config, {**arrays, **changes}, {})
 
 
 def test_check_can_find_each_claim_false():
@@ -69,22 +71,23 @@ def test_check_can_find_each_claim_false():
 
     right = made_up().arrays
     assert verdicts() == 7 * [True]
-    later = right["nc1"][:, ::-1]  # rises after the terminal phase began
-    assert verdicts(nc1=later) == [False, True, True, True, True, False, True]
+    later = right["nc1"][:, :, ::-1]  # rises after the terminal phase began
+    assert verdicts(nc1=later) == [True, False, True, True, True, False, True]
     assert verdicts(nc1=right["nc1"][..., ::-1])[6] is False
-    assert verdicts(etf_distance=later)[1] is False
+    assert verdicts(etf_distance=later)[2] is False
     one = right["nc3"].copy()
-    one[1, -1] = 1
-    assert verdicts(nc3=one)[2] is False, "in one seed"
-    assert verdicts(train_nc4=right["train_nc4"] + 0.01)[3] is False
-    assert verdicts(link=right["link"] + 1e-6)[4] is False
-    assert verdicts(train_accuracy=0.9 * right["train_accuracy"])[:3] == 3 * [False], "not reached"
+    one[0, 1, -1] = 1
+    assert verdicts(nc3=one)[3] is False, "in one seed"
+    assert verdicts(train_nc4=right["train_nc4"] + 0.01)[4] is False
+    assert verdicts(link=right["link"] + 1e-6)[0] is False
+    assert verdicts(train_accuracy=0.9 * right["train_accuracy"])[1:4] == 3 * [False], "not reached"
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [("width", 0), ("depth", 0), ("batch_size", 0), ("epochs", 0), ("seeds", 0)]
-    + [("measurements", 1), ("samples", -1), ("weight_decay", -1.0), ("momentum", 1.0)],
+    + [("measurements", 1), ("samples", -1), ("weight_decay", -1.0), ("momentum", 1.0)]
+    + [("losses", ()), ("losses", ("hinge",)), ("losses", 2 * ("squared_error",))],
 )
 def test_configurations_that_cannot_run(name, value):
     with pytest.raises(ValueError, match=f"^{name} is "):
