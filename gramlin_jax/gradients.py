@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 import jax
@@ -198,10 +198,14 @@ def gradient_moments(
     return reduce_gradients(passed, count)
 
 
-def reduce_gradients(passed: Backward, count: int) -> dict[str, GradientMoments]:
-    """The gradient moments of a pass over ``count`` samples."""
+def reduce_gradients(
+    passed: Backward, count: int, names: Collection[str] | None = None
+) -> dict[str, GradientMoments]:
+    """The gradient moments of a pass over ``count`` samples, of all sites or those named."""
     moments = {}
     for name, kernel_gradient in passed.kernel_gradients.items():
+        if names is not None and name not in names:
+            continue
         stack = kernel_gradient.shape[:-2]
         delta = _wide(passed.output_gradients[name])
         delta = delta.reshape(*stack, math.prod(delta.shape[len(stack) : -1]), delta.shape[-1])

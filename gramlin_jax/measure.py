@@ -62,6 +62,7 @@ def measure(
     loss: Callable[[Any, Array], Array],
     outputs: Callable[[Any], Array] | None = None,
     metrics: Sequence[str] | Mapping[str, Metric] = tuple(METRICS),
+    layers: Sequence[str] | None = None,
     learning_rate: float = 0.01,
     batch_size: int = 1024,
     positions: Literal["flatten", "mean"] = "flatten",
@@ -87,6 +88,8 @@ def measure(
         outputs: ``output -> logits`` (n, *positions, classes), needed for integer labels where f
             does not return a single array.
         metrics: Names out of ``METRICS``, or scalar JAX functions of ``LayerSums`` by name.
+        layers: Names of those to measure, as ``find_layers`` has them; None: all. Of the others no
+            sums are made: a language model's head has one of classes × classes.
         learning_rate: η of the virtual covariance, and of the step that it is compared with.
         batch_size: Samples a slice; only speed and memory depend on it.
         positions: What becomes of shared positions (pixels, tokens) where a sample has one target:
@@ -126,7 +129,8 @@ def measure(
     if first is None:
         raise ValueError("batches is empty: wanted one pair (x, y) or more")
     x, y = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), first)
-    layers, features = _plan(_Pass(f, static, loss, outputs), arrays, x, y, positions)
+    found, features = _plan(_Pass(f, static, loss, outputs), arrays, x, y, positions)
+    features = _picked(features, layers)
     settings = _Pass(f, static, loss, outputs, tuple(features.items()))
     features = _check_samples(settings, arrays, jax.tree.map(lambda a: a[0], first[0]))
     settings = settings._replace(features=tuple(features.items()))
@@ -136,7 +140,7 @@ def measure(
         part = _sum(settings, arrays, projections, xs, ys)
         total = part if total is None else _add(total, part)
     kernels = _kernels(settings, arrays, jax.tree.map(lambda a: a[0], first[0]))
-    return _finish(layers, features, total, kernels, chosen, learning_rate, width_limit)
+    return _finish(found, features, total, kernels, chosen, learning_rate, width_limit)
 
 
 def _chosen(metrics: Sequence[str] | Mapping[str, Metric]) -> dict[str, Metric]:
@@ -145,6 +149,17 @@ def _chosen(metrics: Sequence[str] | Mapping[str, Metric]) -> dict[str, Metric]:
     if unknown := [name for name in metrics if name not in METRICS]:
         raise ValueError(f"metrics has {unknown}: wanted names out of {', '.join(METRICS)}")
     return {name: METRICS[name] for name in metrics}
+
+
+def _picked(
+    features: dict[str, Features | str], layers: Sequence[str] | None
+) -> dict[str, Features | str]:
+    if layers is None:
+        return features
+    unknown = [name for name in layers if name not in features]
+    if unknown or not layers or isinstance(layers, str):
+        raise ValueError(f"layers is {layers!r}: wanted names out of {', '.join(features)}")
+    return {name: how for name, how in features.items() if name in layers}
 
 
 def _stacks(batches: Any, batch_size: int, mesh: Mesh | None) -> Iterator[tuple[PyTree, Array]]:
@@ -347,7 +362,7 @@ def _sum_batch(
     return {
         "numbers": {name: _as_float64(value) for name, value in numbers.items()},
         "moments": of_features,
-        "gradients": reduce_gradients(passed, n),
+        "gradients": reduce_gradients(passed, n, {name for name, _ in settings.features}),
     }
 
 
@@ -410,7 +425,7 @@ def _kernels(settings: _Pass, arrays: list[Any], x: PyTree) -> dict[str, Array]:
     return {
         name: kernel.astype(jnp.promote_types(kernel.dtype, jnp.float32))
         for name, kernel in kernels.items()
-        if kernel is not None
+        if kernel is not None and name in dict(settings.features)
     }
 
 
@@ -433,8 +448,8 @@ def _finish(
         )
     sums: dict[str, LayerSums] = {}
     notes: list[tuple[str, str]] = []
-    for name, site in layers.sites.items():
-        how = features[name]
+    for name, how in features.items():
+        site = layers.sites[name]
         note = _note(how, width_limit)
         parts = total["moments"].get(name), kernels.get(name), total["gradients"].get(name)
         for label, part in _unstacked(name, site, *parts):

@@ -82,6 +82,14 @@ def test_layers_of_a_scan_and_named_activations_have_lines_of_their_own(measured
     assert "bias: bias or elementwise" in measured.coverage
 
 
+def test_some_layers_only(measured):
+    some = measure(network, PARAMS, (X, LABELS), loss=cross_entropy, batch_size=64, layers=["in"])
+    assert some.layers == ("in",) and some.coverage == measured.coverage
+    chex.assert_trees_all_close(some["in"], measured["in"], rtol=1e-6)
+    both = measure(network, PARAMS, (X, LABELS), loss=cross_entropy, layers=["hidden", "last"])
+    assert both.layers == ("hidden[0]", "hidden[1]", "last")
+
+
 def test_neither_batches_nor_devices_change_a_number(measured):
     mesh = Mesh(np.array(jax.devices()), ("data",))
     options = {"loss": cross_entropy}
@@ -204,6 +212,9 @@ def test_bad_input():
         call(loss=optax.softmax_cross_entropy_with_integer_labels)
     with pytest.raises(ValueError, match="metrics has .'nc1'.: wanted names out of"):
         call(metrics=["nc1"])
+    for layers in (["hiden"], [], "in"):
+        with pytest.raises(ValueError, match="layers is .*: wanted names out of in, hidden, last"):
+            call(layers=layers)
     with pytest.raises(ValueError, match="batch_size is 0"):
         call(batch_size=0)
     with pytest.raises(ValueError, match="width_limit is 0"):
