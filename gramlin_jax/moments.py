@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # Rows that are turned to float64 at a time: the working memory is ROWS·(d + k) whatever n is.
 ROWS = 4096
 
+# A column whose deviation is below this share of its mean is constant up to rounding.
+CONSTANT = 1e-12
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -277,3 +280,27 @@ def _check_mergeable(a: Moments, b: Moments) -> None:
             f"moments of (features, targets) widths {a.cross_scatter.shape} and "
             f"{b.cross_scatter.shape} do not add: wanted the same widths in both"
         )
+
+
+def check_moments(m: Any, *, targets: bool = True, name: str = "m") -> None:
+    """What every metric wants of its moments: one layer's, in float64, with targets or without.
+
+    Raises:
+        TypeError: If it is something else, or of another type than float64.
+        ValueError: If the moments are stacked, or hold no targets.
+    """
+    if not isinstance(m, Moments):
+        raise TypeError(
+            f"{name} is a {type(m).__name__}: wanted Moments, moments(features, targets)"
+        )
+    if m.cross_scatter.ndim != 2:
+        raise ValueError(
+            f"{name} is stacked (cross_scatter {m.cross_scatter.shape}): map over it with jax.vmap"
+        )
+    if m.cross_scatter.dtype != jnp.float64:
+        raise TypeError(
+            f"{name} is of {m.cross_scatter.dtype}: wanted float64; under jit and vmap JAX cuts "
+            "NumPy arrays to float32, so make them JAX arrays first, under jax.enable_x64(True)"
+        )
+    if targets and not m.target_mean.shape[0]:
+        raise ValueError(f"{name} holds no targets: wanted moments(features, targets)")

@@ -2,7 +2,7 @@
 
 From moments with one-hot targets, so by streaming: the class means are μ_c = h̄ + S_hy[:, c]/n_c,
 and the scatter within classes is the whole less that of the means. Its rounding is that of the
-whole: about 1e-15 of the total scatter in float64, below which NC1 says nothing.
+whole, so NC1 is known to about 1e-15 tr Σ_T/λ, λ being the smallest variance of Σ_B that is not 0.
 
 Classes count alike: the means are centred at their own mean μ = (1/C) Σ_c μ_c, as by Papyan, Han
 and Donoho (2020), and Σ_B = (1/C) Σ_c (μ_c − μ)(μ_c − μ)ᵀ, whatever the classes' sizes. Where these
@@ -16,13 +16,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from gramlin_jax.checks import check_array
-from gramlin_jax.moments import Moments
+from gramlin_jax.moments import CONSTANT, Moments, check_moments
 from gramlin_jax.precision import dot, eigh, in_float64
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
+
+FEWEST = 1e-9  # A class with a smaller share of the samples has none, to rounding.
 
 
 class NeuralCollapse(NamedTuple):
@@ -74,8 +77,8 @@ def neural_collapse(
 
     Invariant to rotations and to the scale of the features (with the kernel turned alike, of any
     scale). NC1 is computed on the side of the classes, from the C×C Gram AᵀA of the centred means;
-    directions with an eigenvalue below max(64, d)·2⁻⁵² of the largest, or of tr Σ_T, are not
-    in Σ_B.
+    directions with an eigenvalue below max(64, d)·2⁻⁵² of the largest are not in Σ_B. Squared
+    distances below that share of tr Σ_T, or (1e-12‖h̄‖)², are rounding, and no distances.
 
     Args:
         m: Moments of features (n, d) and one-hot targets (n, C).
@@ -84,18 +87,21 @@ def neural_collapse(
 
     Returns:
         Scalars; NaN where a class has no sample, where class means coincide for what divides by
-        their distance, and where a moment is NaN. One sample in a class is no problem: the
-        variability is pooled.
+        their distance, and where a moment is NaN.
 
     Raises:
         ValueError: If the moments have fewer than two targets or (outside of transformations) their
-            targets are not one-hot or a class has no sample; or if shapes do not match.
+            targets are not one-hot or a class has fewer than two samples; if shapes do not match;
+            or for a bias without a kernel.
+        TypeError: If ``m`` is not of float64 moments.
 
     Source: Papyan, Han and Donoho (2020), section 3; ``cdnv``: Galanti, György and Hutter (2021),
         with the variance pooled over classes.
     """
     counts = _class_counts(m)
     shape = m.cross_scatter.shape
+    if kernel is None and bias is not None:
+        raise ValueError("bias is given and kernel is None: wanted the kernel of that layer, too")
     if kernel is not None:
         kernel = check_array("kernel", kernel, ("d", "C"))
         if kernel.shape != shape:
@@ -111,35 +117,54 @@ def _neural_collapse(
     m: Moments, counts: Array, kernel: Array | None, bias: Array | None
 ) -> NeuralCollapse:
     means = _class_means(m, counts)
-    d, classes = means.shape
+    classes = means.shape[1]
+    scatter, share = m.feature_scatter / m.count, counts / m.count
+    rounding = _smallest(means) * jnp.trace(scatter) + (CONSTANT**2) * (m.feature_mean**2).sum()
     a = means - means.mean(1, keepdims=True)
-    gram = dot(a.T, a)
-    share = counts / m.count
-    apart = means - m.feature_mean[:, None]  # from the mean of the samples
-    between = dot(dot(a.T, apart * share[None]), dot(apart.T, a))
-    within = dot(a.T, dot(m.feature_scatter, a)) / m.count - between  # AᵀΣ_WA
-    values, vectors = eigh(gram)
-    largest = jnp.maximum(values[-1], jnp.trace(m.feature_scatter) / m.count)
-    there = values > max(64, d) * 2.0**-52 * largest
-    there = there.at[0].set(False)  # the means are centred
-    spread = (vectors * dot(within, vectors)).sum(0) / jnp.where(there, values, 1) ** 2
-    variance = jnp.trace(m.feature_scatter) / m.count - (share * (apart**2).sum(0)).sum()
+    a = jnp.where((a**2).sum() > rounding, a, 0)  # equal means: 0/0 in all that follows
 
-    norms = jnp.sqrt(jnp.diag(gram))
-    pairs = np.triu_indices(classes, 1)
+    apart = means - m.feature_mean[:, None]  # from the mean of the samples
+    _, dual, roots = _directions(a, lax.stop_gradient(rounding))
+    inverse = dual / jnp.where(roots > 0, roots, 1)[None]  # (AAᵀ)⁺ is its Gram
+    between = share[None] * dot(inverse.T, apart) ** 2
+    nc1 = (inverse * dot(scatter, inverse)).sum() - between.sum()
+    variance = jnp.trace(scatter) - (share * (apart**2).sum(0)).sum()
+
+    gram = dot(a.T, a)
+    lengths, pairs = jnp.diag(gram), np.triu_indices(classes, 1)
+    norms = jnp.sqrt(jnp.where(lengths > rounding, lengths, 0))
     cosines = (gram / jnp.outer(norms, norms))[pairs]
-    distances = (jnp.diag(gram)[:, None] + jnp.diag(gram)[None] - 2 * gram)[pairs]
+    distances = (lengths[:, None] + lengths[None] - 2 * gram)[pairs]
     etf = (jnp.eye(classes) - 1 / classes) / (classes - 1) ** 0.5
     nc3, offset = _duality(means, a, kernel, bias)
     return NeuralCollapse(
-        nc1=jnp.where(there.any(), jnp.where(there, spread, 0).sum(), jnp.nan),
+        nc1=jnp.where((roots > 0).any(), nc1, jnp.nan),
         equinorm=norms.std() / norms.mean(),
         equiangularity=abs(cosines + 1 / (classes - 1)).mean(),
         etf_distance=jnp.linalg.norm(gram / jnp.linalg.norm(gram) - etf),
         nc3=nc3,
         offset=offset,
-        cdnv=(variance / distances).mean(),
+        cdnv=(variance / jnp.where(distances > rounding, distances, jnp.nan)).mean(),
     )
+
+
+def _smallest(a: Array) -> float:
+    """The share of the largest eigenvalue of AᵀA below which there is rounding alone."""
+    return max(64, *a.shape) * 2.0**-52
+
+
+def _directions(a: Array, rounding: Array | float = 0.0) -> tuple[Array, Array, Array]:
+    """U = AVR⁻¹ and U(UᵀU)⁻¹, both (d, c), and R (c,), for A = URVᵀ (d, c).
+
+    Directions with a square of R below ``rounding``, or a share of the largest, are 0 in all. No
+    derivative is taken of V and R: with one step of Newton's for (UᵀU)⁻¹, which is I to rounding,
+    those of the projection on A and of (AAᵀ)⁺ = U(UᵀU)⁻¹R⁻²(UᵀU)⁻¹Uᵀ are right.
+    """
+    squares, vectors = eigh(lax.stop_gradient(dot(a.T, a)))
+    there = squares > _smallest(a) * squares[-1] + rounding
+    roots = lax.stop_gradient(jnp.sqrt(jnp.where(there, squares, 0)))
+    basis = dot(a, vectors) * jnp.where(there, 1 / jnp.where(there, roots, 1), 0)[None]
+    return basis, 2 * basis - dot(basis, dot(basis.T, basis)), roots
 
 
 @in_float64
@@ -153,10 +178,15 @@ def nc4_mismatch(
     Args:
         m: Moments of the train features (n', d) and one-hot targets (n', C): the class means.
         features: H (n, d), of the same layer, on any split.
-        predictions: The network's argmax (n,), integers.
+        predictions: The network's argmax (n,), integers in [0, C).
+
+    Returns:
+        A float64 scalar; NaN where features, a class mean or a moment are NaN, or for a prediction
+        out of range under transformations.
 
     Raises:
-        ValueError: As ``neural_collapse``, or if widths or lengths differ.
+        ValueError: As ``neural_collapse``, if widths or lengths differ, or if a prediction names
+            no class.
         TypeError: If ``predictions`` are not integers.
 
     Source: Papyan, Han and Donoho (2020), NC4.
@@ -170,6 +200,12 @@ def nc4_mismatch(
         raise ValueError(f"predictions has shape {predictions.shape}: wanted ({len(features)},)")
     if not jnp.issubdtype(predictions.dtype, jnp.integer):
         raise TypeError(f"predictions has dtype {predictions.dtype}: wanted integers")
+    if not isinstance(predictions, jax.core.Tracer):
+        low, high = int(predictions.min()), int(predictions.max())
+        if low < 0 or high >= means.shape[1]:
+            raise ValueError(
+                f"predictions has values from {low} to {high}: wanted 0 to {means.shape[1] - 1}"
+            )
     origin = m.feature_mean  # near to all means, so that the squares below keep their digits
     h = features.astype(jnp.float64) - origin[None]
     means = means - origin[:, None]
@@ -178,7 +214,8 @@ def nc4_mismatch(
     classes = np.arange(means.shape[1], dtype=np.int32)[None]
     predicted = predictions.astype(jnp.int32)[:, None] == classes
     own = jnp.where(predicted, squares, jnp.inf).min(1)
-    return jnp.where(own > squares.min(1), 1.0, 0.0).mean()
+    known = jnp.isfinite(squares).all(1) & jnp.isfinite(own)
+    return jnp.where(known, jnp.where(own > squares.min(1), 1.0, 0.0), jnp.nan).mean()
 
 
 @in_float64
@@ -195,51 +232,62 @@ def regression_collapse(
 
     Args:
         m: Moments of features (n, d), with or without the targets.
-        kernel: K (d, k), k < d.
-        target_covariance: Σ_Y (k, k), such as ``moments(targets).feature_scatter / n``.
+        kernel: K (d, k); with k ≥ d columns NRC1 is 0.
+        target_covariance: Σ_Y (k, k), such as ``moments(targets).feature_scatter / n``. A constant:
+            gradients with respect to it are not right.
 
     Returns:
-        Scalars; NaN for features without scatter, or where a moment is not finite.
+        Scalars; NaN for NRC1 and NRC2 of features without scatter or with a moment that is not
+        finite, and for NRC3 of a kernel or targets that are 0.
 
     Raises:
-        ValueError: If shapes do not match, or k ≥ d.
+        ValueError: If shapes do not match, or (outside of transformations) the covariance is not
+            symmetric and positive semi-definite to 1e-6 of its largest entry.
+        TypeError: If ``m`` is not of float64 moments.
 
     Source: Andriopoulos et al., arXiv 2409.04180, section 3.1 and theorem 4.1.
     """
+    check_moments(m, targets=False)
     kernel = check_array("kernel", kernel, ("d", "k")).astype(jnp.float64)
     covariance = check_array("target_covariance", target_covariance, ("k", "k"))
     d, k = kernel.shape
-    if d != len(m.feature_mean) or k >= d:
-        raise ValueError(
-            f"kernel has shape {kernel.shape}: wanted ({len(m.feature_mean)}, k) with fewer columns"
-        )
+    if d != len(m.feature_mean):
+        raise ValueError(f"kernel has shape {kernel.shape}: wanted ({len(m.feature_mean)}, k)")
     if covariance.shape != (k, k):
         raise ValueError(f"target_covariance has shape {covariance.shape}: wanted ({k}, {k})")
-    return _regression_collapse(m.feature_scatter, kernel, covariance.astype(jnp.float64))
+    if not isinstance(covariance, jax.core.Tracer):
+        _check_covariance(np.asarray(covariance))
+    return _regression_collapse(m, kernel, covariance.astype(jnp.float64))
 
 
 @jax.jit
-def _regression_collapse(scatter: Array, kernel: Array, covariance: Array) -> RegressionCollapse:
+def _regression_collapse(m: Moments, kernel: Array, covariance: Array) -> RegressionCollapse:
     d, k = kernel.shape
-    total = jnp.trace(scatter)
-    values, _ = eigh(scatter)
-    gram = dot(kernel.T, kernel)
-    sizes, vectors = eigh(gram)
-    there = sizes > max(64, d) * 2.0**-52 * sizes[-1]
-    basis = dot(kernel, vectors) / jnp.sqrt(jnp.where(there, sizes, jnp.inf))[None]
-    nrc3, gamma = _weight_structure(gram, covariance)
+    total = jnp.trace(m.feature_scatter)
+    rounding = m.count * CONSTANT**2 * (m.feature_mean**2).sum()
+    total = jnp.where(total > rounding, total, jnp.nan)
+    smallest = eigh(lax.stop_gradient(m.feature_scatter))[1][:, : max(d - k, 0)]
+    basis, dual, _ = _directions(kernel)
+    nrc3, gamma = _weight_structure(dot(kernel.T, kernel), covariance)
     return RegressionCollapse(
-        nrc1=values[: d - k].sum() / total,
-        nrc2=1 - (basis * dot(scatter, basis)).sum() / total,
+        nrc1=(smallest * dot(m.feature_scatter, smallest)).sum() / total,
+        nrc2=1 - (basis * dot(m.feature_scatter, dual)).sum() / total,
         nrc3=nrc3,
         gamma=gamma,
     )
 
 
+def _check_covariance(covariance: np.ndarray) -> None:
+    slack = 1e-6 * abs(covariance).max()
+    if abs(covariance - covariance.T).max() > slack:
+        raise ValueError("target_covariance is not symmetric: wanted Σ_Y, a covariance matrix")
+    if (least := np.linalg.eigvalsh(covariance)[0]) < -slack:
+        raise ValueError(f"target_covariance has the eigenvalue {least:.3g}: wanted none below 0")
+
+
 def _class_counts(m: Moments) -> Array:
     """n_c (C,), checked where they are concrete."""
-    if m.target_mean.ndim != 1:
-        raise ValueError(f"m is stacked, {m.target_mean.shape}: use jax.vmap over it")
+    check_moments(m)
     if m.target_mean.shape[0] < 2:
         raise ValueError(
             f"m has {m.target_mean.shape[0]} targets: wanted one-hot targets of two classes or more"
@@ -252,7 +300,7 @@ def _class_counts(m: Moments) -> Array:
 
 def _class_means(m: Moments, counts: Array) -> Array:
     """μ_c as columns (d, C), NaN for a class without samples."""
-    there = counts > 1e-9 * m.count
+    there = counts > FEWEST * m.count
     return m.feature_mean[:, None] + m.cross_scatter / jnp.where(there, counts, jnp.nan)[None]
 
 
@@ -263,8 +311,13 @@ def _check_one_hot(m: Moments, counts: np.ndarray) -> None:
         return
     if not (np.allclose(squares, counts, rtol=1e-6) and np.isclose(counts.sum(), n, rtol=1e-6)):
         raise ValueError("m has targets that are not one-hot: wanted rows with a single 1")
-    if (empty := np.flatnonzero(counts < 1e-6 * n)).size:
-        raise ValueError(f"m has no sample of classes {empty.tolist()}: wanted one of each or more")
+    if (empty := np.flatnonzero(counts <= FEWEST * n)).size:
+        raise ValueError(f"m has no sample of classes {empty.tolist()}: wanted two of each or more")
+    if (single := np.flatnonzero(np.isclose(counts, 1))).size:
+        raise ValueError(
+            f"m has one sample of classes {single.tolist()}: wanted two of each or more, since one "
+            "has no variability (if these are weights, give them another sum)"
+        )
 
 
 def _duality(
@@ -278,12 +331,12 @@ def _duality(
     nc3 = norm(kernel / norm(kernel) - a / norm(a)) ** 2
     at_center, logits = dot(kernel.T, means.mean(1)) + bias, dot(kernel.T, a)
     spread = norm(logits - logits.mean(0, keepdims=True)) / len(bias) ** 0.5
-    return nc3, norm(at_center - at_center.mean()) / spread
+    return nc3, norm(at_center - at_center.mean()) / jnp.where(spread > 0, spread, jnp.nan)
 
 
 def _weight_structure(gram: Array, covariance: Array) -> tuple[Array, Array]:
     """``nrc3`` and ``gamma``."""
-    variances, vectors = eigh(covariance)
+    variances, vectors = eigh(lax.stop_gradient(covariance))
     sigma = jnp.sqrt(jnp.maximum(variances, 0))
     diagonal = (vectors * dot(gram, vectors)).sum(0)
     a, t = dot(diagonal, sigma), diagonal.sum()
@@ -292,6 +345,8 @@ def _weight_structure(gram: Array, covariance: Array) -> tuple[Array, Array]:
     inner = (t * b - a * tau) / jnp.where(slope == 0, 1, slope)
     s = jnp.stack([jnp.zeros_like(inner), jnp.clip(inner, 0, sigma[0]), sigma[0]])
     lengths = jnp.sqrt(((sigma[None] - s[:, None]) ** 2).sum(1))
-    cosines = (a - s * t) / (jnp.linalg.norm(gram) * jnp.where(lengths > 0, lengths, jnp.inf))
-    best = cosines.argmax()
-    return 2 - 2 * cosines[best], s[best] ** 2
+    there = lengths > 64 * len(sigma) * 2.0**-52 * jnp.linalg.norm(sigma)  # or M is rounding
+    cosines = (a - s * t) / (jnp.linalg.norm(gram) * jnp.where(there, lengths, jnp.inf))
+    best = jnp.where(there.any(), cosines.max(), jnp.nan)
+    gamma = jnp.where(cosines == best, s, jnp.inf).min() ** 2
+    return 2 - 2 * best, jnp.where(jnp.isnan(best), jnp.nan, gamma)

@@ -21,14 +21,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from gramlin_jax.checks import check_array
-from gramlin_jax.moments import Moments
+from gramlin_jax.moments import CONSTANT, Moments, check_moments
 from gramlin_jax.precision import dot, eigh, in_float64
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
-
-# A column whose deviation is below this share of its mean is constant up to rounding.
-CONSTANT = 1e-12
 
 
 def target_linearity(
@@ -64,7 +61,7 @@ def target_linearity(
         >>> round(float(target_linearity(m)), 12)
         1.0
     """
-    _check(m)
+    check_moments(m)
     value = _target_linearity(m, intercept, _default_rtol(m, rtol))
     return _with_reason("target_linearity", value, m)
 
@@ -87,7 +84,7 @@ def target_linearity_adjusted(m: Moments, *, rtol: float | None = None) -> Float
 
     Source: the adjusted R² of Wherry (1931), without its last approximation.
     """
-    _check(m)
+    check_moments(m)
     value = _adjusted(m, _default_rtol(m, rtol))
     return _with_reason("target_linearity_adjusted", value, m)
 
@@ -107,7 +104,7 @@ def noise_floor(m: Moments, *, rtol: float | None = None) -> Float[Array, ""]:
     Raises:
         ValueError: If the moments are stacked (use ``jax.vmap``).
     """
-    _check(m, targets=False)
+    check_moments(m, targets=False)
     return _with_reason("noise_floor", _noise_floor(m, _default_rtol(m, rtol)), m)
 
 
@@ -132,8 +129,8 @@ def heldout_target_linearity(
     Raises:
         ValueError: If widths differ, or as ``target_linearity``.
     """
-    _check(train, name="train")
-    _check(test, name="test")
+    check_moments(train, name="train")
+    check_moments(test, name="test")
     if train.cross_scatter.shape != test.cross_scatter.shape:
         raise ValueError(
             f"train has (features, targets) widths {train.cross_scatter.shape} and test "
@@ -167,7 +164,7 @@ def surrogate(
 
     Source: arXiv 2605.06258, section 4 (the trace that a step of the Gram increases).
     """
-    _check(m)
+    check_moments(m)
     kernel = check_array("kernel", kernel, ("d", "o"))
     if kernel.shape[0] != m.feature_mean.shape[0]:
         raise ValueError(
@@ -274,24 +271,6 @@ def _without_constants(squares: Array, mean: Array, count: Array) -> Array:
 
 def _default_rtol(m: Moments, rtol: float | None) -> float:
     return max(64, m.feature_mean.shape[0]) * 2.0**-52 if rtol is None else rtol
-
-
-def _check(m: Moments, *, targets: bool = True, name: str = "m") -> None:
-    if not isinstance(m, Moments):
-        raise TypeError(
-            f"{name} is a {type(m).__name__}: wanted Moments, moments(features, targets)"
-        )
-    if m.cross_scatter.ndim != 2:
-        raise ValueError(
-            f"{name} is stacked (cross_scatter {m.cross_scatter.shape}): map over it with jax.vmap"
-        )
-    if m.cross_scatter.dtype != jnp.float64:
-        raise TypeError(
-            f"{name} is of {m.cross_scatter.dtype}: wanted float64; under jit and vmap JAX cuts "
-            "NumPy arrays to float32, so make them JAX arrays first, under jax.enable_x64(True)"
-        )
-    if targets and not m.target_mean.shape[0]:
-        raise ValueError(f"{name} holds no targets: wanted moments(features, targets)")
 
 
 def _with_reason(metric: str, value: Array, *ms: Moments) -> Array:

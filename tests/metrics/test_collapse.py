@@ -6,7 +6,7 @@ import pytest
 from gramlin_jax import moments, neural_collapse, regression_collapse, target_linearity
 from gramlin_jax.metrics.collapse import nc4_mismatch
 
-COUNTS = 9, 4, 1, 6  # of the classes of ``samples``: one has a single sample
+COUNTS = 9, 4, 2, 5  # of the classes of ``samples``
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +89,8 @@ def test_does_not_depend_on_scale_rotation_or_batches(samples):
             features[8:], labels[8:]
         )
     values = collapse(turned, rotation.T @ kernel / 30, bias)
+    scaled = collapse(turned, 7 * rotation.T @ kernel / 30, 7 * bias)
+    np.testing.assert_allclose(scaled, expected, rtol=1e-11)
     np.testing.assert_allclose(values, expected, rtol=1e-11)
     np.testing.assert_allclose(collapse(merged, kernel, bias), expected, rtol=1e-12)
     without = collapse(merged)
@@ -108,15 +110,73 @@ def test_links_to_target_linearity():
     assert linearity == pytest.approx(np.trace(np.linalg.solve(total, means.T @ means / 4)) / 3)
 
 
-def test_class_means_that_are_linearly_dependent_and_equal(samples):
-    """NC1 with the pseudo-inverse: collinear means are no trouble, equal ones NaN."""
+def test_class_means_that_are_linearly_dependent():
+    """NC1 with the pseudo-inverse: only along the line."""
     line = np.array([[0.0, 0], [1, 0], [2, 0]])
     labels = np.repeat(np.arange(3), 2)
     noise = np.tile([[0.1, 0.3], [-0.1, -0.3]], (3, 1))
     values = collapse(class_moments(line[labels] + noise, labels))
-    assert values.nc1 == pytest.approx(0.1**2 / (2 / 3) / 3)  # only along the line
-    values = collapse(class_moments(noise, labels))
-    assert np.isnan(values.nc1)
+    assert values.nc1 == pytest.approx(0.1**2 / (2 / 3) / 3)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "rtol"), [(1e-2, 1e-11), (1e-4, 1e-7), (1e-5, 1e-5), (1e-6, 1e-3)]
+)
+def test_class_means_that_are_nearly_dependent(ratio, rtol):
+    """Against explicit sums along the singular vectors of the means."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 30)
+    left, right = (np.linalg.qr(rng.normal(size=(size, size)))[0] for size in (6, 4))
+    spread = np.array([1, 0.5, ratio])
+    centred = np.linalg.qr(right - right.mean(0))[0][:, :3]
+    noise = 0.1 * rng.normal(size=(120, 6)) * np.array([*spread, ratio, ratio, ratio])
+    noise -= np.stack([noise[labels == c].mean(0) for c in range(4)])[labels]
+    features = ((centred * spread) @ np.eye(3, 6))[labels] + noise
+    expected = np.mean((noise[:, :3] / spread) ** 2, 0).sum()
+    values = collapse(class_moments(features @ left.T, labels))
+    assert values.nc1 == pytest.approx(expected, rel=rtol)
+
+
+def test_no_distance_between_class_means():
+    """NaN for all that divides by it, whatever rounding makes of the means."""
+    labels = np.repeat(np.arange(3), (4, 5, 6))
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(6, 4))
+    kernel = np.ones((4, 3))
+    equal = rows[np.concatenate([rng.permutation(6) for _ in range(3)])]
+    for features, classes in (
+        (np.tile([0.1, 0.2, 0.3, 0.7], (15, 1)), labels),
+        (np.tile(rng.normal(size=4), (15, 1)), labels),
+        (np.zeros((15, 4)), labels),
+        (equal, np.repeat(np.arange(3), 6)),
+    ):
+        values = collapse(class_moments(features, classes), kernel, np.zeros(3))
+        assert np.isnan(values).all(), values
+    one_at_center = np.array([[-1.0, 0], [1, 0], [0, 0]])[labels] + 0.7
+    values = collapse(class_moments(one_at_center, labels))
+    assert np.isnan(values.equiangularity) and values.etf_distance > 0.1 and values.nc1 < 1e-15
+
+
+def test_derivatives_are_those_of_differences(samples):
+    features, labels, kernel, bias = samples
+    with jax.enable_x64(True):
+        y = jnp.eye(4)[labels]
+        covariance = jnp.cov(features[:, :4].T)
+
+        def both(h, kernel):
+            m = moments(h, y)
+            regressed = regression_collapse(m, kernel, covariance)
+            return jnp.stack([*neural_collapse(m, kernel, bias), *regressed[:3]])
+
+        at = jnp.asarray(features), jnp.asarray(kernel)
+        rng = np.random.default_rng(1)
+        along = tuple(jnp.asarray(rng.normal(size=a.shape)) for a in at)
+        derivative = jax.jvp(both, at, along)[1]
+        step = 1e-5
+        up = both(at[0] + step * along[0], at[1] + step * along[1])
+        down = both(at[0] - step * along[0], at[1] - step * along[1])
+        differences = jax.device_get((up - down) / (2 * step))
+    np.testing.assert_allclose(jax.device_get(derivative), differences, rtol=1e-6, atol=1e-9)
 
 
 def test_missing_classes(samples):
@@ -132,6 +192,26 @@ def test_missing_classes(samples):
     both = jax.jit(jax.vmap(neural_collapse, (0, None, None)))(stacked, kernel, bias)
     assert all(np.isnan(value) for value in values if value is not None)
     np.testing.assert_allclose(both.nc1, collapse(class_moments(features, labels)).nc1)
+    assert np.isnan(jax.jit(nc4_mismatch)(m, np.float32(features), labels))
+
+
+def test_rare_classes_are_there():
+    weights = np.full(8, 4e6)
+    weights[-2:] = 0.7
+    labels = np.repeat(np.arange(4), 2)
+    features = np.random.default_rng(0).normal(size=(8, 3))
+    with jax.enable_x64(True):
+        m = moments(features, np.eye(4)[labels], weights=weights)
+    assert np.isfinite(collapse(m)[:4]).all()
+
+
+def test_nc4_reports_nan(samples):
+    features, labels, _, _ = samples
+    m = class_moments(features, labels)
+    broken = np.float32(features)
+    broken[3, 2] = np.nan
+    assert np.isnan(jax.jit(nc4_mismatch)(m, broken, labels))
+    assert np.isnan(jax.jit(nc4_mismatch)(m, np.float32(features), labels + 1))
 
 
 def regression(*args):
@@ -181,7 +261,69 @@ def test_regression_agrees_with_the_definitions():
         return norm(gram / norm(gram) - structure / norm(structure)) ** 2
 
     assert values.nrc3 == pytest.approx(mismatch(values.gamma))
-    assert values.nrc3 <= min(map(mismatch, np.linspace(0, variances[0], 1001))) + 1e-12
+
+
+def test_nrc3_is_at_its_true_minimiser():
+    """Against a grid: the minimum lies inside, at 0 and at the end."""
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        m = moments(rng.normal(size=(50, 6)))
+    found = []
+    for case in range(20):
+        kernel, root = rng.normal(size=(6, 2)), rng.normal(size=(2, 2)) + 2 * np.eye(2)
+        covariance = root @ root.T
+        variances, vectors = np.linalg.eigh(covariance)
+        if not case:
+            kernel = np.outer(kernel[:, 0], vectors[:, 1])  # along the first target direction only
+        gram = kernel.T @ kernel
+        values = regression(m, kernel, covariance)
+        structure = [
+            (vectors * (variances**0.5 - s)) @ vectors.T
+            for s in np.linspace(0, variances[0] ** 0.5, 1001)
+        ]
+        norm = np.linalg.norm
+        grid = [norm(gram / norm(gram) - a / norm(a)) ** 2 for a in structure]
+        assert min(grid) - 1e-5 < values.nrc3 <= min(grid) + 1e-12
+        found.append(values.gamma / variances[0])
+    assert min(found) == 0 and max(found) == pytest.approx(1)
+    assert any(0.01 < share < 0.99 for share in found)
+
+
+def test_nrc3_of_whitened_targets():
+    """Σ_Y = I to rounding: what is left of it less I has no direction, so γ = 0."""
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    kernel = np.eye(5, 3) * np.array([1, 0.2, 0.1])
+    with jax.enable_x64(True):
+        m = moments(np.random.default_rng(1).normal(size=(50, 5)))
+    values = regression(m, kernel, turn @ turn.T)
+    gram = kernel.T @ kernel
+    cosine = np.trace(gram) / np.linalg.norm(gram) / 3**0.5
+    assert values.nrc3 == pytest.approx(2 - 2 * cosine) and values.gamma == 0
+
+
+def test_regression_under_transformations():
+    rng = np.random.default_rng(0)
+    kernels = rng.normal(size=(2, 6, 2)).astype(np.float32)
+    covariance = np.diag([2.0, 1]).astype(np.float32)
+    m = moments(rng.normal(size=(50, 6)).astype(np.float32))
+    expected = [regression_collapse(m, kernel, covariance) for kernel in kernels]
+    mapped = jax.lax.map(lambda kernel: regression_collapse(m, kernel, covariance), kernels)
+    stacked = jax.jit(jax.vmap(regression_collapse, (None, 0, None)))(m, kernels, covariance)
+    for i in range(2):
+        for many in (mapped, stacked):
+            np.testing.assert_allclose([a[i] for a in many], expected[i], rtol=1e-6)
+
+
+def test_regression_without_scatter_or_with_many_targets():
+    with jax.enable_x64(True):
+        constant = moments(np.full((30, 4), 0.1))
+        m = moments(np.random.default_rng(0).normal(size=(30, 2)))
+    values = regression(constant, np.eye(4, 2), np.eye(2))
+    assert np.isnan(values[:2]).all() and np.isfinite(values[2:]).all()
+    values = regression(m, np.ones((2, 3)) + np.eye(2, 3), np.eye(3))
+    assert values.nrc1 == 0 and values.nrc2 == pytest.approx(0, abs=1e-14)
+    assert np.isnan(regression(m, np.zeros((2, 3)), np.eye(3))[2:]).all()
+    assert np.isnan(regression(m, np.ones((2, 3)), np.zeros((3, 3)))[2:]).all()
 
 
 def test_regression_without_full_rank():
@@ -204,6 +346,20 @@ def test_bad_input(samples):
         neural_collapse(one)
     with pytest.raises(ValueError, match="m has targets that are not one-hot"):
         neural_collapse(soft)
+    with pytest.raises(ValueError, match=r"m has one sample of classes \[1\]: wanted two"):
+        neural_collapse(class_moments(features[:10], labels[:10]))
+    with pytest.raises(TypeError, match="m is of float32: wanted float64"):
+        neural_collapse(jax.tree.map(np.float32, m))
+    with pytest.raises(TypeError, match="m is a ndarray: wanted Moments"):
+        regression_collapse(features, kernel, np.eye(4))
+    with pytest.raises(ValueError, match="bias is given and kernel is None"):
+        neural_collapse(m, bias=bias)
+    with pytest.raises(ValueError, match="predictions has values from 1 to 4: wanted 0 to 3"):
+        nc4_mismatch(m, features, labels + 1)
+    with pytest.raises(ValueError, match="target_covariance is not symmetric"):
+        regression_collapse(m, kernel, np.triu(np.ones((4, 4))))
+    with pytest.raises(ValueError, match="target_covariance has the eigenvalue -1: wanted none"):
+        regression_collapse(m, kernel, -np.eye(4))
     with pytest.raises(ValueError, match=r"kernel has shape \(4, 7\): wanted \(7, 4\), \(d, C\)"):
         neural_collapse(m, kernel.T)
     with pytest.raises(ValueError, match=r"bias has shape \(3,\): wanted \(4,\)"):
