@@ -40,6 +40,7 @@ def _title(result: Result) -> str:
     config = result.config
     return (
         f"{config.dataset}, {config.depth}×{config.width} GELU, momentum {config.momentum:g}, "
+        + ("rates decaying to 0, " if config.decay else "")
         + over_seeds(config.seeds)
     )
 

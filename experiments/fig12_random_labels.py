@@ -50,6 +50,7 @@ class Config:
         dataset: A name that ``gramlin_jax.data.load`` knows.
         noises: Shares of the labels that are replaced, ascending.
         learning_rates: The paper's first.
+        decay: Whether they fall to 0 over the epochs, as half a cosine; the paper's do not.
         measurements: Number of epochs at which the layers are measured, evenly spread from 0.
         samples: Train samples to use, 0 for all.
     """
@@ -57,6 +58,7 @@ class Config:
     dataset: str = "digits"
     noises: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
     learning_rates: tuple[float, ...] = (0.005, 0.02)
+    decay: bool = False
     momentum: float = 0.95
     width: int = 256
     depth: int = 3
@@ -120,7 +122,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
     fitted = fit(
         lambda key: model.init(key, arrays[0][0][:1]),
         noisy_loss(model),
-        lambda hyper: optax.sgd(hyper["learning_rate"], momentum=config.momentum),
+        lambda hyper: optax.sgd(rate(config, hyper, len(train)), momentum=config.momentum),
         arrays[0],
         epochs=config.epochs,
         batch_size=config.batch_size,
@@ -143,6 +145,14 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         {**measured, "noise_floor": noise_floor, "epochs": fitted.measured_at},
         {"train": train.source, "test": test.source, "execution": fitted.execution},
     )
+
+
+def rate(config: Config, hyper: Hyper, n: int) -> Array | optax.Schedule:
+    """The learning rate of a run on ``n`` samples, or its schedule."""
+    if not config.decay:
+        return hyper["learning_rate"]
+    steps = config.epochs * math.ceil(n / config.batch_size)
+    return optax.cosine_decay_schedule(hyper["learning_rate"], steps)
 
 
 def with_noise(data: Dataset, seed: int) -> tuple[Any, ...]:

@@ -49,6 +49,13 @@ def test_runs_differ_in_labels_only(smoke):
     assert (linearity[1] < 2.5 * arrays["noise_floor"]).all(), "random ones"
 
 
+def test_the_rate_falls_to_zero_where_asked():
+    hyper, config = {"learning_rate": 0.5}, fig12.PRESETS["smoke"]
+    assert fig12.rate(config, hyper, 130) == 0.5
+    falling = fig12.rate(dataclasses.replace(config, decay=True), hyper, 130)  # 4 epochs, 3 steps
+    np.testing.assert_allclose([falling(0), falling(6), falling(12)], [0.5, 0.25, 0], atol=1e-7)
+
+
 def test_the_loss_is_of_the_noisy_labels():
     model = SimpleNamespace(apply=lambda params, x: (x @ params, []))
     x, labels, noise = fig12.with_noise(load("digits").take(100), seed=3)
