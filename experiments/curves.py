@@ -28,6 +28,12 @@ def spelled(values: np.ndarray, digits: int = 3) -> str:
     return f"{mean:.{digits}f} ± {deviation:.{digits}f}"
 
 
+def about(values: np.ndarray) -> str:
+    """Mean ± deviation of the seeds of ``values`` (seeds,), to the digits that count."""
+    mean, deviation = spread(np.asarray(values, float))
+    return f"{mean:.3g} ± {deviation:.1g}"
+
+
 def over_seeds(seeds: int) -> str:
     """What a title says of the curves."""
     return "one seed" if seeds == 1 else f"mean ± deviation of {seeds} seeds"

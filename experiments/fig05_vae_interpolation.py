@@ -17,10 +17,11 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
+from experiments.curves import about
 from experiments.fig05_drawing import plot, scatter
 from experiments.framework import Claim
-from experiments.rank_correlation import over_seeds, rank_correlation
-from experiments.vae_claims import claim_by_beta, claim_negative, spread
+from experiments.rank_correlation import interval, rank_correlation
+from experiments.vae_claims import claim_by_beta, claim_negative
 from experiments.vae_runs import PRESETS, best, run
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def table(result: Result) -> str:
     }
     lines = [f"{'β':>6}" + "".join(f"{name:>22}" for name in names)]
     for i, beta in enumerate(result.config.betas):
-        cells = (spread(best(result, values)[i]) for values in names.values())
+        cells = (about(best(result, values)[i]) for values in names.values())
         lines.append(f"{beta:>6g}" + "".join(f"{cell:>22}" for cell in cells))
     meanings = {
         "error": "of target linearity and interpolation error",
@@ -121,13 +122,13 @@ def table(result: Result) -> str:
     }
     lines.append("rank correlations over β and epochs [95 % over seeds]")
     found = correlations(result)
-    lines += [f"{over_seeds(found[key])}  {meaning}" for key, meaning in meanings.items()]
+    lines += [f"{interval(found[key])}  {meaning}" for key, meaning in meanings.items()]
     return "\n".join(lines)
 
 
 def extras(result: Result) -> dict[str, Callable[[IO[bytes]], None]]:
     """The scatter plots of target linearity and interpolation."""
-    figure = scatter(result, {key: over_seeds(r) for key, r in correlations(result).items()})
+    figure = scatter(result, {key: interval(r) for key, r in correlations(result).items()})
     return {"scatter.png": lambda file: figure.savefig(file, format="png", dpi=200)}
 
 

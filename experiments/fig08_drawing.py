@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from experiments.curves import (
     BLUE,
     GREEN,
@@ -30,6 +32,12 @@ NORMS = {  # what is measured, its colour, line and name
     "target_output": (GREEN, "-.", "‖y − ŷ‖"),
     "noise_norm": ("0.45", ":", "‖y − ŷ$_{OLS}$‖ if y were noise"),
 }
+
+
+def final_losses(result: Result) -> np.ndarray:
+    """Mean squared errors after training (widths, seeds)."""
+    norms: np.ndarray = result.arrays["target_output"]
+    return norms[..., -1] ** 2 / result.config.points
 
 
 def plot(result: Result) -> Figure:
@@ -77,8 +85,7 @@ def _note(axes: Axes, text: str) -> None:
 
 def _losses(axes: Axes, result: Result) -> None:
     config = result.config
-    losses = result.arrays["target_output"][..., -1] ** 2 / config.points
-    mean, deviation = spread(losses.T)
+    mean, deviation = spread(final_losses(result).T)
     axes.errorbar(config.widths, mean, deviation, fmt="o", color=GREEN, ms=4, label="these seeds")
     if published_setting(config):
         for known, marker, colour, label in (

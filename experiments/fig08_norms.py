@@ -73,14 +73,16 @@ def linear_fit(
     return LinearFit(coefficients, jnp.sqrt(left / n))
 
 
-def norms_measure(network: Network, ridge: float) -> Callable[[Any, Hyper, Any], dict[str, Array]]:
+def norms_measure(
+    network: Network, ridge: float, init: Callable[[Array], Any]
+) -> Callable[[Any, Hyper, Any], dict[str, Array]]:
     """``measure`` of ``fit``: the three norms, and what puts them into proportion.
 
     Its data are those that are trained on and new ones, as ``points``. Returned are, as
     scalars of float64, ``target_fit`` ‖y − ŷ_OLS‖, ``fit_output`` ‖ŷ_OLS − ŷ‖, ``target_output``
     ‖y − ŷ‖; the first and last on new points as ``new_target_fit`` and ``new_target_output``;
     ``noise_norm``, what the fit would leave of pure noise of y's norm; and ``feature_change``
-    ‖H − H₀‖/‖H₀‖, H₀ being the features before training.
+    ‖H − H₀‖/‖H₀‖, H₀ being the features of ``init(key)``, before training.
     """
 
     @in_float64
@@ -90,7 +92,7 @@ def norms_measure(network: Network, ridge: float) -> Callable[[Any, Hyper, Any],
         norm = jnp.linalg.norm
         output, features = apply(params, x)
         new_output, new_features = apply(params, new_x)
-        _, start = apply(network.init(jax.random.key(hyper["seed"]), x[:1]), x)
+        start = apply(init(jax.random.key(hyper["seed"])), x)[1].astype(jnp.float64)
         found = linear_fit(features, y, ridge)
         fitted, new_fitted = (
             dot(h.astype(jnp.float64), found.coefficients) for h in (features, new_features)

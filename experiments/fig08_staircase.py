@@ -27,9 +27,10 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 import numpy as np
 import optax
+from scipy import stats
 
 from experiments.curves import spelled
-from experiments.fig08_drawing import plot
+from experiments.fig08_drawing import final_losses, plot
 from experiments.fig08_norms import Network, norms_measure, own_points
 from experiments.fig08_published import PUBLISHED, published_setting
 from experiments.framework import Claim, Result, check_least
@@ -141,14 +142,15 @@ def train(
         directory: Where checkpoints go.
         init: ``key -> params``; None: the network's own.
     """
+    init = init or (lambda key: network.init(key, jnp.zeros((1, config.dimension))))
     return fit(
-        init or (lambda key: network.init(key, jnp.zeros((1, config.dimension)))),
+        init,
         squared_loss(network),
         optax.sgd(config.learning_rate),
         data[0],
         epochs=config.steps,
         sweep=grid(seed=range(config.seeds)),
-        measure=norms_measure(network, config.ridge),
+        measure=norms_measure(network, config.ridge, init),
         measure_data=data,
         measure_at=np.linspace(0, config.steps, config.measurements).round().astype(int),
         directory=directory,
@@ -166,28 +168,25 @@ def squared_loss(network: Network) -> Callable[..., Any]:
     return loss
 
 
-def final_losses(result: Result) -> np.ndarray:
-    """Mean squared errors after training (widths, seeds)."""
-    norms: np.ndarray = result.arrays["target_output"]
-    return norms[..., -1] ** 2 / result.config.points
-
-
 def check(result: Result) -> list[Claim]:
     """The paper's claims of this figure; one of orders holds if it does in every seed.
 
     1. The wider the network, the lazier: features move less.
     2. The wider, the higher the final loss.
     3. Rich features learn the target: at the smallest width ‖y − ŷ_OLS‖ falls over training.
-    4. The wider, the smaller the share of ‖y − ŷ_OLS‖ that training takes away.
-    5. The same on new points, which no number of features can fit without learning.
-    6. The published final loss of each width is within two deviations of the seeds' mean; only
-       checked in the paper's setting.
+    4. The wider, the smaller the share of ‖y − ŷ_OLS‖ that training takes away, where there are
+       fewer features than points: more of them fit any target.
+    5. The same on new points, which no number of features can fit without learning: all widths.
+    6. The published final loss of each width is one that a further seed would give: within the 95 %
+       prediction interval of the seeds, whose points and weights differ; only checked in the
+       paper's setting.
     """
     arrays, config = result.arrays, result.config
     fits, new = (
         1 - arrays[name][..., -1] / arrays[name][..., 0]
         for name in ("target_fit", "new_target_fit")
     )
+    few = sum(width < config.points for width in config.widths)
     change, losses = arrays["feature_change"][..., -1], final_losses(result)
     claims = [
         _ordered("the wider, the less features move", config, -change, change),
@@ -198,8 +197,13 @@ def check(result: Result) -> list[Claim]:
             f"{np.count_nonzero(fits[0] > 0)} of {config.seeds} seeds; ‖y − ŷ_OLS‖ falls by the "
             f"share {spelled(fits[0])}",
         ),
-        _ordered("the wider, the less the fit gains by training", config, -fits, fits),
-        _ordered("the same on new points", config, -new, new),
+        _ordered(
+            "the wider, below n, the less the fit gains by training",
+            config,
+            -fits[:few],
+            fits[:few],
+        ),
+        _ordered("the same on new points, at all widths", config, -new, new),
     ]
     return [*claims, _published_claim(config, losses)] if published_setting(config) else claims
 
@@ -209,7 +213,7 @@ def _ordered(statement: str, config: Config, rising: np.ndarray, shown: np.ndarr
     seeds = (np.diff(rising, axis=0) > 0).all(0)
     values = ", ".join(
         f"{width}: {spelled(of_seeds)}"
-        for width, of_seeds in zip(config.widths, shown, strict=True)
+        for width, of_seeds in zip(config.widths, shown, strict=False)
     )
     return Claim(statement, bool(seeds.all()), f"{seeds.sum()} of {seeds.size} seeds; {values}")
 
@@ -217,13 +221,15 @@ def _ordered(statement: str, config: Config, rising: np.ndarray, shown: np.ndarr
 def _published_claim(config: Config, losses: np.ndarray) -> Claim:
     rows = [(w, PUBLISHED[w], of) for w, of in zip(config.widths, losses, strict=True)]
     known = [(w, value, of.mean(), of.std(ddof=1)) for w, value, of in rows]
-    near = [abs(value - mean) <= 2 * deviation for _, value, mean, deviation in known]
+    reach = stats.t.ppf(0.975, config.seeds - 1) * (1 + 1 / config.seeds) ** 0.5
+    near = [abs(value - mean) <= reach * deviation for _, value, mean, deviation in known]
     values = "; ".join(
         f"{w}: {value:.4f} published, {mean:.4f} ± {deviation:.4f}"
         for w, value, mean, deviation in known
     )
     evidence = f"{sum(near)} of {len(near)} widths; {values}"
-    return Claim("the final losses are the published ones", all(near), evidence)
+    statement = "the published final losses are within the spread over points and weights"
+    return Claim(statement, all(near), evidence)
 
 
 def table(result: Result) -> str:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from experiments.curves import about
 from experiments.fig10_drawing import plot
 from experiments.framework import Claim
 from experiments.rank_correlation import rank_correlation
-from experiments.vae_claims import claim_by_beta, spread
+from experiments.vae_claims import claim_by_beta
 from experiments.vae_runs import PRESETS, best, run
 
 if TYPE_CHECKING:
@@ -91,10 +92,10 @@ def table(result: Result) -> str:
     start = result.arrays["target_linearity"][0, :, 0]
     floor = result.arrays["noise_floor"].mean()
     lines = [
-        f"target linearity before training {spread(start)}, noise floor {floor:.3f}",
+        f"target linearity before training {about(start)}, noise floor {floor:.3f}",
         f"{'β':>6}" + "".join(f"{name:>22}" for name in names),
     ]
     for i, beta in enumerate(result.config.betas):
-        cells = (spread(best(result, values)[i]) for values in names.values())
+        cells = (about(best(result, values)[i]) for values in names.values())
         lines.append(f"{beta:>6g}" + "".join(f"{cell:>22}" for cell in cells))
     return "\n".join(lines)

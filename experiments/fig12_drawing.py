@@ -62,7 +62,7 @@ def _by_epoch(result: Result, rate: int) -> Figure:
                 values = arrays[name][rate, j, ..., layer]
                 label = f"layer {layer + 1}" if style == "-" else None
                 band(linearity, arrays["epochs"], values, colour, style=style, label=label)
-        linearity.axhline(float(arrays["noise_floor"]), color="0.5", lw=0.8, label="noise floor")
+        _floors(linearity, result)
         accuracy.set_xlim(arrays["epochs"][0], arrays["epochs"][-1])
         tidy(accuracy, title=f"noise {config.noises[j]:g}")
         linearity.set_xlabel("epoch")
@@ -104,12 +104,20 @@ def _ends_of_rate(panels: tuple[Axes, Axes], result: Result, i: int) -> None:
         for name, style in (("target_linearity", "o-"), ("heldout", "s:")):
             label = f"layer {layer + 1}" if name == "target_linearity" else None
             _points(linearity, config.noises, arrays[name][i, ..., -1, layer], colour, style, label)
-    linearity.axhline(float(arrays["noise_floor"]), color="0.5", lw=0.8, label="noise floor")
+    _floors(linearity, result)
     linearity.axhline(0, color="0.8", lw=0.8, zorder=0)
     accuracy.set_ylim(-0.02, 1.05)
     linearity.set_xlabel("share of random labels")
     tidy(accuracy, title=f"learning rate {config.learning_rates[i]:g}")
     tidy(linearity)
+
+
+def _floors(axes: Axes, result: Result) -> None:
+    """What a fit of noise has on train samples, p/(n − 1), and held out, −p/(n − p − 1)."""
+    floor = float(result.arrays["noise_floor"])
+    axes.axhline(floor, color="0.5", lw=0.8, label="of noise")
+    if floor < 1:
+        axes.axhline(-floor / (1 - floor), color="0.5", lw=0.8, ls=":")
 
 
 def _points(

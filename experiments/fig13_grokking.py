@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["PRESETS", "check", "plot", "run", "table"]
 
 LEARNT = 0.5  # the accuracy that counts as having learnt; chance is 1/p
+MEMORISED = 0.99  # the train accuracy from which on the second phase is counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +165,7 @@ def check(result: Result) -> list[Claim]:
     4. Its held-out target linearity does.
     5. The gap does, being smaller in all that generalise.
     6. In every run the gap goes with the test error: Spearman's correlation over epochs is above 0.
+       The same after the run has memorised, from train accuracy 0.99 on, is given beside it.
     7. In every run it goes with the generalisation gap, train less test accuracy.
     """
     arrays = result.arrays
@@ -171,14 +173,16 @@ def check(result: Result) -> list[Claim]:
     gap = linearity_gap(result)
     claims = [_decay_claim(result)] if 0 in result.config.weight_decays else []
     claims.append(_memorised_first(result))
-    for name, values in (
-        ("the last layer's target linearity separates", arrays["target_linearity"][..., -1, -1]),
-        ("its held-out target linearity separates", arrays["heldout"][..., -1, -1]),
-        ("a smaller gap separates", -gap[..., -1]),
+    for name, values, sign in (
+        ("the last layer's target linearity", arrays["target_linearity"][..., -1, -1], 1),
+        ("its held-out target linearity", arrays["heldout"][..., -1, -1], 1),
+        ("a smaller gap", gap[..., -1], -1),
     ):
-        claims.append(_separates(f"{name} runs that generalise", values, test[..., -1]))
+        claims.append(
+            _separates(f"{name} separates runs that generalise", values, test[..., -1], sign)
+        )
     for name, error in (("test error", 1 - test), ("generalisation gap", train - test)):
-        claims.append(_over_epochs(f"the gap goes with the {name}", gap, error))
+        claims.append(_over_epochs(f"the gap goes with the {name}", gap, error, train))
     return claims
 
 
@@ -196,18 +200,18 @@ def _decay_claim(result: Result) -> Claim:
     )
 
 
-def _separates(statement: str, values: np.ndarray, accuracy: np.ndarray) -> Claim:
-    """Are the values of all runs that generalise above those of all others?"""
+def _separates(statement: str, values: np.ndarray, accuracy: np.ndarray, sign: int) -> Claim:
+    """Are the values of all runs that generalise above those of all others, or (−1) below?"""
     correlation = float(rank_correlation(values.ravel(), accuracy.ravel()))
     more, others = values[accuracy >= LEARNT], values[accuracy < LEARNT]
     if not (more.size and others.size):
-        return Claim(statement, False, f"{more.size} of {values.size} runs do: none to compare")
-    lowest, highest = more.min(), others.max()
+        return Claim(statement, None, f"{more.size} of {values.size} runs do: none to compare")
+    nearest, other = sign * (sign * more).min(), sign * (sign * others).max()
     evidence = (
-        f"nearest {lowest:.3f} among the {more.size} that do, {highest:.3f} among the others; rank "
+        f"nearest {nearest:.3f} among the {more.size} that do, {other:.3f} among the others; rank "
         f"correlation with test accuracy {correlation:.2f} over all runs"
     )
-    return Claim(statement, bool(more.min() > others.max()), evidence)
+    return Claim(statement, bool(sign * nearest > sign * other), evidence)
 
 
 def linearity_gap(result: Result) -> np.ndarray:
@@ -216,11 +220,19 @@ def linearity_gap(result: Result) -> np.ndarray:
     return linearity[..., -1] - linearity[..., -2]
 
 
-def _over_epochs(statement: str, a: np.ndarray, b: np.ndarray) -> Claim:
+def _over_epochs(statement: str, a: np.ndarray, b: np.ndarray, train: np.ndarray) -> Claim:
     """Does b go with a (weight decays, seeds, measurements) in every run?"""
     found = rank_correlation(a, b)
     values = ", ".join(f"{r:.2f}" for r in found.mean(1))
     evidence = f"{np.count_nonzero(found > 0)} of {found.size} runs; by weight decay {values}"
+    memorised = [accuracy >= MEMORISED for accuracy in train.reshape(-1, train.shape[-1])]
+    runs = zip(a.reshape(len(memorised), -1), b.reshape(len(memorised), -1), memorised, strict=True)
+    later = [
+        float(rank_correlation(x[at.argmax() :], y[at.argmax() :])) for x, y, at in runs if at.any()
+    ]
+    if later and np.isfinite(later).any():
+        low, middle, high = np.nanquantile(later, (0, 0.5, 1))
+        evidence += f"; once memorised {low:.2f} to {high:.2f}, median {middle:.2f}"
     return Claim(statement, bool((found > 0).all()), evidence)
 
 
@@ -236,7 +248,7 @@ def _memorised_first(result: Result) -> Claim:
     evidence = f"{first.sum()} of the {generalised.sum()} runs, out of {test.size}, that generalise"
     if delays.size:
         evidence += f"; test accuracy follows {delays.min():g} to {delays.max():g} epochs later"
-    holds = bool(generalised.any() and (first == generalised).all())
+    holds = bool((first == generalised).all()) if generalised.any() else None
     return Claim("runs that generalise memorise first", holds, evidence)
 
 

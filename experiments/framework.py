@@ -50,16 +50,17 @@ class Claim:
 
     Attributes:
         statement: The claim, so that it can be false.
-        holds: Whether it does, in every seed.
+        holds: Whether it does, in every seed; None where no run came to what it speaks of.
         evidence: The numbers, as a person reads them.
     """
 
     statement: str
-    holds: bool
+    holds: bool | None
     evidence: str
 
     def __str__(self) -> str:
-        return f"[{'holds' if self.holds else 'FAILS'}] {self.statement}: {self.evidence}"
+        verdict = {True: "holds", False: "FAILS", None: "not tested"}[self.holds]
+        return f"[{verdict}] {self.statement}: {self.evidence}"
 
 
 @dataclasses.dataclass(frozen=True)

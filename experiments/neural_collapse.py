@@ -14,6 +14,7 @@ Papyan and Donoho (2022), and on cross-entropy. Every class has the same number 
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -23,13 +24,14 @@ import numpy as np
 import optax
 
 from experiments.classification import layer_sums
-from experiments.curves import spelled
+from experiments.curves import about, spelled
 from experiments.framework import Claim, Result, check_least
 from experiments.neural_collapse_drawing import TERMINAL, by_loss, plot
 from experiments.rank_correlation import rank_correlation
 from gramlin_jax import Moments, accumulate, nc4_mismatch, neural_collapse, target_linearity
 from gramlin_jax.data import Dataset, load
 from gramlin_jax.models import DNN
+from gramlin_jax.models.dnn import ACTIVATIONS
 from gramlin_jax.precision import dot, eigh, in_float64
 from gramlin_jax.sweeps import grid
 from gramlin_jax.training import Fit, Hyper, SampleLoss, classification_loss, fit
@@ -79,8 +81,20 @@ class Config:
     samples: int = 0
 
     def __post_init__(self) -> None:
-        least = dict.fromkeys(("width", "depth", "batch_size", "epochs", "seeds"), 1)
-        check_least(self, {**least, "measurements": 2, "samples": 0, "weight_decay": 0})
+        least = dict.fromkeys(("width", "batch_size", "epochs", "seeds"), 1)
+        check_least(self, {**least, "depth": 2, "measurements": 2})
+        if self.samples != 0 and not self.samples >= 2:
+            raise ValueError(
+                f"samples is {self.samples}: wanted 2 or more of each class, 0 for all"
+            )
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate is {self.learning_rate}: wanted a positive number")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay is {self.weight_decay}: wanted a number of 0 or more")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(
+                f"activation is {self.activation!r}: wanted one of {', '.join(ACTIVATIONS)}"
+            )
         if not self.losses or len({*self.losses} & {*LOSSES}) < len(self.losses):
             raise ValueError(f"losses is {self.losses}: wanted some of {', '.join(LOSSES)}, once")
         if not 0 <= self.momentum < 1:
@@ -154,9 +168,15 @@ def _train(
 
 
 def balanced(data: Dataset, samples: int = 0) -> Dataset:
-    """The first ``samples`` of each class, or as many as the smallest one has, in their order."""
+    """The first ``samples`` of each class, or as many as the smallest one has, in their order.
+
+    Raises:
+        ValueError: If a class has fewer than two, or than ``samples``.
+    """
     labels = np.asarray(data.y)
     counts = np.bincount(labels, minlength=data.num_classes or 0)
+    if (few := np.flatnonzero(counts < 2)).size:
+        raise ValueError(f"data has fewer than two samples of classes {few.tolist()}")
     if samples > counts.min():
         raise ValueError(f"samples is {samples}: wanted at most {counts.min()}, of each class")
     each = samples or int(counts.min())
@@ -207,6 +227,8 @@ def _mismatch(model: DNN, params: Any, m: Moments, data: tuple[Array, Array]) ->
 def between_share(m: Moments) -> Float[Array, ""]:
     """tr(Σ_T⁻¹Σ_B)/(C − 1) of features (n, d) and one-hot targets (n, C), with no regression.
 
+    From the same moments as target linearity: that both agree says nothing of the moments.
+
     Σ_B is that of the samples' centring; Σ_T⁻¹ a pseudo-inverse, of directions with an eigenvalue
     above max(64, d)·2⁻⁵² of the largest, columns scaled: those that ``target_linearity`` fits.
     """
@@ -229,7 +251,7 @@ def check(result: Result) -> list[Claim]:
 
     1. to 4. NC1, NC2 (distance to the simplex ETF) and NC3 of the last hidden layer are lower at
        the end of the terminal phase than at its beginning; NC4's mismatch on train samples ends
-       below 0.001.
+       below 0.001. Only tested if all seeds reach that phase.
     5. In the terminal phase target linearity of the last layer rises as NC1 falls: Spearman's
        correlation of NC1 and 1 − TL is above 0.9.
     6. NC1 at the end falls from layer to layer.
@@ -245,7 +267,12 @@ def check(result: Result) -> list[Claim]:
 def _collapse_claims(loss: str, arrays: dict[str, np.ndarray]) -> list[Claim]:
     """The claims on one loss; ``arrays`` begin with the axis of seeds."""
     claims = []
-    begins = [_terminal(accuracy) for accuracy in arrays["train_accuracy"]]
+    accuracies = arrays["train_accuracy"]
+    begins = [_terminal(accuracy) for accuracy in accuracies]
+    reached = int((accuracies >= TERMINAL).any(1).sum())
+    if reached < len(begins):
+        evidence = f"{reached} of {len(begins)} seeds reach train accuracy {TERMINAL}"
+        return [Claim(f"{loss}: NC1 to NC4 in the terminal phase", None, evidence)]
     for name, statement in (
         ("nc1", "NC1, features collapse to their class means in the terminal phase"),
         ("etf_distance", "NC2, class means come nearer to a simplex ETF in the terminal phase"),
@@ -253,11 +280,11 @@ def _collapse_claims(loss: str, arrays: dict[str, np.ndarray]) -> list[Claim]:
     ):
         values = arrays[name] if name == "nc3" else arrays[name][..., -1]
         pairs = np.array([(run[i], run[-1]) for run, i in zip(values, begins, strict=True)])
-        evidence = " → ".join(map(_about, pairs.T))
+        evidence = " → ".join(map(about, pairs.T))
         claims.append(_claim(f"{loss}: {statement}", pairs[:, 1] < pairs[:, 0], evidence))
     nc4 = arrays["train_nc4"][:, -1]
     statement = f"{loss}: NC4, the decision is the nearest class mean's"
-    claims.append(_claim(statement, nc4 < 1e-3, _about(nc4)))
+    claims.append(_claim(statement, nc4 < 1e-3, about(nc4)))
     nc1, missing = arrays["nc1"][..., -1], 1 - arrays["target_linearity"][..., -1]
     ranks = np.array(
         [rank_correlation(a[i:], b[i:]) for a, b, i in zip(nc1, missing, begins, strict=True)]
@@ -266,7 +293,7 @@ def _collapse_claims(loss: str, arrays: dict[str, np.ndarray]) -> list[Claim]:
     claims.append(_claim(statement, ranks > 0.9, f"rank correlation {spelled(ranks)}"))
     final = arrays["nc1"][:, -1]
     ordered = np.asarray((np.diff(final, axis=1) < 0).all(1))
-    evidence = "by layer " + ", ".join(map(_about, final.T))
+    evidence = "by layer " + ", ".join(map(about, final.T))
     return [*claims, _claim(f"{loss}: at the end NC1 falls from layer to layer", ordered, evidence)]
 
 
@@ -279,12 +306,6 @@ def _terminal(accuracy: np.ndarray) -> int:
 def _claim(statement: str, true: np.ndarray, evidence: str) -> Claim:
     count = f"{np.count_nonzero(true)} of {len(true)} seeds"
     return Claim(statement, bool(true.all()), f"{count}; {evidence}")
-
-
-def _about(values: np.ndarray) -> str:
-    """Mean and deviation over seeds, the only axis."""
-    deviation = values.std(ddof=min(1, len(values) - 1))
-    return f"{values.mean():.3g} ± {deviation:.1g}"
 
 
 def table(result: Result) -> str:
@@ -306,5 +327,5 @@ def table(result: Result) -> str:
             picked = (
                 [run[at] for run, at in zip(values, when, strict=True)] for when in times.values()
             )
-            lines.append(f"{name:<24}" + "".join(f"{_about(np.array(p)):>22}" for p in picked))
+            lines.append(f"{name:<24}" + "".join(f"{about(np.array(p)):>22}" for p in picked))
     return "\n".join(lines)

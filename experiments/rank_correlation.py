@@ -27,7 +27,7 @@ class Interval:
         return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
 
 
-def over_seeds(correlations: np.ndarray) -> Interval:
+def interval(correlations: np.ndarray) -> Interval:
     """Summarise correlations (s,) of two seeds or more; NaN where one is not defined.
 
     Beyond ±0.999 they count as that: arctanh would make much of the last rank.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from experiments.curves import about
 from experiments.framework import Claim
-from experiments.rank_correlation import over_seeds
+from experiments.rank_correlation import interval
 
 
 def claim_by_beta(statement: str, true: np.ndarray, name: str, values: np.ndarray) -> Claim:
@@ -17,7 +18,7 @@ def claim_by_beta(statement: str, true: np.ndarray, name: str, values: np.ndarra
         name: What the values are.
         values: (·, seeds), the evidence.
     """
-    each = ", ".join(spread(row) for row in values)
+    each = ", ".join(about(row) for row in values)
     holds = np.asarray(true.all(0))
     evidence = f"{np.count_nonzero(holds)} of {holds.size} seeds; {name} {each}"
     return Claim(statement, bool(holds.all()), evidence)
@@ -25,12 +26,7 @@ def claim_by_beta(statement: str, true: np.ndarray, name: str, values: np.ndarra
 
 def claim_negative(statement: str, correlations: np.ndarray) -> Claim:
     """A claim that is true if the interval of the seeds' correlations (s,) lies below 0."""
-    interval = over_seeds(correlations)
+    found = interval(correlations)
     negative = np.count_nonzero(correlations < 0)
-    evidence = f"rank correlation {interval}; {negative} of {correlations.size} seeds below 0"
-    return Claim(statement, interval.high < 0, evidence)
-
-
-def spread(values: np.ndarray) -> str:
-    """Mean and deviation over seeds (s,)."""
-    return f"{values.mean():.3g} ± {values.std(ddof=1):.1g}"
+    evidence = f"rank correlation {found}; {negative} of {correlations.size} seeds below 0"
+    return Claim(statement, found.high < 0, evidence)

@@ -7,7 +7,7 @@ import pytest
 
 from experiments import fig05_vae_interpolation as fig05
 from experiments.framework import Result, perform
-from experiments.rank_correlation import over_seeds, rank_correlation
+from experiments.rank_correlation import interval, rank_correlation
 from experiments.vae_measures import interpolation
 from experiments.vae_runs import random_pairs, two_images
 
@@ -95,14 +95,14 @@ def test_rank_correlations():
         np.testing.assert_allclose(rank_correlation(a, b, c)[i], np.corrcoef(x, y)[0, 1])
     assert np.isnan(rank_correlation(a, 0 * b)).all()
     np.testing.assert_array_equal(rank_correlation(a, b, a), 0)
-    interval = over_seeds(np.tanh([0.3, 0.5, 0.7]))
+    found = interval(np.tanh([0.3, 0.5, 0.7]))
     reach = 4.302653 * 0.2 / 3**0.5
     np.testing.assert_allclose(
-        [interval.mean, interval.low, interval.high],
+        [found.mean, found.low, found.high],
         np.tanh([0.5, 0.5 - reach, 0.5 + reach]),
         atol=1e-7,
     )
-    assert str(over_seeds(np.full(3, 0.5))) == "+0.50 [+0.50, +0.50]"
+    assert str(interval(np.full(3, 0.5))) == "+0.50 [+0.50, +0.50]"
 
 
 def test_two_images():

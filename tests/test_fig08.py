@@ -42,41 +42,42 @@ def test_smoke_run(smoke):
     assert len(fig08.table(result).splitlines()) == 2 + len(config.widths)
 
 
-def golden_norms(numbers, width, steps, measurements):
-    """Losses (k,) and norms (k, 3) of a run from the paper's initial weights, every 20 steps."""
+def golden_run(numbers, width, steps):
+    """A run from the paper's initial weights, and its norms (steps + 1, 3), after each step."""
     start = {"params": {f"Dense_{i}": {"kernel": numbers[f"w{width}_init{i}"].T} for i in range(3)}}
     data = numbers["X"][:, None], numbers["y"][:, None]
     config = dataclasses.replace(
-        fig08.Config(), steps=steps, measurements=measurements, seeds=1, widths=(width, width + 1)
+        fig08.Config(), steps=steps, measurements=steps + 1, seeds=1, widths=(width, width + 1)
     )
     network = Network(width)
     fitted = fig08.train(
         config, network, (data, data), init=lambda key: jax.tree.map(jnp.asarray, start)
     )
     names = "target_fit", "fit_output", "target_output"
-    norms = np.stack([fitted.measurements[name][0] for name in names], axis=-1)
-    return norms, fitted.run(0)
+    return fitted, np.stack([fitted.measurements[name][0] for name in names], axis=-1)
 
 
 def test_golden_run(golden):
     """The paper's code measures after a step, at steps 1, 21, …, 381, in float32 throughout."""
     numbers = golden("staircase")
-    norms, params = golden_norms(numbers, 32, 381, 382)
+    fitted, norms = golden_run(numbers, 32, 400)
     at = np.arange(1, 382, 20)
     np.testing.assert_allclose(norms[0], numbers["w32_metrics0"], rtol=3e-6)
     np.testing.assert_allclose(norms[at], numbers["w32_metrics"], rtol=3e-6)
     np.testing.assert_allclose(norms[at, 2] ** 2 / 1000, numbers["w32_losses"], rtol=1e-6)
+    assert fitted.measurements["feature_change"][0, 0] == 0
+    for i in range(3):
+        kernel = fitted.run(0)["params"][f"Dense_{i}"]["kernel"]
+        np.testing.assert_allclose(kernel.T, numbers[f"w32_final{i}"], atol=1e-5)
 
 
-def test_golden_start_of_a_wider_network(golden):
+def test_golden_run_of_a_wider_network(golden):
     numbers = golden("staircase")
-    weights = [numbers[f"w128_init{i}"].T for i in range(3)]
-    params = {"params": {f"Dense_{i}": {"kernel": w} for i, w in enumerate(weights)}}
-    y = numbers["y"]
-    output, h = Network(128).apply(params, numbers["X"])
-    fitted = h.astype(float) @ np.asarray(linear_fit(h, y, 0.01).coefficients)
-    norms = [np.linalg.norm(a) for a in (y - fitted, fitted - output, y - output)]
-    np.testing.assert_allclose(norms, numbers["w128_metrics0"], rtol=3e-6)
+    _, norms = golden_run(numbers, 128, 81)
+    at = np.arange(1, 82, 20)
+    np.testing.assert_allclose(norms[0], numbers["w128_metrics0"], rtol=3e-6)
+    np.testing.assert_allclose(norms[at], numbers["w128_metrics"], rtol=1e-5)
+    np.testing.assert_allclose(norms[at, 2] ** 2 / 1000, numbers["w128_losses"], rtol=1e-6)
 
 
 @pytest.mark.parametrize(("n", "w"), [(30, 5), (5, 30), (10, 10)])
@@ -121,6 +122,16 @@ def test_check_can_find_each_claim_false():
     one = whole["feature_change"].copy()
     one[:, 1, 1] = one[::-1, 1, 1]
     assert verdicts(feature_change=one)[0] is False, "one seed"
+
+
+def test_a_width_that_fits_anything_does_not_decide():
+    """With 100 points the second width is left out of what the train fit gains, the third claim."""
+    result = made_up()
+    few = dataclasses.replace(result.config, points=100)
+    swapped = result.arrays["target_fit"][::-1]
+    claims = fig08.check(Result(few, {**result.arrays, "target_fit": swapped}, {}))
+    assert claims[3].holds and "128" not in claims[3].evidence
+    assert not fig08.check(made_up(target_fit=swapped))[3].holds
 
 
 def test_published_losses_are_for_the_papers_setting_only():

@@ -76,6 +76,7 @@ def made_up(**changes):
     linearity = np.zeros((*shape, 2))
     linearity[..., -1, :] = 0.95, 0.99
     heldout = linearity - np.array([0.1, 0.7, 1.2])[:, None, None, None]
+    heldout[..., 0, :] = -0.05
     arrays = {"target_linearity": linearity, "heldout": heldout, "train_accuracy": np.ones(shape)}
     made = {name: values + changes.get(name, 0) for name, values in arrays.items()}
     return Result(config, made, {})
@@ -97,7 +98,7 @@ def test_check_can_find_each_claim_false():
     run = (2, 3, 2, 2)
     assert verdicts(train_accuracy=one(run, (0, 2, 1, -1), -0.1))[:2] == [False, True]
     assert verdicts(train_accuracy=one(run, (slice(None), 2, 1, -1), -0.1))[:2] == [False, False]
-    assert verdicts(train_accuracy=-0.1)[2:4] == [False, False], "no run memorised"
+    assert verdicts(train_accuracy=-0.1)[2:] == [None, None, True, None], "no run memorised"
     layer = (1, 2, 0, -1)
     lower = one((*run, 2), (*layer, -1), -0.05)
     assert verdicts(target_linearity=lower, heldout=lower)[2:4] == [False, True]
@@ -105,6 +106,20 @@ def test_check_can_find_each_claim_false():
     assert verdicts(target_linearity=lower, heldout=lower)[2:4] == [True, False]
     assert verdicts(heldout=one((*run, 2), (1, 1, 0, -1, -1), 0.65))[4] is False
     assert verdicts(heldout=one((*run, 2), (0, 2, 0, -1, -1), 0.3))[4:] == [True, False]
+    start = one((*run, 2), (slice(None), slice(None), slice(None), 0), 1.0)
+    assert verdicts(target_linearity=start)[5] is False, "it has to rise"
+
+
+def test_an_untrained_network_does_not_decide(smoke):
+    """Held out, a fit of noise is below 0 before any training."""
+    result = smoke[1]
+    start = {
+        name: np.broadcast_to(values[:, :, :, :1], values.shape) if values.ndim > 3 else values
+        for name, values in result.arrays.items()
+    }
+    assert (start["heldout"][:, -1, ..., -1] < 0).all()
+    claims = fig12.check(dataclasses.replace(result, arrays=start))
+    assert claims[4].holds is False and claims[5].holds is None
 
 
 def test_runs_that_did_not_memorise_do_not_count():

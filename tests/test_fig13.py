@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -76,8 +77,7 @@ def test_check_can_find_each_claim_false():
     level[1, 1] = level[0, 1]
     assert verdicts(test_accuracy=level)[0] is False, "one run"
     assert verdicts(test_accuracy=test[..., [0, 3, 2, 1]], train_accuracy=0 * train)[1] is False
-    assert verdicts(test_accuracy=0.1 * test)[1] is False, "no run generalises"
-    assert verdicts(test_accuracy=0.1 * test)[2:5] == [False] * 3, "nothing to separate"
+    assert verdicts(test_accuracy=0.1 * test)[1:5] == [None] * 4, "no run generalises"
     linearity, heldout = whole["target_linearity"], whole["heldout"]
     assert verdicts(target_linearity=linearity[::-1])[2:5] == [False, True, False]
     assert verdicts(heldout=heldout[::-1])[2:5] == [True, False, True]
@@ -91,6 +91,18 @@ def test_check_can_find_each_claim_false():
     assert verdicts(target_linearity=one)[6] is False, "one run"
 
 
+def test_evidence_has_the_sign_of_what_it_names():
+    """The smaller gap is the smaller number; the phase after memorising is given by itself."""
+    claims = fig13.check(made_up())
+    nearest, other = re.findall(r"-?\d\.\d{3}", claims[4].evidence)
+    gap = fig13.linearity_gap(made_up())[..., -1]
+    generalised = made_up().arrays["test_accuracy"][..., -1] >= 0.5
+    np.testing.assert_allclose(float(nearest), gap[generalised].max(), atol=1e-3)
+    np.testing.assert_allclose(float(other), gap[~generalised].min(), atol=1e-3)
+    assert float(re.search(r"accuracy (\S+) over", claims[4].evidence)[1]) < 0
+    assert "once memorised" in claims[5].evidence
+
+
 def test_first_passed():
     curves = np.array([[0.0, 0.6, 0.4, 0.9], [0.1, 0.2, 0.3, 0.4]])
     first = fig13.first_passed(curves, np.array([0, 10, 20, 30]), 0.5)
@@ -100,7 +112,7 @@ def test_first_passed():
 @pytest.mark.parametrize(
     ("name", "value"),
     [("width", 0), ("depth", 1), ("batch_size", 0), ("epochs", 0), ("measurements", 1)]
-    + [("seeds", 0), ("learning_rate", 0.0), ("operation", "x**y"), ("p", 1)]
+    + [("seeds", 0), ("learning_rate", 0.0), ("operation", "x**y"), ("p", 1), ("p", 43.5)]
     + [("train_share", share) for share in (0.0, 1.0, -0.5, float("nan"))]
     + [("weight_decays", decays) for decays in ((), (0.1, 0.1), (-0.1,), (float("inf"),))],
 )

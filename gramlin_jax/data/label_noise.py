@@ -62,9 +62,13 @@ def noisy_labels(
     Raises:
         ValueError: If lengths differ, or (outside of ``jit`` and ``vmap``) the share is not in
             [0, 1].
+        TypeError: If labels are not integers.
 
     Source: Zhang et al., arXiv:1611.03530, partially corrupted labels.
     """
+    labels = jnp.asarray(labels)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"labels has dtype {labels.dtype}: pass integers")
     if labels.shape != noise.ranks.shape:
         raise ValueError(
             f"labels has shape {labels.shape} and noise {noise.ranks.shape}: pass one of each a "

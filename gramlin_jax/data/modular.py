@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 
 import numpy as np
 
@@ -52,14 +53,15 @@ def modular_table(operation: str, p: int) -> tuple[np.ndarray, np.ndarray]:
         Pairs (n, 2) int64 and labels (n,) int64; n = p², or p(p−1) for "x/y".
 
     Raises:
-        ValueError: If the operation is unknown, p < 2, or p is not prime and the operation divides.
+        ValueError: If the operation is unknown, p is not an integer of 2 or more, or the operation
+            divides and p is not prime.
     """
     if operation not in _OPERATIONS:
         raise ValueError(
             f"operation is {operation!r}: pass one of {', '.join(map(repr, MODULAR_OPERATIONS))}"
         )
-    if p < 2:
-        raise ValueError(f"p is {p}: pass a modulus of at least 2")
+    if not isinstance(p, Integral) or p < 2:
+        raise ValueError(f"p is {p}: pass an integer modulus of at least 2")
     if "/" in operation and any(p % i == 0 for i in range(2, int(p**0.5) + 1)):
         raise ValueError(f"p is {p}, not a prime: {operation!r} divides, pass a prime such as 61")
     if operation == "x/y":

@@ -56,6 +56,8 @@ def test_bad_input():
             noisy_labels(LABELS, NOISE, share)
     with pytest.raises(ValueError, match=r"labels has shape \(3,\) and noise \(4000,\)"):
         noisy_labels(LABELS[:3], NOISE, 0.5)
+    with pytest.raises(TypeError, match="labels has dtype float32: pass integers"):
+        noisy_labels(np.float32(LABELS), NOISE, 0.5)
     with pytest.raises(ValueError, match="n is 0: pass at least 1"):
         label_noise(0, 10)
     with pytest.raises(ValueError, match="num_classes is 1: pass at least 2"):

@@ -87,7 +87,8 @@ def test_dataset_is_the_table_in_one_hot(operation):
     ("operation", "p", "message"),
     [
         ("x**y", 7, "operation is 'x**y': pass one of 'x+y', 'x-y'"),
-        ("x+y", 1, "p is 1: pass a modulus of at least 2"),
+        ("x+y", 1, "p is 1: pass an integer modulus of at least 2"),
+        ("x+y", 6.5, "p is 6.5: pass an integer modulus"),
         ("x+y", -3, "p is -3"),
         ("x/y", 9, "p is 9, not a prime: 'x/y' divides, pass a prime such as 61"),
         (ODD_QUOTIENT, 15, "p is 15, not a prime"),
