@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 TERMINAL = 0.999
 """The terminal phase begins at the first measured epoch of this train accuracy."""
 
+ACTIVATION = {"relu": "ReLU", "gelu": "GELU"}
+
 LEAST = 1e-5
 """Where shares of samples that are 0 are drawn."""
 
@@ -56,8 +58,8 @@ def plot(result: Result) -> Figure:
         _curve(nc3, epochs, arrays["nc3"], BLUE, "NC3")
         _curve(nc3, epochs, arrays["offset"], VERMILION, "classifier's offset")
         for split, colour in (("train", GREEN), ("test", PURPLE)):
-            share = np.maximum(arrays[f"{split}_nc4"], LEAST)
-            _curve(nc3, epochs, share, colour, f"NC4, {split}")
+            share = arrays[f"{split}_nc4"].mean(0, keepdims=True)
+            _curve(nc3, epochs, np.maximum(share, LEAST), colour, f"NC4, {split}")
         nc1.set_ylabel(loss, fontsize=9)
         reached = (arrays["train_accuracy"] >= TERMINAL).all(0)
         for axes in row:
@@ -66,7 +68,7 @@ def plot(result: Result) -> Figure:
                 axes.axvspan(epochs[reached.argmax()], epochs[-1], color="0.93", lw=0, zorder=-1)
     _frame(panels, epochs)
     figure.suptitle(
-        f"{config.dataset}, {config.depth}×{config.width} {config.activation.upper()}, SGD "
+        f"{config.dataset}, {config.depth}×{config.width} {ACTIVATION[config.activation]}, SGD "
         f"{config.learning_rate:g}, weight decay {config.weight_decay:g}, "
         f"{over_seeds(config.seeds)}; grey: terminal phase",
         fontsize=9,
