@@ -57,7 +57,8 @@ def run(quick: bool) -> None:
         else [grokking(61, 256, 3), random_labels(50_000, 3072, 256, 3), staircase(1000, 1024, 6)]
     )
     print_table(
-        "Sweeps of figures 8, 12 and 13 (whole call: with compilation, of the figure's epochs)",
+        "Sweeps of figures 8, 12 and 13, without what they measure (whole call: with compilation, "
+        "carried on from the epochs that were timed to the figure's)",
         ["sweep", "how", "epoch s", "singles s", "ratio", "whole call s", "singles s", "ratio"],
         [_row(case) for case in cases],
     )

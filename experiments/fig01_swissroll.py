@@ -21,7 +21,6 @@ layer, and their difference, which for gradient descent is η²(∇_K L(∇_K L)
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,7 @@ import numpy as np
 from jax import lax
 
 from experiments.fig01_drawing import extras, plot
-from experiments.framework import Claim, Result, check_least
+from experiments.framework import Claim, Result, check_least, check_positive
 from gramlin_jax import moments, target_linearity, weight_gram
 from gramlin_jax.data import swiss_roll
 from gramlin_jax.gradients import GradientMoments, backward, reduce_gradients
@@ -79,9 +78,7 @@ class Config:
     def __post_init__(self) -> None:
         least = {"points": 2, "width": 1, "steps": 2, "last_frame": 1, "frames": 2, "seeds": 1}
         check_least(self, least)
-        for name in ("learning_rate", "scale"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}: wanted a positive number")
+        check_positive(self, "learning_rate", "scale")
         if self.last_frame >= self.steps:
             raise ValueError(
                 f"last_frame is {self.last_frame} with {self.steps} steps: wanted less than steps"

@@ -25,7 +25,7 @@ import numpy as np
 import optax
 
 from experiments.fig02_drawing import NAMES, plot
-from experiments.framework import Claim, Result, check_least
+from experiments.framework import Claim, Result, check_least, check_momentum
 from experiments.gram_arms import ARMS, Paired, layer_measures, paired, scores
 from gramlin_jax.data import load
 from gramlin_jax.models import CNN, DNN
@@ -74,8 +74,7 @@ class Config:
         check_least(self, {**least, "measurements": 2, "seeds": 2, "samples": 0})
         if self.network not in ("dnn", "cnn"):
             raise ValueError(f"network is {self.network!r}: wanted 'dnn' or 'cnn'")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum is {self.momentum}: wanted 0 or more, below 1")
+        check_momentum(self)
         rates = self.learning_rates
         if not rates or len(set(rates)) < len(rates) or not all(0 < r < math.inf for r in rates):
             raise ValueError(f"learning_rates is {rates}: wanted different positive numbers")

@@ -19,7 +19,6 @@ same fit on as many new points, and how far features have moved.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +32,7 @@ from experiments.curves import spelled
 from experiments.fig08_drawing import final_losses, plot
 from experiments.fig08_norms import Network, norms_measure, own_points
 from experiments.fig08_published import PUBLISHED, published_setting
-from experiments.framework import Claim, Result, check_least
+from experiments.framework import Claim, Result, check_least, check_positive
 from gramlin_jax.data import staircase
 from gramlin_jax.sweeps import grid
 from gramlin_jax.training import Fit, Hyper, fit
@@ -72,9 +71,7 @@ class Config:
     def __post_init__(self) -> None:
         least = {"points": 2, "dimension": 4, "steps": 1, "measurements": 2, "seeds": 1}
         check_least(self, least)
-        for name in ("learning_rate", "ridge"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}: wanted a positive number")
+        check_positive(self, "learning_rate", "ridge")
         widths = self.widths
         if len(widths) < 2 or any(a >= b for a, b in zip(widths, widths[1:], strict=False)):
             raise ValueError(f"widths is {widths}: wanted two or more, ascending")

@@ -28,7 +28,7 @@ import optax
 
 from experiments.curves import spelled
 from experiments.fig12_drawing import extras, plot
-from experiments.framework import Claim, Result, check_least
+from experiments.framework import Claim, Result, check_least, check_momentum
 from experiments.linearity import linearity_metrics
 from gramlin_jax.data import Dataset, label_noise, load, noisy_labels
 from gramlin_jax.models import DNN
@@ -78,8 +78,7 @@ class Config:
             raise ValueError(f"noises is {noises}: wanted two or more in [0, 1], ascending")
         if not rates or len(set(rates)) < len(rates) or not all(0 < r < math.inf for r in rates):
             raise ValueError(f"learning_rates is {rates}: wanted different positive numbers")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum is {self.momentum}: wanted 0 or more, below 1")
+        check_momentum(self)
 
 
 PRESETS = {

@@ -22,7 +22,7 @@ import optax
 
 from experiments.curves import spelled
 from experiments.fig13_drawing import plot
-from experiments.framework import Claim, Result, check_least
+from experiments.framework import Claim, Result, check_least, check_positive
 from experiments.linearity import linearity_metrics
 from experiments.rank_correlation import rank_correlation
 from gramlin_jax.data import modular_arithmetic, modular_table
@@ -66,8 +66,7 @@ class Config:
     def __post_init__(self) -> None:
         least = {"width": 1, "depth": 2, "batch_size": 1, "epochs": 1, "measurements": 2}
         check_least(self, {**least, "seeds": 1})
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate is {self.learning_rate}: wanted a positive number")
+        check_positive(self, "learning_rate")
         decays = self.weight_decays
         unlike = len(set(decays)) == len(decays) > 0
         if not unlike or not all(0 <= decay < math.inf for decay in decays):

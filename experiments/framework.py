@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import importlib
 import json
+import math
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -77,6 +78,19 @@ def check_least(config: Any, bounds: Mapping[str, float]) -> None:
     for name, bound in bounds.items():
         if not getattr(config, name) >= bound:
             raise ValueError(f"{name} is {getattr(config, name)}: wanted at least {bound}")
+
+
+def check_positive(config: Any, *names: str) -> None:
+    """Raise ``ValueError`` if one of these settings is not a positive, finite number."""
+    for name in names:
+        if not 0 < getattr(config, name) < math.inf:
+            raise ValueError(f"{name} is {getattr(config, name)}: wanted a positive number")
+
+
+def check_momentum(config: Any) -> None:
+    """Raise ``ValueError`` if ``momentum`` is not in [0, 1)."""
+    if not 0 <= config.momentum < 1:
+        raise ValueError(f"momentum is {config.momentum}: wanted 0 or more, below 1")
 
 
 class Experiment(Protocol):

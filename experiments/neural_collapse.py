@@ -25,7 +25,7 @@ import optax
 
 from experiments.classification import layer_sums
 from experiments.curves import about, spelled
-from experiments.framework import Claim, Result, check_least
+from experiments.framework import Claim, Result, check_least, check_momentum, check_positive
 from experiments.neural_collapse_drawing import TERMINAL, by_loss, plot
 from experiments.rank_correlation import rank_correlation
 from gramlin_jax import Moments, accumulate, nc4_mismatch, neural_collapse, target_linearity
@@ -87,8 +87,7 @@ class Config:
             raise ValueError(
                 f"samples is {self.samples}: wanted 2 or more of each class, 0 for all"
             )
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate is {self.learning_rate}: wanted a positive number")
+        check_positive(self, "learning_rate")
         if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay is {self.weight_decay}: wanted a number of 0 or more")
         if self.activation not in ACTIVATIONS:
@@ -97,8 +96,7 @@ class Config:
             )
         if not self.losses or len({*self.losses} & {*LOSSES}) < len(self.losses):
             raise ValueError(f"losses is {self.losses}: wanted some of {', '.join(LOSSES)}, once")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum is {self.momentum}: wanted 0 or more, below 1")
+        check_momentum(self)
 
 
 PRESETS = {
