@@ -124,7 +124,7 @@ def _neural_collapse(
     a = jnp.where((a**2).sum() > rounding, a, 0)  # equal means: 0/0 in all that follows
 
     apart = means - m.feature_mean[:, None]  # from the mean of the samples
-    _, dual, roots = _directions(a, lax.stop_gradient(rounding))
+    _, dual, roots = _directions(a, rounding)
     inverse = dual / jnp.where(roots > 0, roots, 1)[None]  # (AAᵀ)⁺ is its Gram
     between = share[None] * dot(inverse.T, apart) ** 2
     nc1 = (inverse * dot(scatter, inverse)).sum() - between.sum()
@@ -201,7 +201,7 @@ def nc4_mismatch(
     if not jnp.issubdtype(predictions.dtype, jnp.integer):
         raise TypeError(f"predictions has dtype {predictions.dtype}: wanted integers")
     if not isinstance(predictions, jax.core.Tracer):
-        low, high = int(predictions.min()), int(predictions.max())
+        low, high = np.min(predictions), np.max(predictions)
         if low < 0 or high >= means.shape[1]:
             raise ValueError(
                 f"predictions has values from {low} to {high}: wanted 0 to {means.shape[1] - 1}"
