@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,6 +24,12 @@ from gramlin_jax.training import SampleLoss
 
 if TYPE_CHECKING:
     from jaxtyping import Array
+
+
+def rate_or_schedule(config: Any, rate: Any, n: int) -> Any:
+    """``rate``, or where ``config.decay`` half a cosine from it to 0 in all steps on n samples."""
+    steps = config.epochs * math.ceil(n / config.batch_size)
+    return optax.cosine_decay_schedule(rate, steps) if config.decay else rate
 
 
 def layer_sums(

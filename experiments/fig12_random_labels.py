@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.classification import rate_or_schedule
 from experiments.curves import spelled
 from experiments.fig12_drawing import extras, plot
 from experiments.framework import Claim, Result, check_least, check_momentum
@@ -122,7 +123,9 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
     fitted = fit(
         lambda key: model.init(key, arrays[0][0][:1]),
         noisy_loss(model),
-        lambda hyper: optax.sgd(rate(config, hyper, len(train)), momentum=config.momentum),
+        lambda hyper: optax.sgd(
+            rate_or_schedule(config, hyper["learning_rate"], len(train)), momentum=config.momentum
+        ),
         arrays[0],
         epochs=config.epochs,
         batch_size=config.batch_size,
@@ -145,14 +148,6 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         {**measured, "noise_floor": noise_floor, "epochs": fitted.measured_at},
         {"train": train.source, "test": test.source, "execution": fitted.execution},
     )
-
-
-def rate(config: Config, hyper: Hyper, n: int) -> Array | optax.Schedule:
-    """The learning rate of a run on ``n`` samples, or its schedule."""
-    if not config.decay:
-        return hyper["learning_rate"]
-    steps = config.epochs * math.ceil(n / config.batch_size)
-    return optax.cosine_decay_schedule(hyper["learning_rate"], steps)
 
 
 def with_noise(data: Dataset, seed: int) -> tuple[Any, ...]:

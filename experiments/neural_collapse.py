@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.classification import layer_sums
+from experiments.classification import layer_sums, rate_or_schedule
 from experiments.curves import about, spelled
 from experiments.framework import Claim, Result, check_least, check_momentum, check_positive
 from experiments.neural_collapse_drawing import TERMINAL, by_loss, plot
@@ -60,6 +60,7 @@ class Config:
     Attributes:
         dataset: A name that ``gramlin_jax.data.load`` knows.
         losses: What is trained on, each by itself: names of ``LOSSES``.
+        decay: Whether the learning rate falls to 0 over the epochs, as half a cosine.
         weight_decay: λ of ‖params‖² λ/2 in the loss.
         measurements: Number of epochs at which the layers are measured, evenly spread on the scale
             of log(1 + epoch).
@@ -72,6 +73,7 @@ class Config:
     depth: int = 3
     activation: Literal["gelu", "relu"] = "relu"
     learning_rate: float = 0.05
+    decay: bool = False
     momentum: float = 0.9
     weight_decay: float = 5e-4
     batch_size: int = 64
@@ -102,7 +104,9 @@ class Config:
 PRESETS = {
     "smoke": Config(width=16, depth=2, epochs=3, measurements=3, seeds=2, samples=20),
     "default": Config(),
-    "paper": Config(dataset="mnist", samples=5000, epochs=350, measurements=31, seeds=1),
+    "paper": Config(
+        dataset="mnist", decay=True, samples=5000, epochs=350, measurements=31, seeds=1
+    ),
 }
 
 
@@ -152,7 +156,10 @@ def _train(
         classification_loss(model.apply, LOSSES[loss]),
         optax.chain(
             optax.add_decayed_weights(config.weight_decay),
-            optax.sgd(config.learning_rate, momentum=config.momentum),
+            optax.sgd(
+                rate_or_schedule(config, config.learning_rate, len(data[0][0])),
+                momentum=config.momentum,
+            ),
         ),
         data[0],
         epochs=config.epochs,
@@ -235,9 +242,12 @@ def between_share(m: Moments) -> Float[Array, ""]:
     scale = jnp.where(varying, 1 / jnp.sqrt(jnp.where(varying, squares, 1)), 0)[:, None]
     values, vectors = eigh(m.feature_scatter * scale * scale.T)
     there = values > max(64, len(values)) * 2.0**-52 * values[-1]
-    along = dot(vectors.T, scale * m.cross_scatter) / jnp.sqrt(m.count * m.target_mean)[None]
-    shares = (along**2).sum(1) / jnp.where(there, values, 1)
-    return jnp.where(there, shares, 0).sum() / (len(m.target_mean) - 1)
+    means = m.cross_scatter / jnp.sqrt(m.count * m.target_mean)[None]  # √n_c (μ_c − h̄)
+    inverse = jnp.where(there, 1 / jnp.where(there, values, 1), 0)[:, None]
+    solved = scale * dot(vectors, inverse * dot(vectors.T, scale * means))
+    # tr MᵀΣ⁺M at its stationary point, where an error of Σ⁺M counts squared.
+    total = 2 * jnp.sum(means * solved) - jnp.sum(solved * dot(m.feature_scatter, solved))
+    return total / (len(m.target_mean) - 1)
 
 
 def check(result: Result) -> list[Claim]:

@@ -67,10 +67,11 @@ def plot(result: Result) -> Figure:
             if reached.any():
                 axes.axvspan(epochs[reached.argmax()], epochs[-1], color="0.93", lw=0, zorder=-1)
     _frame(panels, epochs)
+    rate = f"{config.learning_rate:g}{' → 0' if config.decay else ''}"
     figure.suptitle(
         f"{config.dataset}, {config.depth}×{config.width} {ACTIVATION[config.activation]}, SGD "
-        f"{config.learning_rate:g}, weight decay {config.weight_decay:g}, "
-        f"{over_seeds(config.seeds)}; grey: terminal phase",
+        f"{rate}, weight decay {config.weight_decay:g}, {over_seeds(config.seeds)}; grey: terminal "
+        "phase",
         fontsize=9,
     )
     return figure
@@ -78,6 +79,8 @@ def plot(result: Result) -> Figure:
 
 def _frame(panels: np.ndarray, epochs: np.ndarray) -> None:
     """Titles, legends with room for them, and scales."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     titles = (
         "NC1: tr(Σ$_W$Σ$_B^+$)/C",
         "1 − target linearity",
@@ -89,6 +92,9 @@ def _frame(panels: np.ndarray, epochs: np.ndarray) -> None:
         axes.set_xscale("symlog", linthresh=1)
         axes.set_xlim(0, epochs[-1])
     panels[0, 3].set_ylim(bottom=LEAST)
+    panels[0, 2].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panels[0, 2].yaxis.set_major_formatter("{x:g}")
+    panels[0, 2].yaxis.set_minor_formatter(NullFormatter())
     for axes in panels[-1]:
         axes.set_xlabel("epoch", fontsize=8)
         axes.legend(frameon=False, fontsize=6, loc="lower left")

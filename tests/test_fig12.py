@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import fig12_random_labels as fig12
+from experiments.classification import rate_or_schedule
 from experiments.framework import Result, perform
 from gramlin_jax.data import load
 from gramlin_jax.training import classification_loss
@@ -50,9 +51,9 @@ def test_runs_differ_in_labels_only(smoke):
 
 
 def test_the_rate_falls_to_zero_where_asked():
-    hyper, config = {"learning_rate": 0.5}, fig12.PRESETS["smoke"]
-    assert fig12.rate(config, hyper, 130) == 0.5
-    falling = fig12.rate(dataclasses.replace(config, decay=True), hyper, 130)  # 4 epochs, 3 steps
+    config = fig12.PRESETS["smoke"]
+    assert rate_or_schedule(config, 0.5, 130) == 0.5
+    falling = rate_or_schedule(dataclasses.replace(config, decay=True), 0.5, 130)  # 4·3 steps
     np.testing.assert_allclose([falling(0), falling(6), falling(12)], [0.5, 0.25, 0], atol=1e-7)
 
 
