@@ -70,7 +70,7 @@ def _column(panels: tuple[Axes, Axes, Axes], result: Result, i: int) -> Axes:
         axes.set_xlim(epochs[0], epochs[-1])
     accuracy.set_ylim(-0.02, 1.05)
     highest = arrays["target_linearity"].mean(1).max()
-    linearity.set_ylim(-0.2, min(1.05, highest + 0.1))  # below, fits are worse than the mean
+    linearity.set_ylim(-0.3, min(1.05, highest + 0.15))  # below, fits are worse than the mean
     tidy(accuracy, title=f"weight decay {config.weight_decays[i]:g}")
     gap.set_xlabel("epoch", fontsize=8)
     return error
