@@ -31,20 +31,26 @@ class GramState(NamedTuple):
 
     Attributes:
         inner: The inner optimiser's.
-        bases: By name of a kernel (in, out), what leads the search for its next step's rotation:
-            about the eigenvectors of KᵀK (out, out). Not of kernels with many more outputs than
-            inputs, which do not need it.
+        bases: A tree like the parameters. Of a kernel (in, out), what leads the search for its next
+            step's rotation: about the eigenvectors of KᵀK (out, out). ``optax.MaskedNode()`` of
+            other leaves, and of kernels with many more outputs than inputs, which do not need it.
     """
 
     inner: optax.OptState
-    bases: dict[str, Array]
+    bases: Any
+
+
+class _Stepped(NamedTuple):
+    update: Array | None
+    basis: Array | optax.MaskedNode
 
 
 def is_kernel(path: tuple[Any, ...], leaf: Array) -> bool:
     """Whether a leaf is, by its name, a kernel with the outputs on its last axis.
 
     Those named ``kernel`` (Linen, NNX) or ``w`` (Haiku) with two axes or more. Equinox's and
-    PyTorch's weights (out, in) are not.
+    PyTorch's weights (out, in) are not. Four and five axes are taken as a convolution's: leave
+    stacks of layers and an attention's kernels out by a ``select`` of your own.
 
     Args:
         path: Its key path, as from ``jax.tree_util.tree_leaves_with_path``.
@@ -90,7 +96,8 @@ def gram_only(
 
     Args:
         inner: Any Optax optimiser.
-        select: ``(path, leaf) -> bool``, which leaves are kernels; see ``is_kernel``.
+        select: ``(path, leaf) -> bool``, which leaves are kernels with the outputs on their last
+            axis; see ``is_kernel``.
 
     Raises:
         ValueError: From ``init``, if nothing is selected, or a leaf that is not of two to five
@@ -150,16 +157,21 @@ def _with_steps(
     inner = optax.with_extra_args_support(inner)
 
     def init(params: optax.Params) -> optax.OptState:
-        leaves = jax.tree_util.tree_leaves_with_path(params)
-        kernels = [(path, leaf) for path, leaf in leaves if select(path, leaf)]
-        if not kernels:
-            names = ", ".join(jax.tree_util.keystr(path) for path, _ in leaves)
-            raise ValueError(f"params has no kernel among {names or 'no leaves'}: pass select=…")
-        for path, leaf in kernels:
+        def basis(path: tuple[Any, ...], leaf: Array) -> Array | optax.MaskedNode:
+            if not select(path, leaf):
+                return optax.MaskedNode()
             _check_kernel(f"params{jax.tree_util.keystr(path)}", leaf)
-        matrices = {jax.tree_util.keystr(path): _matrix(leaf) for path, leaf in kernels}
-        bases = {name: first_basis(k) for name, k in matrices.items() if not is_wide(k)}
-        return GramState(inner.init(params), bases)
+            matrix = _matrix(leaf)
+            return optax.MaskedNode() if is_wide(matrix) else first_basis(matrix)
+
+        leaves = jax.tree_util.tree_leaves_with_path(params)
+        if leaves and not any(select(path, leaf) for path, leaf in leaves):
+            names = ", ".join(jax.tree_util.keystr(path) for path, _ in leaves)
+            raise ValueError(
+                f"params has no kernel among {names}: pass select=… for kernels with the outputs "
+                "on the last axis"
+            )
+        return GramState(inner.init(params), jax.tree_util.tree_map_with_path(basis, params))
 
     def update(
         updates: optax.Updates,
@@ -170,19 +182,20 @@ def _with_steps(
         if params is None:
             raise ValueError("params is None: wanted update(gradients, state, params)")
         updates, inner_state = inner.update(updates, state.inner, params, **extra)
-        bases = dict(state.bases)
 
-        def stepped(path: tuple[Any, ...], update: Array | None, leaf: Array) -> Array | None:
+        def stepped(path: tuple[Any, ...], update: Array | None, leaf: Array, basis: Any) -> Any:
             if update is None or not select(path, leaf):
-                return update
-            name = jax.tree_util.keystr(path)
-            update, basis = _step(update, leaf, bases.get(name), step)
-            if basis is not None:
-                bases[name] = basis
-            return update
+                return _Stepped(update, basis)
+            led = None if isinstance(basis, optax.MaskedNode) else basis
+            update, led = _step(update, leaf, led, step)
+            return _Stepped(update, basis if led is None else led)
 
-        updates = jax.tree_util.tree_map_with_path(
-            stepped, updates, params, is_leaf=lambda leaf: leaf is None
+        both = jax.tree_util.tree_map_with_path(
+            stepped, updates, params, state.bases, is_leaf=lambda leaf: leaf is None
+        )
+        updates, bases = (
+            jax.tree.map(lambda pair: pair[i], both, is_leaf=lambda x: isinstance(x, _Stepped))  # noqa: B023
+            for i in range(2)
         )
         return updates, GramState(inner_state, bases)
 
@@ -203,10 +216,13 @@ def _check_kernel(name: str, leaf: Array) -> None:
 def _step(
     update: Array, kernel: Array, basis: Array | None, step: Step
 ) -> tuple[Array, Array | None]:
-    before = _matrix(kernel).astype(jnp.result_type(update, kernel, jnp.float32))
+    matrix = _matrix(kernel)
+    before = matrix.astype(jnp.promote_types(matrix.dtype, update.dtype))
     change = update.astype(before.dtype).reshape(before.shape)
-    after, basis = step(before, before + change, basis)
+    led = None if basis is None else basis.astype(before.dtype)
+    after, led = step(before, before + change, led)
     stepped = (after - before).reshape(update.shape).astype(update.dtype)
+    basis = None if basis is None or led is None else led.astype(basis.dtype)
     return jnp.where(jnp.isfinite(change).all(), stepped, update), basis
 
 

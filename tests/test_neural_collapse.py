@@ -20,7 +20,8 @@ def test_smoke_run(smoke):
     folder, result = smoke
     config, arrays = result.config, result.arrays
     runs = len(config.losses), config.seeds, config.measurements
-    layers = "nc1", "equinorm", "equiangularity", "etf_distance", "cdnv", "target_linearity", "link"
+    layers = "nc1", "equinorm", "equiangularity", "etf_distance", "cdnv", "target_linearity"
+    layers += "link", "link_error"
     splits = [f"{split}_{name}" for split in ("train", "test") for name in ("loss", "accuracy")]
     assert {name: values.shape for name, values in arrays.items()} == {
         **dict.fromkeys(layers, (*runs, config.depth)),
@@ -61,7 +62,7 @@ def made_up(**changes):
         "nc3": fall,
         "train_nc4": 0 * fall,
         "target_linearity": 1 - layers / 4,
-        "link": 1 - layers / 4,
+        "link_error": 0 * layers,
         "train_accuracy": accuracy,
     }
     config = dataclasses.replace(PRESETS["smoke"], losses=("squared_error",), seeds=2)
@@ -82,7 +83,7 @@ def test_check_can_find_each_claim_false():
     one[0, 1, -1] = 1
     assert verdicts(nc3=one)[3] is False, "in one seed"
     assert verdicts(train_nc4=right["train_nc4"] + 0.01)[4] is False
-    assert verdicts(link=right["link"] + 1e-6)[0] is False
+    assert verdicts(link_error=right["link_error"] + 1e-6)[0] is False
     assert verdicts(train_accuracy=0.9 * right["train_accuracy"]) == [True, None], "not reached"
 
 

@@ -316,13 +316,55 @@ def test_in_a_sweep(tmp_path):
     np.testing.assert_allclose(train("vmap").history["loss"], mapped.history["loss"], rtol=1e-5)
     slow, fast = mapped.history["loss"]
     assert fast[-1] < slow[-1] < slow[0]
-    assert set(mapped.opt_state.bases) == {"['params']['Dense_0']['kernel']"} | {
-        "['params']['Dense_1']['kernel']"
-    }
+    bases = mapped.opt_state.bases["params"]
+    assert [bases[f"Dense_{i}"]["kernel"].shape for i in range(2)] == [(2, 8, 8), (2, 3, 3)]
+    assert bases["Dense_0"]["bias"] == optax.MaskedNode()
     shutil.rmtree(tmp_path / "checkpoints" / "3")
     again = train("map", directory=str(tmp_path))
     chex.assert_trees_all_equal(again.opt_state, mapped.opt_state)
     chex.assert_trees_all_equal(again.params, mapped.params)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda inner: optax.MultiSteps(inner, 2).gradient_transformation(),
+        lambda inner: optax.masked(inner, True),
+        lambda inner: optax.apply_if_finite(inner, 3),
+        lambda inner: optax.chain(optax.clip_by_global_norm(1e6), inner),
+        lambda inner: optax.inject_hyperparams(lambda rate: gram_only(optax.sgd(rate)))(rate=0.1),
+    ],
+    ids=["multi_steps", "masked", "apply_if_finite", "chain", "inject_hyperparams"],
+)
+def test_inside_of_other_transformations(problem, wrap):
+    params, gradients = problem
+    expected, _ = take(gram_only(optax.sgd(0.1)), params, gradients)
+    optimizer = wrap(gram_only(optax.sgd(0.1)))
+    state = optimizer.init(params)
+    for _ in range(2 if "MultiSteps" in type(state).__name__ else 1):
+        updates, state = jax.jit(optimizer.update)(gradients, state, params)
+    chex.assert_trees_all_close(optax.apply_updates(params, updates), expected, atol=1e-5)
+
+
+def test_the_state_maps_as_the_parameters_do(problem):
+    params, _ = problem
+    optimizer = gram_only(optax.adam(0.1))
+    state = optimizer.init(params)
+    doubled = optax.tree_map_params(optimizer, lambda a: 2 * a, state)
+    chex.assert_trees_all_close(doubled.bases, jax.tree.map(lambda a: 2 * a, state.bases))
+    assert doubled.inner[0].count == state.inner[0].count
+
+
+def test_wider_updates_than_kernels(problem):
+    params, gradients = problem
+    expected, _ = take(gram_only(optax.sgd(0.1)), params, gradients)
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), gradients)
+        optimizer = gram_only(optax.sgd(np.float64(0.1)))
+        updates, state = optimizer.update(wide, optimizer.init(params), params)
+        after = optax.apply_updates(params, updates)
+    chex.assert_trees_all_close(after, expected, atol=1e-4)
+    chex.assert_type(jax.tree.leaves(state.bases), jnp.float32)
 
 
 def test_narrow_types(problem):

@@ -53,7 +53,7 @@ def polar_factor(
     Unique where a has full rank. Elsewhere both methods are exact in the directions of a's
     singular values above its rounding error; in the others ``"svd"`` takes some orthonormal ones,
     while the singular values of ``"newton_schulz"`` lie between 0 (for rows or columns of zeros)
-    and 1. NaN gives NaN. Of a's own type.
+    and 1. NaN gives NaN. Of a's own type. Derivatives: Newton–Schulz, in forward mode only.
 
     Args:
         a: Any matrix (m, n).
@@ -63,13 +63,13 @@ def polar_factor(
             for rounding. Two rounding errors if not given; less is not tried for.
 
     Raises:
-        ValueError: If ``a`` is not a matrix or (outside of transformations) not finite, ``method``
-            is unknown or ``tolerance`` is not positive.
+        ValueError: If ``a`` is not a matrix, has no element or (outside of transformations) is not
+            finite, ``method`` is unknown or ``tolerance`` is not positive.
         TypeError: If ``a`` is not of floating point.
 
     Source: Chen and Chow, A stable scaling of Newton–Schulz (2014), for the scaled cubic.
     """
-    a = check_array("a", a, ("m", "n"))
+    a = _filled("a", a, ("m", "n"))
     if method not in ("newton_schulz", "svd"):
         raise ValueError(f"method is {method!r}: wanted 'newton_schulz' or 'svd'")
     if tolerance is not None and not tolerance > 0:
@@ -98,15 +98,15 @@ def gram_only_step(before: Float[Array, "i o"], after: Float[Array, "i o"]) -> F
     moves K' by 10⁻⁶‖K₁‖.
 
     Where no kernel is found that is nearer than ``after`` (a step of zero, kernels of zeros, NaN,
-    overflow), the result is ``after`` itself.
+    overflow), the result is ``after`` itself. Derivatives: in forward mode only.
 
     Args:
         before: K₁ (i, o), the kernel before the step.
         after: K₂ (i, o), after it.
 
     Raises:
-        ValueError: If they are not matrices of one shape or (outside of transformations) not
-            finite.
+        ValueError: If they are not matrices of one shape, have no element or (outside of
+            transformations) are not finite.
         TypeError: If they are not of floating point.
 
     Source: arXiv 2605.06258, section 3.
@@ -115,8 +115,8 @@ def gram_only_step(before: Float[Array, "i o"], after: Float[Array, "i o"]) -> F
 
         update = gram_only_step(kernel, kernel - learning_rate * gradient) - kernel
     """
-    before = check_array("before", before, ("i", "o"))
-    after = check_array("after", after, ("i", "o"))
+    before = _filled("before", before, ("i", "o"))
+    after = _filled("after", after, ("i", "o"))
     if before.shape != after.shape:
         raise ValueError(f"after has shape {after.shape}: wanted {before.shape}, that of before")
     k1, k2 = _widened(before), _widened(after)
@@ -153,6 +153,13 @@ def _polar_by_svd(a: Float[Array, "m n"]) -> Float[Array, "m n"]:
     """UVᵀ. A loop under ``vmap``, for the reason given at ``precision.eigh``."""
     u, _, vt = jnp.linalg.svd(a, full_matrices=False)
     return dot(u, vt)
+
+
+def _filled(name: str, value: Array, axes: tuple[str, ...]) -> Array:
+    array = check_array(name, value, axes)
+    if not array.size:
+        raise ValueError(f"{name} has shape {array.shape}: wanted at least one row and one column")
+    return array
 
 
 def _widened(a: Array) -> Array:

@@ -1,4 +1,4 @@
-"""The rotation between two kernels: Q, the polar factor of K₁ᵀK₂, by matrix products alone.
+"""The rotation between two kernels: Q, the polar factor of K₁ᵀK₂, by matrix products.
 
 Everything here returns K₂Qᵀ − K₂ or Q − I, the *turn*. It is small except for few directions, so
 its rounding is too: in float32 a Gram is 20 times as exact as that of K₂Qᵀ.
@@ -50,7 +50,8 @@ def turned_in_basis(
 
     solves AH + HA = S − Sᵀ but for off-diagonal elements. One or two such steps are enough for most
     optimiser's steps. Then H is at hand, too, and the basis follows it. Where steps do not converge
-    (the rotation is large, the basis too old), Q is found as by ``turned``, and the basis anew.
+    or S has a negative element on its diagonal (the rotation is large, the basis too old), Q is
+    found as by ``turned``, and the basis anew.
     """
     product = _product(k1, k2)
     m = dot(basis.T, dot(product, basis))
@@ -76,7 +77,9 @@ def turned_in_basis(
     # Of the last step, the first order is enough.
     turn, error = _polished(dot(basis, dot(turn + a, basis.T)))
     finite = jnp.isfinite(m).all()
-    lost = finite & ~((size <= tolerance) & (error < 4 * root))
+    # A symmetric S that is not positive belongs to a rotation, but not to the nearest one.
+    positive_s = jnp.diag(s).min() > 0
+    lost = finite & ~((size <= tolerance) & (error < 4 * root) & positive_s)
 
     def search() -> tuple[Array, Array]:
         turn, found = _turn(product)

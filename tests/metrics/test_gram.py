@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import gramlin_jax.metrics.rotation as rotation_module
 from gramlin_jax import weight_gram
 from gramlin_jax.metrics.gram import gram_only_step, gram_only_step_in_basis, polar_factor
 from gramlin_jax.metrics.rotation import first_basis
@@ -223,6 +224,34 @@ def test_steps_led_by_a_basis(shape, dtype):
     assert np.diag(product).max() > 20
 
 
+@pytest.mark.parametrize("shape", [(8, 1), (24, 2), (6, 6)])
+def test_turned_back_kernels_led_by_a_basis(shape):
+    """K₂ = −K₁, or a column of it: symmetric without any rotation, and not nearest."""
+    kernel = normal(shape)
+    flips = np.ones(shape[1]), -np.ones(shape[1])
+    flips[0][0] = -1
+    for flip in flips:
+        with jax.enable_x64(True):
+            step, _ = gram_only_step_in_basis(kernel, kernel * flip, first_basis(kernel))
+        np.testing.assert_allclose(step, kernel, atol=1e-5)
+
+
+def test_a_basis_leads(monkeypatch):
+    """Small steps, one after the other, without the search that they fall back on."""
+    monkeypatch.setattr(rotation_module, "_turn", lambda product: (jnp.nan * product, False))
+    with jax.enable_x64(True):
+        kernel = jnp.asarray(normal((24, 24)))
+        start = basis = first_basis(kernel)
+        for change in 3e-3 * normal((40, 24, 24), 1):
+            before, after = kernel, kernel + change
+            kernel, basis = gram_only_step_in_basis(before, after, basis)
+            distance = np.linalg.norm(kernel - before)
+            assert distance <= (1 + 1e-6) * least_distance(np.asarray(before), np.asarray(after))
+        kept, old = (np.asarray(b.T @ kernel.T @ kernel @ b) for b in (basis, start))
+    kept, old = (np.linalg.norm(a - np.diag(np.diag(a))) for a in (kept, old))
+    assert kept < 0.1 * old, "it follows the kernel"
+
+
 def test_steps_led_by_a_basis_that_are_not_finite():
     kernel = jnp.asarray(normal(SHAPES[1]), jnp.float32)
     basis = first_basis(kernel)
@@ -281,6 +310,25 @@ def test_step_without_jit_and_in_bfloat16_is_computed_in_float32():
     expected = STEP(before.astype(jnp.float32), after.astype(jnp.float32))
     assert step.dtype == jnp.bfloat16
     np.testing.assert_allclose(step.astype(jnp.float32), expected, rtol=2**-8)
+
+
+@pytest.mark.parametrize("shape", [(3, 0), (0, 3), (0, 0)])
+def test_empty_kernels(shape):
+    empty = np.ones(shape, np.float32)
+    with pytest.raises(ValueError, match=r"a has shape .*: wanted at least one row and one column"):
+        polar_factor(empty)
+    with pytest.raises(ValueError, match=r"before has shape .*: wanted at least one row"):
+        gram_only_step(empty, empty)
+
+
+def test_derivatives_of_the_step():
+    """In forward mode, against differences."""
+    with jax.enable_x64(True):
+        before, after, along = (jnp.asarray(normal((5, 4), seed)) for seed in range(3))
+        after = before + 0.1 * after
+        derivative = jax.jvp(lambda k: gram_only_step(before, k), (after,), (along,))[1]
+        up, down = (gram_only_step(before, after + sign * 1e-6 * along) for sign in (1, -1))
+        np.testing.assert_allclose(derivative, (up - down) / 2e-6, atol=1e-5)
 
 
 def test_bad_input_of_the_polar_factor_and_the_step():
