@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PRESETS", "check", "plot", "run", "table"]
 
+MARGIN = 0.005  # of accuracy: how sure the seeds have to be that nothing is lost
 LITTLE = 0.1  # a share of the original's gain in target linearity that counts as nothing
 
 
@@ -178,36 +179,41 @@ def check(result: Result) -> list[Claim]:
     """The paper's claims of this figure, and what the complement shows.
 
     Accuracies are those of the test split after the last epoch, compared by a paired t-test over
-    seeds. One matches or beats another where its mean is not significantly lower: where the 95 %
-    confidence interval of the mean difference reaches 0 or lies above.
+    seeds. One does not match another where the 95 % confidence interval of the mean difference lies
+    below 0, however near; else it matches or beats it where the interval lies above −0.005, half a
+    point; else the seeds do not decide it. Intervals are those of a single comparison.
 
     1. Gram-only matches or beats the original at every learning rate.
     2. With each arm at the learning rate of its highest mean accuracy, it does too.
-    3. The Gram-preserving complement learns nothing in the features: at every learning rate, in
-       every seed and hidden layer, it gains less than a tenth of the target linearity that the
-       original gains.
+    3. Beyond the paper: the Gram-preserving complement learns nothing in the features. Wherever
+       (learning rate, seed, hidden layer) the original gains target linearity, the complement gains
+       less than a tenth of it.
     """
     rates, accuracy = result.config.learning_rates, result.arrays["test_accuracy"][..., -1]
     original, gram = accuracy[:2]
     tests = [paired(a, b) for a, b in zip(gram, original, strict=True)]
-    matches = [test.high >= 0 for test in tests]
+    matches = [_matches(test) for test in tests]
     best = [int(arm.mean(1).argmax()) for arm in (gram, original)]
     test = paired(gram[best[0]], original[best[1]])
     claims = [
         Claim(
             "Gram-only matches or beats the original at every learning rate",
-            all(matches),
-            f"{sum(matches)} of {len(rates)} learning rates; test accuracy, Gram-only less "
-            f"original [95 %]: {_by_rate(rates, tests)}",
+            False if False in matches else None if None in matches else True,
+            f"{matches.count(True)} of {len(rates)} learning rates, {matches.count(False)} not; "
+            f"test accuracy, Gram-only less original [95 %]: {_by_rate(rates, tests)}",
         ),
         Claim(
             "Gram-only matches or beats the original, each at its best learning rate",
-            test.high >= 0,
+            _matches(test),
             f"{gram[best[0]].mean():.4f} at {rates[best[0]]:g}, "
             f"{original[best[1]].mean():.4f} at {rates[best[1]]:g}: {test}",
         ),
     ]
     return [*claims, _complement_claim(result)] if result.config.complement else claims
+
+
+def _matches(test: Paired) -> bool | None:
+    return False if test.high < 0 else True if test.low > -MARGIN else None
 
 
 def _by_rate(rates: tuple[float, ...], tests: list[Paired]) -> str:
@@ -217,16 +223,26 @@ def _by_rate(rates: tuple[float, ...], tests: list[Paired]) -> str:
 def _complement_claim(result: Result) -> Claim:
     # (arms, learning rates, seeds, layers)
     gain = result.arrays["target_linearity"] - result.arrays["start_target_linearity"]
-    nothing = (gain[2] < LITTLE * gain[0]).all(-1)
+    gains = gain[0] > 0
+    learns = gains & (gain[2] >= LITTLE * gain[0])
+    compared = gains.any(-1)
     accuracy = result.arrays["test_accuracy"][2, ..., -1].mean(1)
-    gains = [", ".join(f"{g:.3f}" for g in arm.mean((0, 1))) for arm in (gain[2], gain[0])]
+    by_rate = "; ".join(
+        f"{rate:g}: {_listed(gain[2, i])} of {_listed(gain[0, i])}, test accuracy {accuracy[i]:.3f}"
+        for i, rate in enumerate(result.config.learning_rates)
+    )
+    nothing = compared & ~learns.any(-1)
     return Claim(
         "the Gram-preserving complement learns nothing in the features",
-        bool(nothing.all()),
-        f"{np.count_nonzero(nothing)} of {nothing.size} runs; gain by layer {gains[0]}, the "
-        f"original's {gains[1]}; its test accuracy by learning rate "
-        + ", ".join(f"{a:.3f}" for a in accuracy),
+        bool((nothing == compared).all()) if compared.any() else None,
+        f"{nothing.sum()} of the {compared.sum()} runs in which a layer of the original gains; "
+        f"gain by layer, of the original's, by learning rate {by_rate}",
     )
+
+
+def _listed(gains: np.ndarray) -> str:
+    """Means over seeds of gains (seeds, layers)."""
+    return ", ".join(f"{gain:.3f}" for gain in gains.mean(0))
 
 
 def table(result: Result) -> str:

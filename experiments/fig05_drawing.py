@@ -81,11 +81,14 @@ def scatter(result: Result, found: dict[str, Interval]) -> Figure:
     from matplotlib.ticker import NullFormatter
 
     arrays, config = result.arrays, result.config
-    figure = Figure(figsize=(7.2, 3.1), layout="constrained")
+    figure = Figure(figsize=(7.2, 3.25), layout="constrained")
     error = arrays["frame_error"].mean(-1)
     linearity, reconstruction = arrays["target_linearity"], arrays["reconstruction_error"]
     of_linearity, of_pixels = "target linearity of μ", "distance from the pixels' line"
-    fixed = f"reconstruction held fixed: {_signed(found['given'])}"
+    fixed = (
+        f"reconstruction fixed: {_signed(found['given'])}\n"
+        f"that, middle frame: {_signed(found['middle'])}"
+    )
     for axes, x, y, names, note in zip(
         figure.subplots(1, 3),
         (linearity, reconstruction, linearity),

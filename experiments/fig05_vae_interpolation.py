@@ -37,7 +37,8 @@ def correlations(result: Result) -> dict[str, np.ndarray]:
 
     Returns:
         With target linearity, ``error``: of the distance to the pixels' interpolation; ``given``:
-        the same with the reconstruction error held fixed; ``used``: as ``error``, of the β alone
+        the same with the reconstruction error held fixed; ``middle``: that, of the middle frame
+        alone, since the end frames are reconstructions; ``used``: as ``error``, of the β alone
         whose code has not collapsed in any seed; ``bend``: of the bend. ``reconstruction``: of
         that distance with the reconstruction error.
     """
@@ -46,11 +47,13 @@ def correlations(result: Result) -> dict[str, np.ndarray]:
     linearity, frames, reconstruction, bend = (arrays[name][:, :, 1:] for name in names)
     error = frames.mean(-1)
     used = (best(result, arrays["active"]) > 0).all(1)
-    pooled = [_pool(values) for values in (linearity, error, reconstruction, bend)]
+    middle = frames[..., frames.shape[-1] // 2]
+    pooled = [_pool(values) for values in (linearity, error, reconstruction, bend, middle)]
     kept = (_pool(linearity[used]), _pool(error[used])) if used.any() else None
     return {
         "error": rank_correlation(pooled[0], pooled[1]),
         "given": rank_correlation(pooled[0], pooled[1], pooled[2]),
+        "middle": rank_correlation(pooled[0], pooled[4], pooled[2]),
         "used": rank_correlation(*kept) if kept else np.full(linearity.shape[1], np.nan),
         "bend": rank_correlation(pooled[0], pooled[3]),
         "reconstruction": rank_correlation(pooled[2], pooled[1]),
@@ -67,8 +70,12 @@ def check(result: Result) -> list[Claim]:
     2. At the best epoch, smaller β has a lower error.
     3. Within each run the error falls as target linearity grows, over epochs.
     4. Over all β and epochs it does: the interval of the correlation lies below 0.
-    5. It does with the reconstruction error held fixed.
+    5. It does with the reconstruction error held fixed. The end frames are reconstructions, and
+       the two errors nearly agree in rank: so in the middle frame. (That this frame decides was
+       chosen after the first results, in which all frames did; both are given.)
     6. The decoded line is straighter as target linearity grows.
+
+    3 to 6 are not the paper's. Correlations are decided by their 95 % interval over seeds.
     """
     arrays = result.arrays
     error = arrays["frame_error"].mean(-1)
@@ -89,8 +96,8 @@ def check(result: Result) -> list[Claim]:
             "the error falls as target linearity grows, over β and epochs", found["error"]
         ),
         claim_negative(
-            "it does with the reconstruction error held fixed",
-            found["given"],
+            "it does in the middle frame, with the reconstruction error held fixed",
+            found["middle"],
         ),
         claim_negative(
             "the decoded line is straighter as target linearity grows",
@@ -117,6 +124,7 @@ def table(result: Result) -> str:
         "error": "of target linearity and interpolation error",
         "used": "the same, of β without collapse",
         "given": "the same, reconstruction error held fixed",
+        "middle": "the same, of the middle frame alone",
         "bend": "of target linearity and bend",
         "reconstruction": "of reconstruction error and interpolation error",
     }

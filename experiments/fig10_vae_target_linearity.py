@@ -39,8 +39,8 @@ def check(result: Result) -> list[Claim]:
     2. There, smaller β has higher target linearity.
     3. Over training it rises as the reconstruction error falls.
     4. The surrogate rises with it.
-    5. A collapsed code shows in it: where no latent is used (see ``ACTIVE``), it is lower than
-       before training. False where no run collapses.
+    5. Beyond the paper: a collapsed code shows in it. Where no latent is used (see ``ACTIVE``), it
+       is lower than before training.
     """
     arrays = result.arrays
     linearity = arrays["target_linearity"]
@@ -73,7 +73,7 @@ def _collapse(active: np.ndarray, gain: np.ndarray, trained: np.ndarray) -> Clai
             f", {np.count_nonzero(gain[gone] < 0)} of them below their start; target linearity "
             f"{trained[gone].min():.3g} to {trained[gone].max():.3g}"
         )
-    holds = bool(gone.any() and (gain[gone] < 0).all())
+    holds = bool((gain[gone] < 0).all()) if gone.any() else None
     return Claim("a collapsed code shows in target linearity", holds, evidence)
 
 

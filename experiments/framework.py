@@ -51,7 +51,8 @@ class Claim:
 
     Attributes:
         statement: The claim, so that it can be false.
-        holds: Whether it does, in every seed; None where no run came to what it speaks of.
+        holds: Whether it does, in every seed or beyond their spread, as ``check`` says; None where
+            the runs do not decide it, or none came to what it speaks of.
         evidence: The numbers, as a person reads them.
     """
 
@@ -60,7 +61,7 @@ class Claim:
     evidence: str
 
     def __str__(self) -> str:
-        verdict = {True: "holds", False: "FAILS", None: "not tested"}[self.holds]
+        verdict = {True: "holds", False: "FAILS", None: "undecided"}[self.holds]
         return f"[{verdict}] {self.statement}: {self.evidence}"
 
 

@@ -109,7 +109,12 @@ def _projections(model: Any, params: Any, x: Array, limit: int) -> list[Array | 
 
 def _grams(params: Any) -> list[Array]:
     """The Gram of every kernel, from input to output; a convolution's over its patches."""
-    kernels = (layer["kernel"] for _, layer in sorted(params["params"].items()))
+
+    def place(item: tuple[str, Any]) -> tuple[str, int]:
+        kind, number = item[0].rsplit("_", 1)
+        return kind, int(number)
+
+    kernels = (layer["kernel"] for _, layer in sorted(params["params"].items(), key=place))
     return [weight_gram(k.reshape(-1, k.shape[-1])) for k in kernels]
 
 

@@ -25,8 +25,9 @@ def claim_by_beta(statement: str, true: np.ndarray, name: str, values: np.ndarra
 
 
 def claim_negative(statement: str, correlations: np.ndarray) -> Claim:
-    """A claim that is true if the interval of the seeds' correlations (s,) lies below 0."""
+    """Does the interval of the seeds' correlations (s,) lie below 0? With 0 in it, undecided."""
     found = interval(correlations)
     negative = np.count_nonzero(correlations < 0)
     evidence = f"rank correlation {found}; {negative} of {correlations.size} seeds below 0"
-    return Claim(statement, found.high < 0, evidence)
+    holds = True if found.high < 0 else False if found.low > 0 else None
+    return Claim(statement, holds, evidence)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.framework import Result, check_least, read_result
+from experiments.framework import Result, check_least, check_positive, read_result
 from experiments.vae_measures import vae_measures
 from gramlin_jax.data import load
 from gramlin_jax.models import VAE, vae_loss
@@ -35,7 +35,7 @@ class Config:
         betas: Weights of the KL, ascending.
         measurements: Number of epochs at which a run is measured, evenly spread from 0.
         pairs: Random pairs of test images between which to interpolate.
-        frames: Steps of an interpolation, both ends among them.
+        frames: Steps of an interpolation, both ends and a middle among them.
         classes: Of the two test images of the pictured row, the first ones of these classes.
         samples: Train samples to use, 0 for all.
     """
@@ -57,7 +57,12 @@ class Config:
 
     def __post_init__(self) -> None:
         least = dict.fromkeys(("width", "depth", "latent", "batch_size", "epochs", "pairs"), 1)
-        check_least(self, {**least, "measurements": 3, "seeds": 2, "frames": 3})
+        check_least(self, {**least, "measurements": 3, "seeds": 2, "frames": 3, "samples": 0})
+        check_positive(self, "learning_rate")
+        if self.frames % 2 == 0:
+            raise ValueError(f"frames is {self.frames}: wanted an odd number, one in the middle")
+        if len(set(self.classes)) != 2 or len(self.classes) != 2:
+            raise ValueError(f"classes is {self.classes}: wanted two different ones")
         for beta in self.betas:
             check_beta("betas has a value that", beta)
         if len(self.betas) < 2 or list(self.betas) != sorted(set(self.betas)):

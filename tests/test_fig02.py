@@ -1,6 +1,7 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 from scipy import stats
@@ -8,7 +9,8 @@ from scipy import stats
 from experiments import fig02_gram_whitening as fig02
 from experiments import fig06_gram_whitening_cnn as fig06
 from experiments.framework import Result, perform
-from experiments.gram_arms import paired
+from experiments.gram_arms import layer_measures, paired
+from gramlin_jax.models import DNN
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +59,9 @@ def test_figure_6_without_the_complement(tmp_path):
     assert len(fig06.check(result)) == 2 and (tmp_path / "run" / "figure.png").exists()
 
 
-def made_up(gram=0.0, preserving=0.0, linearity=0.0):
+def made_up(gram=0.0, preserving=0.0, linearity=0.0, deviation=1e-4):
     """A result of which all claims are true, but for what is added to an arm."""
-    noise = 0.01 * np.array([[1, 2, 4], [3, 1, 2]])
+    noise = deviation * np.array([[1, 2, 4], [3, 1, 2]])
     accuracy = np.stack([0.8 + noise, 0.8 + noise[:, ::-1] + gram, 0.3 + noise + preserving])
     start = np.full((3, 2), 0.5)
     after = 0.5 + np.array([0.2, 0.19, 0.01])[:, None, None, None] + np.zeros((3, 2, 3, 2))
@@ -78,11 +80,42 @@ def test_check_can_find_each_claim_false():
     assert verdicts() == [True, True, True]
     assert verdicts(gram=-0.1) == [False, False, True]
     assert verdicts(gram=np.array([[-0.1], [0.0]]))[:2] == [False, True], "one learning rate"
-    assert verdicts(gram=-0.001)[:2] == [True, True], "less, but not significantly"
+    assert verdicts(gram=-0.0002)[:2] == [True, True], "less, but not significantly"
+    assert verdicts(gram=-0.002)[:2] == [False, False], "within the margin, but significantly"
+    assert verdicts(deviation=0.01)[:2] == [None, None], "the seeds do not decide it"
     assert verdicts(preserving=0.5) == [True, True, True], "its features are what counts"
     one = np.zeros((2, 3, 2))
     one[1, 2, 0] = 0.02
     assert verdicts(linearity=one)[2] is False, "one layer of one run"
+    result = made_up()
+    lost = result.arrays["target_linearity"].copy()
+    lost[0, 1] = 0.3  # the original diverges at the second rate
+    claim = fig02.check(Result(result.config, {**result.arrays, "target_linearity": lost}, {}))[2]
+    assert claim.holds and "3 of the 3 runs" in claim.evidence
+    lost[0] = 0.3
+    claim = fig02.check(Result(result.config, {**result.arrays, "target_linearity": lost}, {}))[2]
+    assert claim.holds is None
+
+
+def test_layer_measures_against_plain_numpy():
+    """Target linearity is that of the train samples, held-out is scored on the test ones."""
+    rng = np.random.default_rng(0)
+    model = DNN(3, 12, 2)
+    data = [(rng.normal(size=(n, 4)).astype(np.float32), rng.integers(0, 2, n)) for n in (40, 30)]
+    start, params = (model.init(jax.random.key(seed), data[0][0]) for seed in range(2))
+    measured = layer_measures(model, 3)(params, start, data)
+    for layer in (0, 11):
+        features = [np.float64(model.apply(params, x)[1][layer]) for x, _ in data]
+        design = [np.column_stack([h, np.ones(len(h))]) for h in features]
+        targets = [np.eye(2)[labels] for _, labels in data]
+        fit = np.linalg.lstsq(design[0], targets[0], rcond=None)[0]
+        for name, h, y in zip(("target_linearity", "heldout"), design, targets, strict=True):
+            expected = 1 - ((y - h @ fit) ** 2).sum() / ((y - y.mean(0)) ** 2).sum()
+            np.testing.assert_allclose(measured[name][layer], expected, rtol=1e-3, atol=1e-5)
+    kernels = [np.float64(p["params"]["Dense_10"]["kernel"]) for p in (start, params)]
+    before, after = (k @ k.T for k in kernels)
+    change = np.linalg.norm(after - before) / np.linalg.norm(before)
+    np.testing.assert_allclose(measured["gram_change"][10], change, rtol=1e-5)
 
 
 def test_paired_differences():

@@ -58,21 +58,24 @@ def test_check_can_find_each_claim_false():
     assert verdicts(growing) == [True, True, True, True, False]
     assert verdicts(growing[::-1]) == [True, False, True, True, False], "larger β is higher"
     assert verdicts(collapsing) == [False, True, False, True, True]
-    assert verdicts(collapsing, active=1)[4] is False, "no run collapses"
+    assert verdicts(collapsing, active=1)[4] is None, "no run collapses"
     assert verdicts(growing, -growing)[3] is False, "the surrogate falls"
     assert verdicts(growing, 0 * growing)[3] is False, "the surrogate stays"
 
 
 def test_a_correlation_has_to_be_significant():
     assert claim_negative("", np.array([-0.9, -0.8, -0.85])).holds
-    assert not claim_negative("", np.array([-0.9, -0.1, 0.1])).holds
-    assert not claim_negative("", np.array([-0.9, np.nan, -0.9])).holds
+    assert claim_negative("", np.array([0.9, 0.8, 0.85])).holds is False
+    assert claim_negative("", np.array([-0.9, -0.1, 0.1])).holds is None
+    assert claim_negative("", np.array([-0.9, np.nan, -0.9])).holds is None
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [("width", 0), ("depth", 0), ("latent", 0), ("batch_size", 0), ("epochs", 0), ("pairs", 0)]
-    + [("measurements", 2), ("seeds", 1), ("frames", 2)]
+    + [("measurements", 2), ("seeds", 1), ("frames", 1), ("frames", 4), ("samples", -1)]
+    + [("learning_rate", 0.0), ("learning_rate", float("nan"))]
+    + [("classes", classes) for classes in ((3,), (3, 3), (1, 2, 3))]
     + [("betas", betas) for betas in ((1.0,), (1.0, 0.1), (1.0, 1.0), (-0.1, 1.0))],
 )
 def test_configurations_that_cannot_run(name, value):

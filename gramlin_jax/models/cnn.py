@@ -49,11 +49,14 @@ class CNN(nn.Module):
             x: Images (n, h, w, c).
 
         Raises:
-            ValueError: If ``x`` has other axes, ``pool_after`` names a convolution that is not
-                there, or there is nothing left to pool.
+            ValueError: If a size is below 1, ``x`` has other axes, ``pool_after`` names a
+                convolution that is not there, or there is nothing left to pool.
         """
         if x.ndim != 4:
             raise ValueError(f"x has shape {x.shape}: wanted images (n, height, width, channels)")
+        for name in ("out", "channels", "depth"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: wanted at least 1")
         if not set(self.pool_after) <= set(range(self.depth)):
             raise ValueError(
                 f"pool_after is {self.pool_after}: wanted some of 0 … {self.depth - 1}"

@@ -180,8 +180,7 @@ def vae_loss(
     possible = (x >= 0) & (x <= 1)
     entropies = jax.nn.softplus(outputs.logits) - x * outputs.logits
     reconstruction = jnp.where(possible, entropies, jnp.nan).sum(1).mean()
-    variance = jnp.exp(outputs.log_variance)
-    divergence = outputs.mean**2 + variance - 1 - outputs.log_variance
+    divergence = outputs.mean**2 + jnp.expm1(outputs.log_variance) - outputs.log_variance
     kl = divergence.sum(1).mean() / 2
     total = reconstruction + jnp.where(beta >= 0, beta, jnp.nan) * kl
     return VAELoss(total, reconstruction, kl)
@@ -202,5 +201,9 @@ def check_pixels(name: str, x: Any) -> None:
 
 def check_beta(name: str, beta: Any) -> None:
     """Raise ``ValueError`` if ``beta`` is concrete and not a number of 0 or more."""
+    if jnp.ndim(beta):
+        raise ValueError(
+            f"{name} has shape {jnp.shape(beta)}: wanted a number; use jax.vmap over it"
+        )
     if not isinstance(beta, jax.core.Tracer) and not 0 <= float(beta) < float("inf"):
         raise ValueError(f"{name} is {float(beta):g}: wanted the weight of the KL, 0 or more")

@@ -99,6 +99,9 @@ def test_bad_input():
 
     with pytest.raises(ValueError, match=r"x has shape \(2, 784\): wanted images"):
         start((2, 784))
+    for size in ({"channels": 0}, {"depth": -1}):
+        with pytest.raises(ValueError, match="is (0|-1): wanted at least 1"):
+            start((2, 8, 8, 1), **size)
     with pytest.raises(ValueError, match=r"pool_after is \(0, 3\): wanted some of 0 … 2"):
         start((2, 8, 8, 1), pool_after=(0, 3))
     with pytest.raises(ValueError, match="1×3 pixels are left"):

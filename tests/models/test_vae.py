@@ -127,6 +127,8 @@ def test_bad_values():
         with pytest.raises(ValueError, match=r"^x has values from .* in \[0, 1\]"):
             vae_loss(outputs, jnp.array(x), 1.0)
         assert jnp.isnan(compiled(outputs, jnp.array(x), 1.0).total)
+    with pytest.raises(ValueError, match=r"beta has shape \(2,\): wanted a number"):
+        vae_loss(outputs, zeros, np.ones(2, np.float32))
     with pytest.raises(ValueError, match="beta is -1: wanted .* 0 or more"):
         vae_loss(outputs, zeros, -1.0)
     assert jnp.isnan(compiled(outputs, zeros, -1.0).total)
