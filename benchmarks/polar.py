@@ -1,6 +1,7 @@
 """Gram-only steps in float32: time and Gram error by the way in which the rotation is found.
 
-Each form computes K₂Qᵀ with Q the polar factor of K₁ᵀK₂, for fresh kernels and a step of rank 16.
+Each form computes K₂Qᵀ with Q the polar factor of K₁ᵀK₂, for fresh kernels and a step of rank 16;
+then for runs of such steps, of several lengths.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from benchmarks.common import print_table, seconds
 from gramlin_jax.metrics.gram import gram_only_step, gram_only_step_in_basis, polar_factor
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
 STEP = 3e-3  # ‖K₂ − K₁‖ / ‖K₁‖
+SIZES = 3e-3, 1e-2, 3e-2, 1e-1  # the same, of runs
 
 
 def run(quick: bool) -> None:
@@ -39,6 +42,44 @@ def run(quick: bool) -> None:
         ["layer", "form", "ms", "/ ten steps'", "Gram error", "distance", "least"],
         rows,
     )
+
+    shape, length = ((32, 32), 4) if quick else ((256, 256), 14)
+    print_table(
+        f"Runs of {length} steps, {shape[0]}×{shape[1]}, the basis carried on",
+        ["‖K₂ − K₁‖ / ‖K₁‖", "form", "ms a step", "/ ten steps'"],
+        [row for size in SIZES for row in _run(shape, size, length, 2 if quick else 10)],
+    )
+
+
+def _run(shape: tuple[int, int], size: float, length: int, rounds: int) -> list[list[str]]:
+    """The rows of one length of steps."""
+    before, after = _kernels(shape)
+    turns = jax.random.split(jax.random.key(1), length)
+    scale = size / STEP
+    changes = jnp.stack([jax.random.permutation(k, scale * (after - before)) for k in turns])
+
+    def led(state: tuple[Array, Array], change: Array) -> tuple[tuple[Array, Array], None]:
+        return gram_only_step_in_basis(state[0], state[0] + change, state[1]), None
+
+    def alone(form: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
+        def advance(kernel: Array, change: Array) -> tuple[Array, None]:
+            return form(kernel, kernel + change), None
+
+        return jax.jit(lambda kernel, changes: lax.scan(advance, kernel, changes)[0])
+
+    forms = {name: alone(FORMS[name]) for name in ("ten steps", "gram_only_step")}
+    basis = first_basis(before)
+    forms["led by a basis"] = jax.jit(lambda k, changes: lax.scan(led, (k, basis), changes)[0][0])
+    taken: dict[str, list[float]] = {name: [] for name in forms}
+    for _ in range(rounds + 1):  # the first compiles
+        for name, form in forms.items():
+            taken[name].append(seconds(partial(form, before, changes)) / length)
+    times = {name: float(np.median(values[1:])) for name, values in taken.items()}
+    plain = times["ten steps"]
+    return [
+        [f"{size:g}", name, f"{1e3 * time:.2f}", f"{time / plain:.2f}"]
+        for name, time in times.items()
+    ]
 
 
 def _layer(shape: tuple[int, int], rounds: int) -> list[list[str]]:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gramlin_jax.metrics.gram import gram_only_step, gram_only_step_in_basis
+from gramlin_jax.metrics.gram import gram_only_step, gram_only_step_in_basis, whole
 from gramlin_jax.metrics.rotation import first_basis, is_wide
 
 if TYPE_CHECKING:
@@ -216,6 +216,8 @@ def _check_kernel(name: str, leaf: Array) -> None:
 def _step(
     update: Array, kernel: Array, basis: Array | None, step: Step
 ) -> tuple[Array, Array | None]:
+    spread = jax.typeof(update).sharding
+    update, kernel = whole(update), whole(kernel)
     matrix = _matrix(kernel)
     before = matrix.astype(jnp.promote_types(matrix.dtype, update.dtype))
     change = update.astype(before.dtype).reshape(before.shape)
@@ -223,10 +225,13 @@ def _step(
     after, led = step(before, before + change, led)
     stepped = (after - before).reshape(update.shape).astype(update.dtype)
     basis = None if basis is None or led is None else led.astype(basis.dtype)
-    return jnp.where(jnp.isfinite(change).all(), stepped, update), basis
+    stepped = jnp.where(jnp.isfinite(change).all(), stepped, update)
+    if jax.typeof(stepped).sharding != spread:
+        stepped = jax.sharding.reshard(stepped, spread)
+    return stepped, basis
 
 
 def _matrix(kernel: Array) -> Array:
     """(inputs, outputs), in float32 at least."""
     wide = jnp.promote_types(kernel.dtype, jnp.float32)
-    return kernel.astype(wide).reshape(-1, kernel.shape[-1])
+    return whole(kernel).astype(wide).reshape(-1, kernel.shape[-1])

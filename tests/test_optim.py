@@ -9,9 +9,10 @@ import optax
 import pytest
 from conftest import torch_params
 from flax import nnx
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from torch_layout import cnn_params
 
+from gramlin_jax.metrics.gram import gram_only_step
 from gramlin_jax.models import CNN, DNN
 from gramlin_jax.optim import GramState, _with_steps, gram_only, gram_preserving, is_kernel
 from gramlin_jax.training import classification_loss, fit
@@ -281,14 +282,18 @@ def test_under_vmap(problem):
         chex.assert_trees_all_close(jax.tree.map(lambda a, i=i: a[i], together), alone, atol=2e-6)
 
 
+@pytest.mark.parametrize("kind", ["Auto", "Explicit"])
 @pytest.mark.parametrize("axes", [("in", None), (None, "out"), ("in", "out")])
-def test_sharded(problem, axes):
+def test_sharded(problem, axes, kind):
     params, gradients = ({"kernel": tree["square"]["kernel"]} for tree in problem)
-    mesh = jax.make_mesh((4, 2), ("in", "out"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    mesh = jax.make_mesh((4, 2), ("in", "out"), axis_types=(AxisType[kind],) * 2)
     split = jax.device_put((params, gradients), NamedSharding(mesh, PartitionSpec(*axes)))
     optimizer = gram_only(optax.sgd(0.2))
     sharded, _ = take(optimizer, *split)
     assert len(sharded["kernel"].sharding.device_set) == 8
+    if kind == "Explicit":
+        assert sharded["kernel"].sharding.spec == PartitionSpec(*axes)
+        gram_only_step(split[0]["kernel"], sharded["kernel"])  # alone it takes them, too
     alone, _ = take(optimizer, params, gradients)
     chex.assert_trees_all_close(jax.device_get(sharded), alone, atol=2e-6)
 

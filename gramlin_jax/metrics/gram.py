@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from gramlin_jax.checks import check_array
 from gramlin_jax.metrics.rotation import (
@@ -37,7 +38,7 @@ def weight_gram(kernel: Float[Array, "i o"]) -> Float[Array, "i i"]:
 
     Source: arXiv 2605.06258, section 3.
     """
-    kernel = check_array("kernel", kernel, ("i", "o"))
+    kernel = whole(check_array("kernel", kernel, ("i", "o")))
     return dot(kernel, kernel.T)
 
 
@@ -155,8 +156,20 @@ def _polar_by_svd(a: Float[Array, "m n"]) -> Float[Array, "m n"]:
     return dot(u, vt)
 
 
+def whole(a: Array) -> Array:
+    """``a`` on every device of a mesh with explicit axes, where products would have to name theirs.
+
+    On other meshes, where the compiler chooses, and without one it is left as it is.
+    """
+    sharding = jax.typeof(a).sharding
+    explicit = AxisType.Explicit in sharding.mesh.axis_types
+    if not explicit or all(axis is None for axis in sharding.spec):
+        return a
+    return jax.sharding.reshard(a, NamedSharding(sharding.mesh, PartitionSpec()))
+
+
 def _filled(name: str, value: Array, axes: tuple[str, ...]) -> Array:
-    array = check_array(name, value, axes)
+    array = whole(check_array(name, value, axes))
     if not array.size:
         raise ValueError(f"{name} has shape {array.shape}: wanted at least one row and one column")
     return array

@@ -51,7 +51,7 @@ def turned_in_basis(
     solves AH + HA = S − Sᵀ but for off-diagonal elements. One or two such steps are enough for most
     optimiser's steps. Then H is at hand, too, and the basis follows it. Where steps do not converge
     or S has a negative element on its diagonal (the rotation is large, the basis too old), Q is
-    found as by ``turned``, and the basis anew.
+    found as by ``turned``, and if it is small the basis anew.
     """
     product = _product(k1, k2)
     m = dot(basis.T, dot(product, basis))
@@ -84,7 +84,11 @@ def turned_in_basis(
     def search() -> tuple[Array, Array]:
         turn, found = _turn(product)
         turn = jnp.where(found, turn, 0)
-        return turn, eigh(_symmetric(dot(product, turn.T) + product))[1].astype(basis.dtype)
+        h = _symmetric(dot(product, turn.T) + product)
+        followed = _follow(basis, dot(basis.T, dot(h, basis)))
+        # Only a small rotation is missed for the basis's age; to a large one none would have led.
+        old = jnp.linalg.norm(turn) < 0.5
+        return turn, _if(old, lambda: eigh(h)[1].astype(basis.dtype), followed)
 
     basis = _if(finite & ~lost & (steps > 1), lambda: _follow(basis, s), basis)
     turn, basis = _if(lost, search, (turn, basis))
