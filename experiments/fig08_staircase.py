@@ -212,7 +212,8 @@ def _ordered(statement: str, config: Config, rising: np.ndarray, shown: np.ndarr
         f"{width}: {spelled(of_seeds)}"
         for width, of_seeds in zip(config.widths, shown, strict=False)
     )
-    return Claim(statement, bool(seeds.all()), f"{seeds.sum()} of {seeds.size} seeds; {values}")
+    holds = bool(seeds.all()) if len(rising) > 1 else None
+    return Claim(statement, holds, f"{seeds.sum()} of {seeds.size} seeds; {values}")
 
 
 def _published_claim(config: Config, losses: np.ndarray) -> Claim:

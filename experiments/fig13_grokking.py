@@ -232,7 +232,8 @@ def _over_epochs(statement: str, a: np.ndarray, b: np.ndarray, train: np.ndarray
     if later and np.isfinite(later).any():
         low, middle, high = np.nanquantile(later, (0, 0.5, 1))
         evidence += f"; once memorised {low:.2f} to {high:.2f}, median {middle:.2f}"
-    return Claim(statement, bool((found > 0).all()), evidence)
+    holds = bool((found > 0).all()) if np.isfinite(found).all() else None
+    return Claim(statement, holds, evidence)
 
 
 def _memorised_first(result: Result) -> Claim:
