@@ -32,7 +32,8 @@ from gramlin_jax import Moments, accumulate, nc4_mismatch, neural_collapse, targ
 from gramlin_jax.data import Dataset, load
 from gramlin_jax.models import DNN
 from gramlin_jax.models.dnn import ACTIVATIONS
-from gramlin_jax.precision import dot, eigh, in_float64
+from gramlin_jax.moments import CONSTANT
+from gramlin_jax.precision import dot, eigh, in_float64, rank_tolerance
 from gramlin_jax.sweeps import grid
 from gramlin_jax.training import Fit, Hyper, SampleLoss, classification_loss, fit
 
@@ -125,10 +126,9 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
     Returns:
         Arrays of shape (losses, seeds, measurements, depth) for ``target_linearity``, ``link`` (the
         right side of the exact link), ``link_error`` (its distance from the left one, both of rank
-        tolerance ``LINK_RTOL``), ``nc1``,
-        ``equinorm``, ``equiangularity``, ``etf_distance`` and ``cdnv``; of the last hidden layer,
-        (losses, seeds, measurements), for ``nc3``, ``offset``, ``train_nc4`` and ``test_nc4``;
-        losses and accuracies likewise; and ``epochs``.
+        tolerance ``LINK_RTOL``), ``nc1``, ``equinorm``, ``equiangularity``, ``etf_distance`` and
+        ``cdnv``; of the last hidden layer, (losses, seeds, measurements), for ``nc3``, ``offset``,
+        ``train_nc4`` and ``test_nc4``; losses and accuracies likewise; and ``epochs``.
     """
     train = balanced(load(config.dataset, "train", data_dir=data_dir), config.samples)
     test = load(config.dataset, "test", data_dir=data_dir)
@@ -248,10 +248,10 @@ def between_share(m: Moments, rtol: float | None = None) -> Float[Array, ""]:
     default those above max(64, d)·2⁻⁵².
     """
     squares = jnp.diag(m.feature_scatter)
-    varying = squares > m.count * (1e-12 * m.feature_mean) ** 2  # more than by rounding
+    varying = squares > m.count * (CONSTANT * m.feature_mean) ** 2  # more than by rounding
     scale = jnp.where(varying, 1 / jnp.sqrt(jnp.where(varying, squares, 1)), 0)[:, None]
     values, vectors = eigh(m.feature_scatter * scale * scale.T)
-    least = max(64, len(values)) * 2.0**-52 if rtol is None else rtol
+    least = rank_tolerance(len(values)) if rtol is None else rtol
     there = values > least * values[-1]
     means = m.cross_scatter / jnp.sqrt(m.count * m.target_mean)[None]  # √n_c (μ_c − h̄)
     inverse = jnp.where(there, 1 / jnp.where(there, values, 1), 0)[:, None]

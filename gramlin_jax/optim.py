@@ -193,13 +193,15 @@ def _with_steps(
         both = jax.tree_util.tree_map_with_path(
             stepped, updates, params, state.bases, is_leaf=lambda leaf: leaf is None
         )
-        updates, bases = (
-            jax.tree.map(lambda pair: pair[i], both, is_leaf=lambda x: isinstance(x, _Stepped))  # noqa: B023
-            for i in range(2)
-        )
+        updates = _of_each(lambda pair: pair.update, both)
+        bases = _of_each(lambda pair: pair.basis, both)
         return updates, GramState(inner_state, bases)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _of_each(part: Callable[[_Stepped], Any], both: Any) -> Any:
+    return jax.tree.map(part, both, is_leaf=lambda leaf: isinstance(leaf, _Stepped))
 
 
 def _check_kernel(name: str, leaf: Array) -> None:

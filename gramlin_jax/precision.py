@@ -57,6 +57,14 @@ def matmul(a: Float[Array, "*stack i j"], b: Float[Array, "*stack j k"]) -> Arra
     return lax.dot_general(a, b, numbers, precision="highest")
 
 
+def rank_tolerance(size: int) -> float:
+    """max(64, size)·2⁻⁵²: the share of the largest eigenvalue below which there is rounding.
+
+    Of a matrix of ``size`` rows in float64.
+    """
+    return max(64, size) * 2.0**-52
+
+
 @jax.custom_batching.sequential_vmap
 @in_float64
 def eigh(a: Float[Array, "d d"]) -> tuple[Float[Array, "d"], Float[Array, "d d"]]:

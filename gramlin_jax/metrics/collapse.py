@@ -20,7 +20,7 @@ from jax import lax
 
 from gramlin_jax.checks import check_array
 from gramlin_jax.moments import CONSTANT, Moments, check_moments
-from gramlin_jax.precision import dot, eigh, in_float64
+from gramlin_jax.precision import dot, eigh, in_float64, rank_tolerance
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
@@ -119,7 +119,10 @@ def _neural_collapse(
     means = _class_means(m, counts)
     classes = means.shape[1]
     scatter, share = m.feature_scatter / m.count, counts / m.count
-    rounding = _smallest(means) * jnp.trace(scatter) + (CONSTANT**2) * (m.feature_mean**2).sum()
+    rounding = (
+        rank_tolerance(max(means.shape)) * jnp.trace(scatter)
+        + (CONSTANT**2) * (m.feature_mean**2).sum()
+    )
     a = means - means.mean(1, keepdims=True)
     a = jnp.where((a**2).sum() > rounding, a, 0)  # equal means: 0/0 in all that follows
 
@@ -148,11 +151,6 @@ def _neural_collapse(
     )
 
 
-def _smallest(a: Array) -> float:
-    """The share of the largest eigenvalue of AᵀA below which there is rounding alone."""
-    return max(64, *a.shape) * 2.0**-52
-
-
 def _directions(a: Array, rounding: Array | float = 0.0) -> tuple[Array, Array, Array]:
     """U = AVR⁻¹ and U(UᵀU)⁻¹, both (d, c), and R (c,), for A = URVᵀ (d, c).
 
@@ -161,7 +159,7 @@ def _directions(a: Array, rounding: Array | float = 0.0) -> tuple[Array, Array, 
     those of the projection on A and of (AAᵀ)⁺ = U(UᵀU)⁻¹R⁻²(UᵀU)⁻¹Uᵀ are right.
     """
     squares, vectors = eigh(lax.stop_gradient(dot(a.T, a)))
-    there = squares > _smallest(a) * squares[-1] + rounding
+    there = squares > rank_tolerance(max(a.shape)) * squares[-1] + rounding
     roots = lax.stop_gradient(jnp.sqrt(jnp.where(there, squares, 0)))
     basis = dot(a, vectors) * jnp.where(there, 1 / jnp.where(there, roots, 1), 0)[None]
     return basis, 2 * basis - dot(basis, dot(basis.T, basis)), roots

@@ -22,7 +22,7 @@ from jax import lax
 
 from gramlin_jax.checks import check_array
 from gramlin_jax.moments import CONSTANT, Moments, check_moments
-from gramlin_jax.precision import dot, eigh, in_float64
+from gramlin_jax.precision import dot, eigh, in_float64, rank_tolerance
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -270,7 +270,7 @@ def _without_constants(squares: Array, mean: Array, count: Array) -> Array:
 
 
 def _default_rtol(m: Moments, rtol: float | None) -> float:
-    return max(64, m.feature_mean.shape[0]) * 2.0**-52 if rtol is None else rtol
+    return rank_tolerance(m.feature_mean.shape[0]) if rtol is None else rtol
 
 
 def _with_reason(metric: str, value: Array, *ms: Moments) -> Array:
