@@ -15,8 +15,9 @@ import optax
 from benchmarks.common import CLASSES, images, print_table
 from gramlin_jax.models import CNN, DNN
 from gramlin_jax.optim import _with_steps, gram_only, is_kernel
-from gramlin_jax.sweeps import over_runs
-from gramlin_jax.training import _Run, classification_loss
+from gramlin_jax.training import classification_loss
+from gramlin_jax.training.loop import _Run
+from gramlin_jax.training.sweeps import over_runs
 
 if TYPE_CHECKING:
     from jaxtyping import Array

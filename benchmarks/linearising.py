@@ -21,8 +21,7 @@ from experiments.fig08_norms import Network
 from experiments.fig12_random_labels import noisy_loss
 from gramlin_jax.data import label_noise
 from gramlin_jax.models import DNN
-from gramlin_jax.sweeps import grid
-from gramlin_jax.training import Fit, classification_loss, fit
+from gramlin_jax.training import Fit, classification_loss, fit, grid
 
 if TYPE_CHECKING:
     from jaxtyping import Array

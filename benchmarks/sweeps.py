@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.common import CLASSES, images, print_table, timed_fit
 from gramlin_jax.models import DNN
-from gramlin_jax.sweeps import grid
+from gramlin_jax.training import grid
 
 EPOCHS = 8
 SAMPLE = 2  # single runs that stand for all of a sweep: shapes, and so costs, are the same

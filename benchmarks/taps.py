@@ -32,9 +32,9 @@ from gramlin_jax import (
     virtual_covariance,
     virtual_covariance_of,
 )
-from gramlin_jax.gradients import reduce_gradients
+from gramlin_jax._moments.gradients import reduce_gradients
 from gramlin_jax.models import DNN
-from gramlin_jax.precision import in_float64
+from gramlin_jax.support.precision import in_float64
 
 if TYPE_CHECKING:
     from jaxtyping import Array

@@ -25,7 +25,8 @@ from benchmarks.metrics import _memory
 from experiments.vae_runs import starting, training_loss
 from gramlin_jax import moments, target_linearity
 from gramlin_jax.models import VAE
-from gramlin_jax.training import _Run, fit
+from gramlin_jax.training import fit
+from gramlin_jax.training.loop import _Run
 
 BATCH = 128
 BETAS = 0.05, 0.1, 1.0, 10.0

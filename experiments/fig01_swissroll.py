@@ -33,8 +33,8 @@ from jax import lax
 from experiments.fig01_drawing import extras, plot
 from experiments.framework import Claim, Result, check_least, check_positive
 from gramlin_jax import moments, target_linearity, weight_gram
+from gramlin_jax._moments.gradients import GradientMoments, backward, reduce_gradients
 from gramlin_jax.data import swiss_roll
-from gramlin_jax.gradients import GradientMoments, backward, reduce_gradients
 from gramlin_jax.metrics.virtual import (
     gram_change,
     input_gradients,
@@ -42,7 +42,7 @@ from gramlin_jax.metrics.virtual import (
     virtual_covariance,
 )
 from gramlin_jax.models.initializers import torch_bias, torch_kernel
-from gramlin_jax.precision import in_float64
+from gramlin_jax.support.precision import in_float64
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree

@@ -29,8 +29,7 @@ from experiments.framework import Claim, Result, check_least, check_momentum
 from experiments.gram_arms import ARMS, Paired, layer_measures, paired, scores
 from gramlin_jax.data import load
 from gramlin_jax.models import CNN, DNN
-from gramlin_jax.sweeps import grid
-from gramlin_jax.training import Fit, Hyper, classification_loss, fit
+from gramlin_jax.training import Fit, Hyper, classification_loss, fit, grid
 
 if TYPE_CHECKING:
     from jaxtyping import Array

@@ -24,8 +24,7 @@ from experiments.framework import Claim, Result, check_least
 from experiments.rank_correlation import rank_correlation
 from gramlin_jax.data import load
 from gramlin_jax.models import DNN
-from gramlin_jax.sweeps import grid
-from gramlin_jax.training import classification_loss, fit
+from gramlin_jax.training import classification_loss, fit, grid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

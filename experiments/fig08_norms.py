@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gramlin_jax.precision import dot, eigh, in_float64
+from gramlin_jax.support.precision import dot, eigh, in_float64
 from gramlin_jax.training import Hyper
 
 if TYPE_CHECKING:

@@ -34,8 +34,7 @@ from experiments.fig08_norms import Network, norms_measure, own_points
 from experiments.fig08_published import PUBLISHED, published_setting
 from experiments.framework import Claim, Result, check_least, check_positive
 from gramlin_jax.data import staircase
-from gramlin_jax.sweeps import grid
-from gramlin_jax.training import Fit, Hyper, fit
+from gramlin_jax.training import Fit, Hyper, fit, grid
 
 if TYPE_CHECKING:
     from jaxtyping import Array

@@ -33,8 +33,7 @@ from experiments.framework import Claim, Result, check_least, check_momentum
 from experiments.linearity import linearity_metrics
 from gramlin_jax.data import Dataset, label_noise, load, noisy_labels
 from gramlin_jax.models import DNN
-from gramlin_jax.sweeps import grid
-from gramlin_jax.training import Hyper, Loss, classification_loss, fit
+from gramlin_jax.training import Hyper, Loss, classification_loss, fit, grid
 
 if TYPE_CHECKING:
     from jaxtyping import Array

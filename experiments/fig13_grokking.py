@@ -27,9 +27,8 @@ from experiments.linearity import linearity_metrics
 from experiments.rank_correlation import rank_correlation
 from gramlin_jax.data import modular_arithmetic, modular_table
 from gramlin_jax.models import DNN
-from gramlin_jax.precision import in_float64
-from gramlin_jax.sweeps import grid
-from gramlin_jax.training import Hyper, classification_loss, fit
+from gramlin_jax.support.precision import in_float64
+from gramlin_jax.training import Hyper, classification_loss, fit, grid
 
 if TYPE_CHECKING:
     from jaxtyping import Array

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 import gramlin_jax
-from gramlin_jax.results import (
+from gramlin_jax.support.files import (
     check_folder,
     claim_folder,
     read_arrays,

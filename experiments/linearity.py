@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from experiments.classification import layer_sums
 from gramlin_jax import Moments, heldout_target_linearity, target_linearity
 from gramlin_jax.models import DNN
-from gramlin_jax.precision import in_float64
+from gramlin_jax.support.precision import in_float64
 
 if TYPE_CHECKING:
     from jaxtyping import Array

@@ -29,13 +29,12 @@ from experiments.framework import Claim, Result, check_least, check_momentum, ch
 from experiments.neural_collapse_drawing import TERMINAL, by_loss, plot
 from experiments.rank_correlation import rank_correlation
 from gramlin_jax import Moments, accumulate, nc4_mismatch, neural_collapse, target_linearity
+from gramlin_jax._moments.features import CONSTANT
 from gramlin_jax.data import Dataset, load
 from gramlin_jax.models import DNN
 from gramlin_jax.models.dnn import ACTIVATIONS
-from gramlin_jax.moments import CONSTANT
-from gramlin_jax.precision import dot, eigh, in_float64, rank_tolerance
-from gramlin_jax.sweeps import grid
-from gramlin_jax.training import Fit, Hyper, SampleLoss, classification_loss, fit
+from gramlin_jax.support.precision import dot, eigh, in_float64, rank_tolerance
+from gramlin_jax.training import Fit, Hyper, SampleLoss, classification_loss, fit, grid
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int

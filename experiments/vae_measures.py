@@ -18,7 +18,7 @@ from gramlin_jax import (
     target_linearity,
 )
 from gramlin_jax.models import VAE, vae_loss
-from gramlin_jax.precision import in_float64
+from gramlin_jax.support.precision import in_float64
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float

@@ -17,8 +17,7 @@ from experiments.vae_measures import vae_measures
 from gramlin_jax.data import load
 from gramlin_jax.models import VAE, vae_loss
 from gramlin_jax.models.vae import check_beta, check_pixels
-from gramlin_jax.sweeps import grid
-from gramlin_jax.training import Loss, fit
+from gramlin_jax.training import Loss, fit, grid
 
 FIGURES = "fig05_vae_interpolation", "fig10_vae_target_linearity"
 SHOWN = 4  # test images whose reconstructions are kept

@@ -1,6 +1,9 @@
 """gramlin_jax: what each layer of a neural network is learning."""
 
-from gramlin_jax.gradients import (
+from gramlin_jax._measure.measurement import LayerSums, Measurement
+from gramlin_jax._measure.run import measure
+from gramlin_jax._moments.features import Moments, accumulate, moments
+from gramlin_jax._moments.gradients import (
     Backward,
     GradientMoments,
     JacobianMoments,
@@ -8,8 +11,6 @@ from gramlin_jax.gradients import (
     gradient_moments,
     jacobian_moments,
 )
-from gramlin_jax.measure import measure
-from gramlin_jax.measurement import LayerSums, Measurement
 from gramlin_jax.metrics import (
     feature_learning_sides,
     gram_change,
@@ -30,7 +31,6 @@ from gramlin_jax.metrics import (
     virtual_update,
     weight_gram,
 )
-from gramlin_jax.moments import Moments, accumulate, moments
 from gramlin_jax.taps import Layers, Tap, find_layers, tap
 
 __version__ = "0.1.0"

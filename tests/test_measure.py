@@ -254,6 +254,6 @@ def test_the_surrogate_is_not_of_projected_features():
 
 
 def test_explicit_mesh_and_data_in_several_stacks(measured, monkeypatch):
-    monkeypatch.setattr("gramlin_jax.batches.STACK_BYTES", 2000)
+    monkeypatch.setattr("gramlin_jax._measure.stream.STACK_BYTES", 2000)
     mesh = jax.make_mesh((8,), ("data",))
     same(measure(network, PARAMS, (X, LABELS), loss=cross_entropy, mesh=mesh), measured)

@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gramlin_jax import Moments, accumulate, moments, target_linearity
-from gramlin_jax.moments import ROWS
+from gramlin_jax._moments.features import ROWS
 
 
 def draw(n, d=6, k=2, seed=0, dtype=np.float32):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gramlin_jax.results import (
+from gramlin_jax.support.files import (
     claim_folder,
     read_arrays,
     read_json,

@@ -16,8 +16,8 @@ from conftest import torch_params
 
 from gramlin_jax import Moments, moments, noise_floor
 from gramlin_jax.models import DNN
-from gramlin_jax.sweeps import choose_execution, grid
 from gramlin_jax.training import classification_loss, fit
+from gramlin_jax.training.sweeps import choose_execution, grid
 
 MODEL = DNN(8, 2, 3)
 
@@ -231,7 +231,7 @@ sys.path[:0] = {path!r}
 import jax
 from test_training import train, MODEL, toy
 from gramlin_jax import moments
-from gramlin_jax.sweeps import grid
+from gramlin_jax.training import grid
 
 def measure(params, hyper, data):
     return moments(MODEL.apply(params, data[0])[1][1])

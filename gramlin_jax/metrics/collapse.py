@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gramlin_jax.checks import check_array
-from gramlin_jax.moments import CONSTANT, Moments, check_moments
-from gramlin_jax.precision import dot, eigh, in_float64, rank_tolerance
+from gramlin_jax._moments.features import CONSTANT, Moments, check_moments
+from gramlin_jax.support.checks import check_array
+from gramlin_jax.support.precision import dot, eigh, in_float64, rank_tolerance
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from gramlin_jax.checks import check_array
 from gramlin_jax.metrics.rotation import (
     newton_schulz,
     positive,
@@ -16,7 +15,8 @@ from gramlin_jax.metrics.rotation import (
     turned,
     turned_in_basis,
 )
-from gramlin_jax.precision import dot, in_float64
+from gramlin_jax.support.checks import check_array
+from gramlin_jax.support.precision import dot, in_float64
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float

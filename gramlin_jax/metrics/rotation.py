@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gramlin_jax.precision import dot, eigh
+from gramlin_jax.support.precision import dot, eigh
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 
-from gramlin_jax.checks import check_matrices, check_same_shape
-from gramlin_jax.gradients import GradientMoments
-from gramlin_jax.precision import in_float64, matmul
+from gramlin_jax._moments.gradients import GradientMoments
+from gramlin_jax.support.checks import check_matrices, check_same_shape
+from gramlin_jax.support.precision import in_float64, matmul
 from gramlin_jax.taps import Tap
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 
-from gramlin_jax.checks import check_leading_axis
+from gramlin_jax.support.checks import check_leading_axis
 from gramlin_jax.taps.layers import Layers, Site
 from gramlin_jax.taps.transform import Program
 

@@ -1,7 +1,7 @@
 """Additive second moments of features and targets: all that a metric ever sees of the samples.
 
 Shapes: n samples, d features, k targets. Everything accumulates in float64 (see
-``gramlin_jax.precision``), because float32 normal equations are wrong on real features.
+``gramlin_jax.support.precision``), because float32 normal equations are wrong on real features.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from gramlin_jax.checks import check_array, check_leading_axis
-from gramlin_jax.precision import dot, in_float64
+from gramlin_jax.support.checks import check_array, check_leading_axis
+from gramlin_jax.support.precision import dot, in_float64
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, PyTree

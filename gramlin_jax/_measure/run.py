@@ -14,15 +14,15 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh
 
-from gramlin_jax.batches import replicated, stacks
-from gramlin_jax.checks import check_leading_axis
-from gramlin_jax.gradients import GradientMoments, reduce_gradients, run_backward
-from gramlin_jax.measurement import METRICS, LayerSums, Measurement, Metric
+from gramlin_jax._measure.measurement import METRICS, LayerSums, Measurement, Metric
+from gramlin_jax._measure.stream import replicated, stacks
+from gramlin_jax._moments.features import Moments, moments
+from gramlin_jax._moments.gradients import GradientMoments, reduce_gradients, run_backward
 from gramlin_jax.metrics.linearity import undefined_because
-from gramlin_jax.moments import Moments, moments
-from gramlin_jax.precision import in_float64
+from gramlin_jax.support.checks import check_leading_axis
+from gramlin_jax.support.precision import in_float64
 from gramlin_jax.taps import Layers, Program, Site, Static, partition, tap
-from gramlin_jax.taps.samples import sample_axes, samples_first
+from gramlin_jax.taps.rows import sample_axes, samples_first
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree

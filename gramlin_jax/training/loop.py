@@ -16,11 +16,11 @@ import optax
 from jax import lax
 from tqdm.auto import tqdm
 
-from gramlin_jax.checkpoints import Checkpoints
-from gramlin_jax.checks import check_finite, check_leading_axis
-from gramlin_jax.moments import Moments
-from gramlin_jax.precision import in_float64
-from gramlin_jax.sweeps import Execution, check_sweep, choose_execution, over_runs
+from gramlin_jax._moments.features import Moments
+from gramlin_jax.support.checks import check_finite, check_leading_axis
+from gramlin_jax.support.precision import in_float64
+from gramlin_jax.training.checkpoints import Checkpoints
+from gramlin_jax.training.sweeps import Execution, check_sweep, choose_execution, over_runs
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree

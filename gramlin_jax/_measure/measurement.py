@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gramlin_jax.gradients import GradientMoments
+from gramlin_jax._moments.features import Moments
+from gramlin_jax._moments.gradients import GradientMoments
 from gramlin_jax.metrics import (
     gram_change,
     noise_floor,
@@ -23,9 +24,8 @@ from gramlin_jax.metrics import (
     virtual_alignment,
     virtual_covariance,
 )
-from gramlin_jax.moments import Moments
-from gramlin_jax.precision import in_float64, matmul
-from gramlin_jax.results import read_arrays, write_arrays
+from gramlin_jax.support.files import read_arrays, write_arrays
+from gramlin_jax.support.precision import in_float64, matmul
 
 if TYPE_CHECKING:
     from jaxtyping import Array

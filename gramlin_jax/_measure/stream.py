@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from gramlin_jax.checks import check_leading_axis
+from gramlin_jax.support.checks import check_leading_axis
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree

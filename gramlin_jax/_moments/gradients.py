@@ -19,10 +19,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from gramlin_jax.checks import check_leading_axis
-from gramlin_jax.precision import in_float64, matmul
+from gramlin_jax.support.checks import check_leading_axis
+from gramlin_jax.support.precision import in_float64, matmul
 from gramlin_jax.taps import Program, Tap
-from gramlin_jax.taps.samples import sample_axes, samples_first
+from gramlin_jax.taps.rows import sample_axes, samples_first
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, PyTree

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from gramlin_jax.results import claim_folder
+from gramlin_jax.support.files import claim_folder
 
 
 class Checkpoints:

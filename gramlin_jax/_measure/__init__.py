@@ -1,0 +1,1 @@
+"""``measure``: one streaming pass over the data, all metrics of all layers."""

@@ -1,0 +1,1 @@
+"""Additive second moments: all that a metric ever sees of the samples."""

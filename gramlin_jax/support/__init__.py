@@ -1,0 +1,1 @@
+"""What the rest stands on: checks of input, precision, files, devices."""
