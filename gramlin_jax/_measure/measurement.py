@@ -5,106 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gramlin_jax._moments.features import Moments
 from gramlin_jax._moments.gradients import GradientMoments
-from gramlin_jax.metrics import (
-    gram_change,
-    noise_floor,
-    surrogate,
-    target_linearity,
-    target_linearity_adjusted,
-    virtual_alignment,
-    virtual_covariance,
-)
+from gramlin_jax.metrics.registry import METRICS, LayerSums
 from gramlin_jax.support.files import read_arrays, write_arrays
-from gramlin_jax.support.precision import in_float64, matmul
-
-if TYPE_CHECKING:
-    from jaxtyping import Array
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class LayerSums:
-    """All that a metric of one layer needs.
-
-    Attributes:
-        moments: ``Moments`` of the features that the layer reads, with the targets; None where
-            samples cannot be told apart (``measure`` notes why).
-        kernel: The effective kernel K (i, o), or (groups, i, o); None for a named activation.
-        gradients: ``GradientMoments``, ∇_K L and ΔᵀΔ; None for a named activation.
-        learning_rate: η.
-        reads_rows: Whether the kernel multiplies the features as they are in ``moments``: not so
-            for patches, projections and positions side by side.
-    """
-
-    moments: Any
-    kernel: Any
-    gradients: Any
-    learning_rate: float
-    reads_rows: bool = dataclasses.field(default=False, metadata={"static": True})
-
-
-Metric = Callable[[LayerSums], Any]
-
-
-def _of_features(metric: Metric) -> Metric:
-    return lambda layer: math.nan if layer.moments is None else metric(layer)
-
-
-def _of_kernel(metric: Metric) -> Metric:
-    return lambda layer: math.nan if layer.kernel is None else metric(layer)
-
-
-def _surrogate(layer: LayerSums) -> Any:
-    if not layer.reads_rows:
-        return math.nan
-    return surrogate(layer.moments, layer.kernel, normalized=True)
-
-
-@in_float64
-def _norm(array: Array) -> Array:
-    return jnp.sqrt((jnp.asarray(array, jnp.float64) ** 2).sum())
-
-
-def _virtual(layer: LayerSums) -> Array:
-    return virtual_covariance(layer.kernel, layer.gradients, layer.learning_rate)
-
-
-@in_float64
-def _virtual_share(layer: LayerSums) -> Array:
-    kernel = jnp.asarray(layer.kernel, jnp.float64)
-    return _norm(_virtual(layer)) / _norm(matmul(kernel, jnp.swapaxes(kernel, -1, -2)))
-
-
-@in_float64
-def _virtual_alignment(layer: LayerSums) -> Array:
-    """Of a step of gradient descent. Groups of a convolution are blocks of one Gram."""
-    kernel = jnp.asarray(layer.kernel, jnp.float64)
-    after = kernel - layer.learning_rate * layer.gradients.kernel_gradient
-    change = gram_change(kernel, after).reshape(-1, kernel.shape[-2])
-    return virtual_alignment(change, _virtual(layer).reshape(change.shape))
-
-
-# By name, what ``measure`` computes of each layer unless told otherwise.
-METRICS: dict[str, Metric] = {
-    "target_linearity": _of_features(lambda layer: target_linearity(layer.moments)),
-    "adjusted": _of_features(lambda layer: target_linearity_adjusted(layer.moments)),
-    "noise_floor": _of_features(lambda layer: noise_floor(layer.moments)),
-    "surrogate": _of_features(_surrogate),
-    "kernel_norm": _of_kernel(lambda layer: _norm(layer.kernel)),
-    "gradient_norm": _of_kernel(lambda layer: _norm(layer.gradients.kernel_gradient)),
-    "virtual_share": _of_kernel(_virtual_share),
-    "virtual_alignment": _of_kernel(_virtual_alignment),
-}
 
 
 @jax.tree_util.register_dataclass
@@ -157,7 +67,7 @@ class Measurement:
         head = [
             "layer".ljust(width),
             "      in → out",
-            *(f"{HEADS.get(name, name)[:10]:>10}" for name in names),
+            *(f"{_head(name):>10}" for name in names),
         ]
         lines = ["  ".join(head)]
         for layer, values in self.metrics.items():
@@ -211,15 +121,8 @@ class Measurement:
         return Measurement(metrics=metrics, sums=sums, notes=notes, **plain)
 
 
-HEADS = {
-    "target_linearity": "TL",
-    "adjusted": "adj. TL",
-    "noise_floor": "floor",
-    "kernel_norm": "‖K‖",
-    "gradient_norm": "‖∇L‖",
-    "virtual_share": "VC/Gram",
-    "virtual_alignment": "cos(ΔG,VC)",
-}
+def _head(name: str) -> str:
+    return METRICS[name].head if name in METRICS else name[:10]
 
 
 def _cell(value: float) -> str:
@@ -233,6 +136,10 @@ def _shape(sums: LayerSums) -> str:
     return "".join(f"{size} × " for size in groups) + f"{fan_in} → {fan_out}"
 
 
+# Fields of ``LayerSums`` that are numbers.
+NUMBERS = "learning_rate", "reads_rows", "classes"
+
+
 def _parts(sums: LayerSums) -> list[tuple[str, Any]]:
     """Names and arrays of a layer's sums, without those that are None."""
     nested = {"moments": sums.moments, "gradients": sums.gradients}
@@ -242,20 +149,20 @@ def _parts(sums: LayerSums) -> list[tuple[str, Any]]:
         if value is not None
         for field in dataclasses.fields(value)
     ]
-    parts += [("kernel", sums.kernel)] if sums.kernel is not None else []
-    return [*parts, ("learning_rate", sums.learning_rate), ("reads_rows", sums.reads_rows)]
+    parts += [(name, getattr(sums, name)) for name in ("kernel", *NUMBERS)]
+    return [(name, value) for name, value in parts if value is not None]
 
 
 def _rebuilt(arrays: dict[str, np.ndarray], prefix: str) -> LayerSums:
     def of(kind: Any, name: str) -> Any:
         fields = [field.name for field in dataclasses.fields(kind)]
         keys = [f"{prefix}{name}.{field}" for field in fields]
-        return kind(*(arrays[key] for key in keys)) if keys[0] in arrays else None
+        return kind(*(arrays.get(key) for key in keys)) if keys[0] in arrays else None
 
     return LayerSums(
         moments=of(Moments, "moments"),
         kernel=arrays.get(f"{prefix}kernel"),
         gradients=of(GradientMoments, "gradients"),
         learning_rate=float(arrays[f"{prefix}learning_rate"]),
-        reads_rows=bool(arrays[f"{prefix}reads_rows"]),
+        **{name: bool(arrays.get(f"{prefix}{name}", False)) for name in NUMBERS[1:]},
     )
