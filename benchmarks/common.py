@@ -1,4 +1,4 @@
-"""Shared by all benchmarks: tables, clocks and the paper's setting of figure 4."""
+"""What the benchmarks share: tables, clocks and the paper's setting of figure 4."""
 
 from __future__ import annotations
 
