@@ -13,7 +13,7 @@ import numpy as np
 
 from gramlin_jax._moments.features import Moments
 from gramlin_jax._moments.gradients import GradientMoments
-from gramlin_jax.metrics.registry import METRICS, LayerSums
+from gramlin_jax.metrics.registry import LayerSums
 from gramlin_jax.support.files import read_arrays, write_arrays
 
 
@@ -40,6 +40,7 @@ class Measurement:
         count: Number of samples.
         notes: Of layers whose features were reduced, or not measured, with the reason.
         coverage: What became of every parameter leaf, as text.
+        heads: Of the metrics' columns in the table, where they are not the names themselves.
     """
 
     metrics: dict[str, dict[str, float]]
@@ -49,6 +50,7 @@ class Measurement:
     count: float
     notes: tuple[tuple[str, str], ...] = dataclasses.field(metadata={"static": True})
     coverage: str = dataclasses.field(metadata={"static": True})
+    heads: tuple[tuple[str, str], ...] = dataclasses.field(default=(), metadata={"static": True})
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -62,12 +64,12 @@ class Measurement:
 
     def table(self) -> str:
         """The metrics, a line a layer, with notes below."""
-        names = list(next(iter(self.metrics.values()), {}))
+        names, heads = list(next(iter(self.metrics.values()), {})), dict(self.heads)
         width = max([len("layer"), *map(len, self.layers)])
         head = [
             "layer".ljust(width),
             "      in → out",
-            *(f"{_head(name):>10}" for name in names),
+            *(f"{heads.get(name, name)[:10]:>10}" for name in names),
         ]
         lines = ["  ".join(head)]
         for layer, values in self.metrics.items():
@@ -93,6 +95,7 @@ class Measurement:
             **numbers,
             "notes": [list(note) for note in self.notes],
             "coverage": self.coverage,
+            "heads": dict(self.heads),
         }
 
     def save(self, path: str | Path) -> None:
@@ -117,12 +120,9 @@ class Measurement:
         plain = json.loads(str(arrays.pop("measurement")))
         notes = tuple((layer, note) for layer, note in plain.pop("notes"))
         metrics = plain.pop("layers")
+        heads = tuple(plain.pop("heads", {}).items())
         sums = {layer: _rebuilt(arrays, f"{index}/") for index, layer in enumerate(metrics)}
-        return Measurement(metrics=metrics, sums=sums, notes=notes, **plain)
-
-
-def _head(name: str) -> str:
-    return METRICS[name].head if name in METRICS else name[:10]
+        return Measurement(metrics=metrics, sums=sums, notes=notes, heads=heads, **plain)
 
 
 def _cell(value: float) -> str:

@@ -290,6 +290,7 @@ def _measured(
         count=numbers["count"],
         notes=tuple(notes),
         coverage=str(plan.layers),
+        heads=tuple((metric.name, metric.head) for metric in metrics),
     )
 
 
