@@ -1,4 +1,4 @@
-"""What one pass over the data gives: sums by layer, the metrics that follow, a table, a file."""
+"""``Measurement``: sums and metrics of every layer, as a table and as a file."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Measurement:
         }
 
     def save(self, path: str | Path) -> None:
-        """Write all of it as ``.npz``, whole or not at all."""
+        """Write everything to one ``.npz`` file, atomically."""
         arrays = {}
         for index, sums in enumerate(self.sums.values()):
             for field, value in _parts(sums):

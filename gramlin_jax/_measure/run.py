@@ -56,38 +56,44 @@ def measure(
     """All metrics of all linear layers of ``f(params, x)``, in one pass over the samples.
 
     Each batch goes forward and backward once and is reduced to sums (``Moments``,
-    ``GradientMoments``) in the same compiled function: memory is O(width²) a layer, whatever the
-    number of samples. Features are what a layer reads; for an activation that is named by
-    ``jax.ad_checkpoint.checkpoint_name``, the activation. A second call with the same functions
-    (the same objects) and shapes compiles nothing.
+    ``GradientMoments``) in the same compiled function: memory is O(width²) per layer, whatever the
+    number of samples. A layer's features are its inputs; the features of an activation named by
+    ``jax.ad_checkpoint.checkpoint_name`` are the activation itself.
+
+    ``f`` is traced twice in the first call, once for a batch of another size, and never again for
+    the same ``f`` and shapes; nor is anything compiled then. If ``f`` closes over arrays, it is
+    traced in each call, to see their present values.
 
     Args:
         f: ``f(params, x) -> output``, any JAX function, in evaluation mode.
         params: Its parameters, a pytree.
         batches: A pair of arrays (x, y), read in slices of ``batch_size``, or an iterable of such
-            pairs. x may be a pytree of arrays (n, ...). y are integer labels (n,), or
-            (n, *positions) with a label a token; or real targets (n, ...).
+            pairs. x may be a pytree of arrays (n, ...). y holds integer labels (n,), or
+            (n, *positions) with one label per token; or real targets (n, ...).
         loss: ``(output, y) -> L``, a scalar, the mean over samples that a training step descends.
         outputs: ``output -> logits`` (n, *positions, classes), needed for integer labels where f
             does not return a single array.
-        metrics: Names out of ``METRICS``; or, by name, scalar JAX functions of ``LayerSums`` and
-            ``Metric`` entries, which say what they need. Only sums that are needed are made.
-        layers: Names of those to measure, as ``find_layers`` has them; None: all. Of the others no
-            sums are made: a language model's head has one of classes × classes.
+        metrics: Names from ``METRICS``; or a mapping from names to ``Metric`` entries, which say
+            what they need, or to scalar JAX functions of ``LayerSums``, which get all sums. Only
+            the sums that are needed are made.
+        layers: Names of the layers to measure, as ``find_layers`` lists them; None: all. For the
+            others no sums are made: a language model's head would need (classes, classes).
         learning_rate: η of the virtual covariance, and of the step that it is compared with.
-        batch_size: Samples a slice; only speed and memory depend on it.
+        batch_size: Samples per slice; only speed and memory depend on it.
         positions: What becomes of shared positions (pixels, tokens) where a sample has one target:
-            all side by side, or their mean. With a label a token, tokens are the samples, in the
-            order in which the layer reads them.
-        width_limit: Wider features are reduced to this width by a seeded random projection, which
-            can lower target linearity but not raise it; ``notes`` say where.
-        seed: Of that projection.
-        mesh: Devices along whose first axis samples are spread; None: where the arrays are.
+            ``"flatten"`` puts them side by side, ``"mean"`` averages them. With one label per token,
+            tokens are the samples, in the order in which the layer reads them.
+        width_limit: Wider features are reduced to this width by a random projection, which can
+            lower target linearity but not raise it; ``notes`` say where.
+        seed: Seed of that projection.
+        mesh: Devices, along whose first axis samples are spread; None: where the arrays are.
 
     Raises:
-        ValueError: If there are no samples, batches change their structure, labels are outside of
-            the classes, an argument is out of range, or as ``tap``.
-        TypeError: If ``batches`` are not pairs.
+        ValueError: If there are no samples, batches differ in structure, a label names no class,
+            an argument is out of range, or as ``tap``.
+        TypeError: If ``batches`` does not hold pairs.
+
+    Source: arXiv 2605.06258, sections 3 and 4.
 
     Example:
         >>> f = lambda params, x: jnp.tanh(x @ params["in"]) @ params["out"]

@@ -22,11 +22,11 @@ ROWS = 4096
 
 
 class Additive:
-    """Sums over samples: a pytree of float64 arrays, of which two merge by ``+``.
+    """Sums over samples: a pytree of float64 arrays that merges with another by ``+``.
 
-    Every array may have the same leading *stack* axes, for layers or runs. The sums of no samples
-    are zeros in every array, which is the neutral element of ``+``. Subclasses whose arrays do not
-    add one by one override ``__add__`` and ``_merged``.
+    All arrays may share leading *stack* axes, for layers or runs. Zeros are the sums of no samples,
+    the neutral element of ``+``. A subclass whose arrays do not simply add overrides ``__add__``
+    and ``_merged``.
     """
 
     @in_float64
@@ -42,7 +42,7 @@ class Additive:
 
     @in_float64
     def sum(self, axis: int = 0) -> Self:
-        """The sums over one of the stack axes, which goes: those of all samples along it."""
+        """Merge along one of the stack axes, which is removed."""
         merged = self._merged(lambda a: a.sum(axis, keepdims=True))
         return jax.tree.map(lambda a: a.squeeze(axis), merged)
 
@@ -56,7 +56,7 @@ class Additive:
         return self._merged(lambda a: lax.psum(a, axis_name))
 
     def _merged(self, total: Callable[[Array], Array]) -> Self:
-        """The sums over parts that ``total`` adds up, array by array."""
+        """Merge parts that lie along an axis over which ``total`` adds up one array."""
         return jax.tree.map(total, self)
 
     def _check_mergeable(self, other: Self) -> None:
@@ -128,20 +128,20 @@ def beside(count: Array, sums: Array) -> Array:
 
 
 def add(a: PyTree, b: PyTree) -> PyTree:
-    """Two pytrees of arrays and ``Additive`` sums, one by one."""
+    """Add two pytrees of arrays and ``Additive`` sums."""
     return jax.tree.map(_add, a, b, is_leaf=lambda leaf: isinstance(leaf, Additive))
 
 
 @in_float64
 def zeros_like(shapes: PyTree) -> PyTree:
-    """The sums of no samples, of these shapes, types and axes of a surrounding ``shard_map``."""
+    """The sums of no samples, with these shapes and types, varying as they do in ``shard_map``."""
     return jax.tree.map(lambda s: compat.zeros(s.shape, s.dtype, compat.varying(s)), shapes)
 
 
 def _scan(
     function: Callable[[Any], PyTree], batches: PyTree, batch_of: Callable[[Any], Any]
 ) -> PyTree:
-    """Σ function(batch_of(each)), from zeros, so that ``function`` is compiled once."""
+    """Σ function(batch_of(each)). It starts from zeros, so that ``function`` is compiled once."""
 
     def step(total: PyTree, each: Any) -> tuple[PyTree, None]:
         return add(total, function(batch_of(each))), None

@@ -21,7 +21,7 @@ from gramlin_jax.support.precision import dot, in_float64
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
-# A column whose deviation is below this share of its mean is constant up to rounding.
+# A column whose standard deviation is below this share of its mean is constant up to rounding.
 CONSTANT = 1e-12
 
 
@@ -30,9 +30,9 @@ CONSTANT = 1e-12
 class Moments(Additive):
     """Count, means and centred scatter of features h and targets y; a sum over samples.
 
-    ``a + b`` are the moments of the samples of both (Chan, Golub and LeVeque 1983), so batches,
-    devices and hosts merge by addition: associative and independent of order to rounding. NaN or
-    infinity in a sample makes every block that it touches NaN.
+    ``a + b`` are the moments of all samples of a and b (Chan, Golub and LeVeque 1983), so batches,
+    devices and hosts merge by addition, associative and independent of order to rounding. A sample
+    with NaN or infinity makes every block that it touches NaN.
 
     Attributes:
         count: Number of samples, or the sum of their weights.
@@ -65,7 +65,7 @@ class Moments(Additive):
         *,
         weights: Float[Array, "n"] | None = None,
     ) -> Moments:
-        """These moments and those of one more batch: ``self + moments(features, targets)``."""
+        """Add one more batch: ``self + moments(features, targets)``."""
         return self + moments(features, targets, weights=weights)
 
     @in_float64
@@ -88,7 +88,7 @@ class Moments(Additive):
         )
 
     def _merged(self, total: Callable[[Array], Array]) -> Moments:
-        """Each part's scatter is about its own mean: the means' distances come on top."""
+        """Chan's formula: scatters about the parts' means, plus that of these means."""
         count = total(self.count)
         share = _over(self.count, count)[..., None]
         feature_mean = total(share * self.feature_mean)
@@ -209,7 +209,7 @@ def _check_rows(name: str, array: Array, n: int) -> None:
 
 
 def check_moments(m: Any, *, targets: bool = True, name: str = "m") -> None:
-    """What every metric wants of its moments: one layer's, in float64, with targets or without.
+    """Check that a metric can use these moments: of one layer, in float64, with targets or without.
 
     Raises:
         TypeError: If it is something else, or of another type than float64.

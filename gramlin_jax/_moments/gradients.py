@@ -140,10 +140,10 @@ def gradient_moments(
 ) -> dict[str, GradientMoments]:
     """∇_K L = XᵀΔ and ΔᵀΔ at every linear layer of ``f``, in one backward pass.
 
-    It costs what ``jax.grad`` costs and one product of n·s·o² a layer; call it under ``jit``. ∇_K L
-    is autodiff's own, in the network's type and matmul precision. ΔᵀΔ is of that type (float32 for
-    bfloat16) at full precision: right to about 1e-6 for a float32 Δ. Both are kept and merged in
-    float64.
+    It costs as much as ``jax.grad``, plus one product of n·s·o² per layer. Call it under ``jit``.
+    ∇_K L comes from autodiff, in the network's type and matmul precision. ΔᵀΔ has that type
+    (float32 for bfloat16) at full precision: right to about 1e-6 for a float32 Δ. Both are kept and
+    merged in float64.
 
     Args:
         f: ``f(params, batch, ...) -> output``, see ``tap``.

@@ -37,8 +37,8 @@ class JacobianMoments(Additive):
     Attributes:
         count: Number of samples n.
         products: Σᵢ Gᵢ (*stack, o, o).
-        squares: Σᵢ ‖Gᵢ‖² (*stack,), what makes estimates of tr J² without bias; with random probes
-            of the estimates Ĝᵢ, to the same end.
+        squares: Σᵢ ‖Gᵢ‖² (*stack,), with which tr J² is estimated without bias; with random probes,
+            Σᵢ ‖Ĝᵢ‖² of their estimates.
     """
 
     count: Float[Array, "*runs"]
@@ -69,10 +69,10 @@ def jacobian_moments(
 ) -> dict[str, JacobianMoments]:
     """J = (1/n) Σᵢ Σ_c δᵢ_c δᵢ_cᵀ at every linear layer of ``f``, δᵢ_c = ∂f_c/∂z at sample i.
 
-    By one pullback for each of the k outputs, all samples at once, so the outputs of a sample may
-    depend on that sample only; or, where outputs are many, by ``probes`` random combinations u ~
-    N(0, I) of them, drawn for each sample by itself: then J is right in expectation. Call it under
-    ``jit``; memory is that of k (or ``probes``) gradients of the pre-activations.
+    It takes one pullback for each of the k outputs, all samples at once, so the outputs of a sample
+    must depend on that sample alone. With many outputs, take ``probes`` random combinations
+    u ~ N(0, I) of them instead, drawn for each sample: then J is right in expectation. Call it
+    under ``jit``; it holds k (or ``probes``) gradients of the pre-activations in memory.
 
     Args:
         f: ``f(params, batch, ...) -> output``, see ``tap``.
@@ -134,7 +134,7 @@ def _basis(out: Array, n: int) -> tuple[Array, float]:
 
 
 def _probes(out: Array, probes: int, key: Array | None) -> tuple[Array, float]:
-    """Random cotangents (probes, n, ...), and what makes the sum over them a mean."""
+    """Random cotangents (probes, n, ...), and the factor that turns the sum over them to a mean."""
     if key is None:
         raise ValueError("key is None: wanted a jax.random.key for the random probes")
     return jax.random.normal(key, (probes, *out.shape), out.dtype), 1 / probes
@@ -146,7 +146,7 @@ def _jacobian_moments(deltas: Array, scale: float) -> JacobianMoments:
     c, *stack, n, s, o = deltas.shape
     rows = jnp.moveaxis(deltas, 0, -3).reshape(*stack, n, c * s, o)
     rows_t = jnp.swapaxes(rows, -1, -2)
-    # ‖Gᵢ‖ is that of either Gram of the sample's rows: take the smaller one.
+    # Both Grams of the sample's rows have the norm ‖Gᵢ‖: take the smaller one.
     own = matmul(rows, rows_t) if c * s <= o else matmul(rows_t, rows)
     squares = (own.astype(jnp.float64) ** 2).sum((-3, -2, -1)) * scale**2
     flat = rows.reshape(*stack, n * c * s, o)

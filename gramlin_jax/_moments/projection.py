@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def random_projection(key: Array, width: int, limit: int) -> Float[Array, "width limit"]:
     """A Gaussian map of entries N(0, 1/limit), which keeps squared lengths in expectation.
 
-    Target linearity of HP can only be lower than that of H.
+    Projecting the features H to HP can lower target linearity but not raise it.
 
     Args:
         key: A ``jax.random.key``.

@@ -75,7 +75,7 @@ class Metric:
 
     Attributes:
         name: Its key in ``measurement[layer]``.
-        head: The head of its column in the table, ten letters at most.
+        head: Column head in the table, ten characters at most.
         needs: What it is computed from; ``measure`` makes the sums for that, and where a layer has
             not all of it the value is NaN. ``"features"`` are moments; ``"rows"`` moments of the
             very rows that the kernel multiplies; ``"classes"`` moments with one-hot targets;

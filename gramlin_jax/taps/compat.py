@@ -1,4 +1,4 @@
-"""Jaxprs as this package reads them: the only file that knows JAX's names of equations and parts.
+"""How this package reads jaxprs: the only file that knows JAX's names of equations and their parts.
 
 Equations are evaluated through ``jax.core.eval_jaxpr``, one at a time, which keeps their contexts,
 name stacks and custom rules as JAX itself would.

@@ -20,7 +20,7 @@ def tap(f: Callable[..., PyTree]) -> Callable[..., tuple[PyTree, dict[str, Tap]]
     A linear site is a matrix product or convolution of data with a kernel that is computed from
     parameters alone; the rule covers casts, transposes, scaled and masked weights, einsum,
     attention, low-rank adapters and weight norm, in any framework. The function itself is not
-    changed: its output is that of ``f`` to the last bit that compilation leaves alone.
+    changed: its output is the same, bit for bit where compilation does not reorder it.
 
     The result is ``tapped(params, *args, perturbations=None, kernel_perturbations=None, **kwargs)
     -> (output, taps)``. It is a JAX function: ``jit``, ``vmap``, ``grad`` and sharding work, and
