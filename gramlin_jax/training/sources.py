@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
 
 # (state, hyper, epoch) -> (state, metrics) of all runs, each with a first axis (r, ...)
-Epoch: TypeAlias = Callable[[State, Hyper, int], tuple[State, Metrics]]
+Epoch: TypeAlias = Callable[[State, Mapping[str, Any], int], tuple[State, Metrics]]
 
 
 class Arrays:

@@ -17,10 +17,8 @@ def test_batches_are_the_arrays_in_their_order(execution, wrap):
     def loss(params, batch, key, hyper):
         x, y = batch
         noise = params @ jax.random.normal(key, (6,))
-        return ((x - params[None]) ** 2).mean() + 0.1 * noise, {
-            "mean": x.mean(),
-            "largest label": y.max(),
-        }
+        metrics = {"mean": x.mean(), "largest label": y.max()}
+        return ((x - params[None]) ** 2).mean() + 0.1 * noise, metrics
 
     options = dict(loss=loss, init=lambda key: jax.random.normal(key, (6,)))
     options |= dict(sweep=grid(seed=range(3)), execution=execution, optimizer=optax.adam(0.1))
@@ -82,7 +80,7 @@ def test_what_can_be_read_once_is_refused(data):
         (Slices((X, Y)), dict(batch_size=16), "batch_size is 16 where data yields batches"),
         (lambda epoch: [(np.nan * X, Y)], {}, r"first batch of data\[0\] has 300 values .* NaN"),
         (lambda epoch: [(X, Y[:2])], {}, "a batch of data holds.*same number"),
-        (object(), {}, "data is a object: wanted arrays"),
+        (object(), {}, "data has type object: wanted arrays"),
     ],
 )
 def test_bad_batches(data, options, message):
