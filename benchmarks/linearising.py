@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from experiments.fig08_norms import Network
+from experiments.fig12_random_labels import noisy_loss
 from jax.experimental import io_callback
 
 from benchmarks.common import CLASSES, Timing, images, print_table
 from experiments import fig08_staircase as fig08
 from experiments import fig13_grokking as fig13
-from experiments.fig08_norms import Network
-from experiments.fig12_random_labels import noisy_loss
 from gramlin_jax.data import label_noise
 from gramlin_jax.models import DNN
 from gramlin_jax.training import Fit, classification_loss, fit, grid

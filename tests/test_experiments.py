@@ -3,9 +3,6 @@ import json
 
 import numpy as np
 import pytest
-
-from experiments import __main__ as command
-from experiments import fig04_target_linearity as fig04
 from experiments.framework import (
     EXPERIMENTS,
     Result,
@@ -15,6 +12,9 @@ from experiments.framework import (
     preset_of,
     read_result,
 )
+
+from experiments import __main__ as command
+from experiments import fig04_target_linearity as fig04
 
 
 @pytest.fixture(scope="module")

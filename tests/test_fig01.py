@@ -4,10 +4,10 @@ import json
 import numpy as np
 import pytest
 from conftest import torch_params
+from experiments.framework import Result, perform
 from PIL import Image
 
 from experiments import fig01_swissroll as fig01
-from experiments.framework import Result, perform
 
 NAME = "fig01_swissroll"
 

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-from experiments import fig05_vae_interpolation as fig05
 from experiments.framework import Result, perform
 from experiments.rank_correlation import interval, rank_correlation
 from experiments.vae_measures import ACTIVE, interpolation, vae_measures
 from experiments.vae_runs import best, random_pairs, two_images
+
+from experiments import fig05_vae_interpolation as fig05
 from gramlin_jax.models import VAE
 
 SMOKE = fig05.PRESETS["smoke"]

@@ -5,11 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-from experiments import fig08_staircase as fig08
 from experiments.fig08_norms import Network, linear_fit
 from experiments.fig08_published import PUBLISHED
 from experiments.framework import Result, perform
+
+from experiments import fig08_staircase as fig08
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,11 @@ import json
 
 import numpy as np
 import pytest
+from experiments.framework import Result, perform
+from experiments.vae_claims import claim_negative
 
 from experiments import fig10_vae_target_linearity as fig10
 from experiments import vae_runs
-from experiments.framework import Result, perform
-from experiments.vae_claims import claim_negative
 
 SMOKE = fig10.PRESETS["smoke"]
 

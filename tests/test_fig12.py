@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-from experiments import fig12_random_labels as fig12
 from experiments.classification import rate_or_schedule
 from experiments.framework import Result, perform
+
+from experiments import fig12_random_labels as fig12
 from gramlin_jax.data import load
 from gramlin_jax.training import classification_loss
 

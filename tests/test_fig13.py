@@ -4,9 +4,9 @@ import re
 
 import numpy as np
 import pytest
+from experiments.framework import Result, perform
 
 from experiments import fig13_grokking as fig13
-from experiments.framework import Result, perform
 
 
 @pytest.fixture(scope="module")

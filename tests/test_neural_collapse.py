@@ -2,9 +2,9 @@ import dataclasses
 
 import numpy as np
 import pytest
+from experiments.framework import Result, perform
 
 from experiments import neural_collapse
-from experiments.framework import Result, perform
 from experiments.neural_collapse import PRESETS, balanced, check
 from gramlin_jax.data import load
 
