@@ -10,9 +10,10 @@ from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any
 
 from experiments.shared.claims import Claim
-from experiments.shared.results import Result, label
+from experiments.shared.results import Result, label, table_of_runs
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 PRESETS = {
@@ -45,7 +46,7 @@ class Experiment:
     @property
     def presets(self) -> dict[str, Any]:
         """The configurations by the names of ``PRESETS``."""
-        found: dict[str, Any] = self._module().PRESETS
+        found: dict[str, Any] = self.module().PRESETS
         return {name: dataclasses.replace(config, **self.changes) for name, config in found.items()}
 
     def preset(self, name: str) -> Any:
@@ -62,28 +63,32 @@ class Experiment:
         self, config: Any, *, folder: Path | None = None, data_dir: str | None = None
     ) -> Result:
         """Compute a result; go on from what is in ``folder``."""
-        arrays, info = self._module("compute").run(config, folder=folder, data_dir=data_dir)
+        arrays, info = self.module("compute").run(config, folder=folder, data_dir=data_dir)
         return self.result(config, arrays, info)
 
     def result(self, config: Any, arrays: Mapping[str, Any], info: Mapping[str, Any]) -> Result:
         """Label the arrays of a run."""
-        family = self._module()
+        family = self.module()
         data = label(arrays, family.DIMENSIONS, family.coordinates(config))
         return Result(config, data, dict(info))
 
+    def networks(self, result: Result) -> pd.DataFrame:
+        """A row for each network, see ``table_of_runs``."""
+        return table_of_runs(result.data, self.module().RUNS)
+
     def check(self, result: Result) -> list[Claim]:
         """Check the paper's claims against the result."""
-        found: list[Claim] = self._shown("claims").check(result)
+        found: list[Claim] = self.shown("claims").check(result)
         return found
 
     def table(self, result: Result) -> str:
         """The numbers as text."""
-        text: str = self._shown("claims").table(result)
+        text: str = self.shown("claims").table(result)
         return text
 
     def plot(self, result: Result) -> Figure:
         """The figure."""
-        return self._shown("draw").plot(result)
+        return self.shown("draw").plot(result)
 
     def pictures(self, result: Result) -> dict[str, Callable[[IO[bytes]], None]]:
         """Names of the pictures of a result, the figure first, and what draws each into a file."""
@@ -91,7 +96,7 @@ class Experiment:
         def figure(file: IO[bytes]) -> None:
             self.plot(result).savefig(file, format="png", dpi=200)
 
-        draw = self._shown("draw")
+        draw = self.shown("draw")
         return {"figure.png": figure, **(draw.extras(result) if hasattr(draw, "extras") else {})}
 
     def of_same_runs(self) -> list[Experiment]:
@@ -99,10 +104,12 @@ class Experiment:
         same = [e for e in EXPERIMENTS if (e.package, e.changes) == (self.package, self.changes)]
         return [e for e in same if e.name != self.name]
 
-    def _shown(self, part: str) -> ModuleType:
-        return self._module(*filter(None, (self.view, part)))
+    def shown(self, part: str) -> ModuleType:
+        """The module with the claims or the drawing, by name."""
+        return self.module(*filter(None, (self.view, part)))
 
-    def _module(self, *names: str) -> ModuleType:
+    def module(self, *names: str) -> ModuleType:
+        """The package of the family, or a module in it."""
         return importlib.import_module(".".join(("experiments", self.package, *names)))
 
 

@@ -96,9 +96,11 @@ def read_result(name: str, config: Any, folder: Path) -> Result:
 
 
 def report(experiment: Experiment, result: Result, folder: Path) -> None:
-    """Write the summary, the table of runs and the pictures of a result."""
+    """Write the summary, the table of networks and the pictures of a result."""
     claims = [dataclasses.asdict(claim) for claim in experiment.check(result)]
     write_json(folder / "summary.json", {"claims": claims, **result.info})
+    table = experiment.networks(result).to_csv().encode()
+    write_whole(folder / "networks.csv", lambda file: file.write(table))
     for name, draw in experiment.pictures(result).items():
         write_whole(folder / name, draw)
 

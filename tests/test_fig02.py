@@ -4,12 +4,13 @@ import json
 import jax
 import numpy as np
 import pytest
-from experiments.framework import Result, perform
 from experiments.gram_arms import layer_measures, paired
 from scipy import stats
 
 from experiments import fig02_gram_whitening as fig02
 from experiments import fig06_gram_whitening_cnn as fig06
+from experiments.runs import perform
+from experiments.shared.results import Result
 from gramlin_jax.models import DNN
 
 

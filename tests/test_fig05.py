@@ -4,15 +4,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from experiments.framework import Result, perform
-from experiments.rank_correlation import interval, rank_correlation
-from experiments.vae_measures import ACTIVE, interpolation, vae_measures
-from experiments.vae_runs import best, random_pairs, two_images
 
-from experiments import fig05_vae_interpolation as fig05
+from experiments import vae
+from experiments.runs import perform
+from experiments.shared.results import Result
+from experiments.shared.statistics import interval, rank_correlation
+from experiments.vae.claims import best
+from experiments.vae.compute import random_pairs, two_images
+from experiments.vae.interpolation import claims
+from experiments.vae.measures import ACTIVE, interpolation, vae_measures
 from gramlin_jax.models import VAE
 
-SMOKE = fig05.PRESETS["smoke"]
+SMOKE = vae.PRESETS["smoke"]
 
 
 def test_the_runs_of_figure_10_are_taken(smoke_vae):
@@ -24,8 +27,8 @@ def test_the_runs_of_figure_10_are_taken(smoke_vae):
         np.testing.assert_array_equal(result.arrays[name], values)
     for name in ("figure.png", "scatter.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
-    assert len(fig05.table(result).splitlines()) == 8 + len(SMOKE.betas)
-    assert len(fig05.check(result)) == 6
+    assert len(claims.table(result).splitlines()) == 8 + len(SMOKE.betas)
+    assert len(claims.check(result)) == 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +77,7 @@ def test_check_can_find_each_claim_false():
     error, noise = 1 - linearity, np.array([[5, 3, 4, 1, 2], [2, 5, 1, 4, 3.0]])
 
     def verdicts(*arguments):
-        return [claim.holds for claim in fig05.check(made_up(linearity, *arguments))]
+        return [claim.holds for claim in claims.check(made_up(linearity, *arguments))]
 
     assert verdicts(error, noise, error) == [True] * 6
     assert verdicts(-error, noise, error) == [False, False, False, False, False, True]

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from experiments.shared.claims import Claim
 from experiments.shared.results import Result
 from experiments.shared.statistics import rank_correlation
 from experiments.shared.text import spelled
-
-if TYPE_CHECKING:
-    pass
-
 
 LEARNT = 0.5  # the accuracy that counts as having learnt; chance is 1/p
 

@@ -16,16 +16,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from experiments.shared.checks import check_least, check_momentum, check_positive
 
-if TYPE_CHECKING:
-    pass
-
-
 LINK_RTOL = 1e-10
 """Rank tolerance of both sides of the link: smaller directions have no digits to compare."""
+
+TERMINAL = 0.999
+"""The terminal phase begins at the first measured epoch of this train accuracy."""
 
 LOSSES = ("squared_error", "cross_entropy")
 ACTIVATIONS = ("relu", "gelu")

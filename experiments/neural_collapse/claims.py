@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from experiments.neural_collapse.draw import TERMINAL, by_loss
+from experiments.neural_collapse import TERMINAL
 from experiments.shared.claims import Claim
 from experiments.shared.results import Result
 from experiments.shared.statistics import rank_correlation
 from experiments.shared.text import about, spelled
 
-if TYPE_CHECKING:
-    pass
+
+def by_loss(result: Result) -> dict[str, dict[str, np.ndarray]]:
+    """The arrays of each loss, which begin with the axis of seeds, by the loss's name in words."""
+    arrays = {name: values for name, values in result.arrays.items() if name != "epochs"}
+    return {
+        loss.replace("_", " "): {name: values[i] for name, values in arrays.items()}
+        for i, loss in enumerate(result.config.losses)
+    }
 
 
 def check(result: Result) -> list[Claim]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from experiments.neural_collapse import TERMINAL
+from experiments.neural_collapse.claims import by_loss
 from experiments.shared.drawing import BLUE, GREEN, LAYERS, PURPLE, VERMILION, tidy
 from experiments.shared.text import over_seeds
 
@@ -15,22 +17,10 @@ if TYPE_CHECKING:
 
     from experiments.shared.results import Result
 
-TERMINAL = 0.999
-"""The terminal phase begins at the first measured epoch of this train accuracy."""
-
 ACTIVATION = {"relu": "ReLU", "gelu": "GELU"}
 
 LEAST = 1e-5
 """Where shares of samples that are 0 are drawn."""
-
-
-def by_loss(result: Result) -> dict[str, dict[str, np.ndarray]]:
-    """The arrays of each loss, which begin with the axis of seeds, by the loss's name in words."""
-    arrays = {name: values for name, values in result.arrays.items() if name != "epochs"}
-    return {
-        loss.replace("_", " "): {name: values[i] for name, values in arrays.items()}
-        for i, loss in enumerate(result.config.losses)
-    }
 
 
 def plot(result: Result) -> Figure:

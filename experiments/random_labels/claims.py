@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from experiments.shared.claims import Claim
 from experiments.shared.results import Result
 from experiments.shared.text import spelled
-
-if TYPE_CHECKING:
-    pass
-
 
 MEMORISED = 0.99  # the train accuracy that counts as having memorised
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from experiments.shared.drawing import (
     BLUE,
     GREEN,
@@ -18,6 +16,7 @@ from experiments.shared.drawing import (
 )
 from experiments.shared.statistics import spread
 from experiments.shared.text import over_seeds
+from experiments.staircase.claims import final_losses
 from experiments.staircase.published import PUBLISHED, RERUN, published_setting
 
 if TYPE_CHECKING:
@@ -32,12 +31,6 @@ NORMS = {  # what is measured, its colour, line and name
     "target_output": (GREEN, "-.", "‖y − ŷ‖"),
     "noise_norm": ("0.45", ":", "‖y − ŷ$_{OLS}$‖ if y were noise"),
 }
-
-
-def final_losses(result: Result) -> np.ndarray:
-    """Mean squared errors after training (widths, seeds)."""
-    norms: np.ndarray = result.arrays["target_output"]
-    return norms[..., -1] ** 2 / result.config.points
 
 
 def plot(result: Result) -> Figure:

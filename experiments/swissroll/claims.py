@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from experiments.shared.claims import Claim
 from experiments.shared.results import Result
 from experiments.swissroll import LAYERS
-
-if TYPE_CHECKING:
-    pass
 
 
 def check(result: Result) -> list[Claim]:

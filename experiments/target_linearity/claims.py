@@ -39,7 +39,9 @@ def check(result: Result) -> list[Claim]:
 
 
 def _claim(statement: str, true: xr.DataArray, name: str, values: xr.DataArray) -> Claim:
-    return in_every_seed(statement, true, f"{name} by layer {listed(values, 'layer', deviation='.2g')}")
+    return in_every_seed(
+        statement, true, f"{name} by layer {listed(values, 'layer', deviation='.2g')}"
+    )
 
 
 def half_gain_epoch(linearity: xr.DataArray) -> xr.DataArray:
