@@ -8,7 +8,6 @@ import pytest
 from experiments import vae
 from experiments.runs import perform
 from experiments.shared.results import Result
-from experiments.shared.statistics import interval, rank_correlation
 from experiments.vae.claims import best
 from experiments.vae.compute import random_pairs, two_images
 from experiments.vae.interpolation import claims
@@ -86,27 +85,6 @@ def test_check_can_find_each_claim_false():
     one = error.copy()
     one[1, 1:] = one[1, :0:-1]
     assert verdicts(one, noise, error)[:3] == [False, True, False], "one β"
-
-
-def test_rank_correlations():
-    rng = np.random.default_rng(0)
-    a, b, c = rng.normal(size=(3, 2, 30))
-    ranks = [values.argsort(1).argsort(1) for values in (a, b, c)]
-    wanted = [np.corrcoef(x, y)[0, 1] for x, y in zip(*ranks[:2], strict=True)]
-    np.testing.assert_allclose(rank_correlation(a, b), wanted)
-    for i in range(2):  # of what a regression on c's ranks leaves
-        x, y = (r[i] - np.polyval(np.polyfit(ranks[2][i], r[i], 1), ranks[2][i]) for r in ranks[:2])
-        np.testing.assert_allclose(rank_correlation(a, b, c)[i], np.corrcoef(x, y)[0, 1])
-    assert np.isnan(rank_correlation(a, 0 * b)).all()
-    np.testing.assert_array_equal(rank_correlation(a, b, a), 0)
-    found = interval(np.tanh([0.3, 0.5, 0.7]))
-    reach = 4.302653 * 0.2 / 3**0.5
-    np.testing.assert_allclose(
-        [found.mean, found.low, found.high],
-        np.tanh([0.5, 0.5 - reach, 0.5 + reach]),
-        atol=1e-7,
-    )
-    assert str(interval(np.full(3, 0.5))) == "+0.50 [+0.50, +0.50]"
 
 
 def test_two_images():

@@ -10,7 +10,6 @@ from experiments import random_labels as fig12
 from experiments.random_labels import claims, compute
 from experiments.runs import perform
 from experiments.shared.results import Result
-from experiments.shared.training import rate_or_schedule
 from gramlin_jax.data import load
 from gramlin_jax.training import classification_loss
 
@@ -50,13 +49,6 @@ def test_runs_differ_in_labels_only(smoke):
     linearity = arrays["target_linearity"][0, :, :, 0]
     assert (linearity[0] > 0.3).all(), "true labels"
     assert (linearity[1] < 2.5 * arrays["noise_floor"]).all(), "random ones"
-
-
-def test_the_rate_falls_to_zero_where_asked():
-    config = fig12.PRESETS["smoke"]
-    assert rate_or_schedule(config, 0.5, 130) == 0.5
-    falling = rate_or_schedule(dataclasses.replace(config, decay=True), 0.5, 130)  # 4·3 steps
-    np.testing.assert_allclose([falling(0), falling(6), falling(12)], [0.5, 0.25, 0], atol=1e-7)
 
 
 def test_the_loss_is_of_the_noisy_labels():
