@@ -24,6 +24,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from experiments.shared.checks import check_different, check_least, check_momentum
+from experiments.shared.results import SCORES
 
 ARMS = {
     "original": "SGD",
@@ -91,9 +92,7 @@ OF_LAYERS = dict.fromkeys(("target_linearity", "heldout", "noise_floor"), "layer
 OF_LAYERS |= {"gram_change": "kernel"}
 
 DIMENSIONS = {
-    **dict.fromkeys(
-        ("train_loss", "train_accuracy", "test_loss", "test_accuracy"), (*RUNS, "epoch")
-    ),
+    **dict.fromkeys(SCORES, (*RUNS, "epoch")),
     **{name: (*RUNS, dim) for name, dim in OF_LAYERS.items()},
     **{f"start_{name}": ("seed", dim) for name, dim in OF_LAYERS.items()},
 }

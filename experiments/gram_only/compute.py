@@ -20,6 +20,7 @@ from experiments.shared.training import (
     evenly,
     load_splits,
     on_device,
+    sources,
     stack,
     train,
     unstack,
@@ -66,16 +67,9 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         return {**trained.measurements, **unstack(stack(after), sweep), "execution": execution}
 
     arms = parts(folder, config.arms, arm)
-    execution = arms.pop("execution").tolist()
-    train_source, test_source = (split.source for split in splits)
-    return (
-        {
-            **arms,
-            **{f"start_{name}": values for name, values in before.items()},
-            "epochs": evenly(config.epochs, config.measurements),
-        },
-        {"train": train_source, "test": test_source, "execution": execution},
-    )
+    info = {**sources(*splits), "execution": arms.pop("execution").tolist()}
+    at_start = {f"start_{name}": values for name, values in before.items()}
+    return {**arms, **at_start, "epochs": evenly(config.epochs, config.measurements)}, info
 
 
 def _sweep(config: Config) -> dict[str, Any]:

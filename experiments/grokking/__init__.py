@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from experiments.shared.checks import check_least, check_positive
+from experiments.shared.results import SCORES
 from gramlin_jax.data import modular_table
 
 
@@ -79,9 +80,7 @@ RUNS = ("weight_decay", "seed")
 
 DIMENSIONS = {
     **dict.fromkeys(("target_linearity", "heldout"), (*RUNS, "epoch", "layer")),
-    **dict.fromkeys(
-        ("train_loss", "train_accuracy", "test_loss", "test_accuracy"), (*RUNS, "epoch")
-    ),
+    **dict.fromkeys(SCORES, (*RUNS, "epoch")),
 }
 """The arrays of a result and their dimensions."""
 

@@ -67,7 +67,5 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         directory=checkpoints(folder),
     )
     sizes = {"train": len(data[0][1]), "test": len(data[1][1])}
-    return (
-        {**trained.measurements, "epochs": at},
-        {**sizes, "execution": trained.fit.execution},
-    )
+    info = {**sizes, "execution": trained.fit.execution}
+    return {**trained.measurements, "epochs": at}, info

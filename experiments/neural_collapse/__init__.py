@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from experiments.shared.checks import check_least, check_momentum, check_positive
+from experiments.shared.results import SCORES
 
 LINK_RTOL = 1e-10
 """Rank tolerance of both sides of the link: smaller directions have no digits to compare."""
@@ -96,9 +97,7 @@ DIMENSIONS = {
         (*RUNS, "epoch", "layer"),
     ),
     **dict.fromkeys(("nc3", "offset", "train_nc4", "test_nc4"), (*RUNS, "epoch")),
-    **dict.fromkeys(
-        ("train_loss", "train_accuracy", "test_loss", "test_accuracy"), (*RUNS, "epoch")
-    ),
+    **dict.fromkeys(SCORES, (*RUNS, "epoch")),
 }
 """The arrays of a result and their dimensions."""
 

@@ -21,6 +21,7 @@ from experiments.shared.training import (
     load_splits,
     on_device,
     rate_or_schedule,
+    sources,
     train,
 )
 from gramlin_jax import Moments, accumulate, nc4_mismatch, neural_collapse, target_linearity
@@ -70,16 +71,8 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         return {**trained.measurements, "execution": np.array(trained.fit.execution)}
 
     arrays = parts(folder, config.losses, one)
-    execution = arrays.pop("execution").tolist()
-    return (
-        {**arrays, "epochs": _measured_at(config)},
-        {
-            "train": train_data.source,
-            "test": test.source,
-            "execution": execution,
-            "samples": len(train_data),
-        },
-    )
+    info = {**sources(train_data, test), "execution": arrays.pop("execution").tolist()}
+    return {**arrays, "epochs": _measured_at(config)}, {**info, "samples": len(train_data)}
 
 
 def _measured_at(config: Config) -> np.ndarray:

@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from experiments.shared.checks import check_different, check_least, check_momentum
+from experiments.shared.results import SCORES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,9 +80,7 @@ RUNS = ("learning_rate", "noise", "seed")
 
 DIMENSIONS = {
     **dict.fromkeys(("target_linearity", "heldout"), (*RUNS, "epoch", "layer")),
-    **dict.fromkeys(
-        ("train_loss", "train_accuracy", "test_loss", "test_accuracy"), (*RUNS, "epoch")
-    ),
+    **dict.fromkeys(SCORES, (*RUNS, "epoch")),
     "noise_floor": (),
 }
 """The arrays of a result and their dimensions."""

@@ -20,6 +20,7 @@ from experiments.shared.training import (
     evenly,
     load_splits,
     rate_or_schedule,
+    sources,
     train,
 )
 from gramlin_jax.data import Dataset, label_noise, noisy_labels
@@ -69,10 +70,8 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         directory=checkpoints(folder),
     )
     noise_floor = np.array(min(1.0, config.width / (n - 1)))
-    return (
-        {**trained.measurements, "noise_floor": noise_floor, "epochs": at},
-        {"train": train_data.source, "test": test.source, "execution": trained.fit.execution},
-    )
+    info = {**sources(train_data, test), "execution": trained.fit.execution}
+    return {**trained.measurements, "noise_floor": noise_floor, "epochs": at}, info
 
 
 def with_noise(data: Dataset, seed: int) -> tuple[Any, ...]:

@@ -20,6 +20,9 @@ Computed: TypeAlias = tuple[dict[str, np.ndarray], dict[str, Any]]
 COORDINATES = {"epochs": "epoch", "steps": "step"}
 """Coordinates that a run finds out: their names among its arrays, and as dimensions."""
 
+SCORES = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+"""The arrays that ``shared.measures.scores`` gives."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Result:
@@ -60,7 +63,7 @@ def label(
     unknown = [name for name in arrays if name not in {**dimensions, **COORDINATES}]
     if unknown:
         raise ValueError(f"arrays holds {unknown}: wanted names of {sorted(dimensions)}")
-    data = xr.Dataset({n: (dimensions[n], v) for n, v in arrays.items() if n not in COORDINATES})
+    data = xr.Dataset({n: (dimensions[n], v) for n, v in arrays.items() if n in dimensions})
     found = {COORDINATES[n]: v for n, v in arrays.items() if n in COORDINATES}
     along = {dim: list(values) for dim, values in coordinates.items()} | found
     return data.assign_coords({dim: along[dim] for dim in along if dim in data.dims})
@@ -68,7 +71,9 @@ def label(
 
 def unlabelled(data: xr.Dataset) -> dict[str, np.ndarray]:
     """The arrays of ``label``, without its other coordinates."""
-    found = {name: data.coords[dim].values for name, dim in COORDINATES.items() if dim in data.dims}
+    found = {
+        name: data.coords[dim].values for name, dim in COORDINATES.items() if dim in data.coords
+    }
     return {**{str(name): values.values for name, values in data.data_vars.items()}, **found}
 
 

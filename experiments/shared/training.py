@@ -111,6 +111,11 @@ def load_splits(
     return (train.take(samples) if samples else train), test
 
 
+def sources(train: Dataset, test: Dataset) -> dict[str, str]:
+    """Where the splits came from, for the notes on a run."""
+    return {"train": train.source, "test": test.source}
+
+
 def classes_of(data: Dataset) -> int:
     """The number of classes.
 

@@ -88,7 +88,6 @@ def coordinates(config: Config) -> dict[str, Iterable[Any]]:
     """What lies along the dimensions."""
     return {
         "seed": range(config.seeds),
-        "step": range(config.steps),
         "state": range(config.steps + 1),
         "layer": range(1, LAYERS + 1),
     }

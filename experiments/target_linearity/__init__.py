@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from experiments.shared.checks import check_least
+from experiments.shared.results import SCORES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +64,7 @@ DIMENSIONS = {
         ("target_linearity", "adjusted", "heldout", "noise_floor", "surrogate"),
         (*RUNS, "epoch", "layer"),
     ),
-    **dict.fromkeys(
-        ("train_loss", "train_accuracy", "test_loss", "test_accuracy"), (*RUNS, "epoch")
-    ),
+    **dict.fromkeys(SCORES, (*RUNS, "epoch")),
 }
 """The arrays of a result and their dimensions."""
 

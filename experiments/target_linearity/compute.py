@@ -17,6 +17,7 @@ from experiments.shared.training import (
     evenly,
     load_splits,
     on_device,
+    sources,
     train,
 )
 from experiments.target_linearity import Config
@@ -62,11 +63,8 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         measure_at=at,
         directory=checkpoints(folder),
     )
-    train_source, test_source = (split.source for split in splits)
-    return (
-        {**trained.measurements, "epochs": at},
-        {"train": train_source, "test": test_source, "execution": trained.fit.execution},
-    )
+    info = {**sources(*splits), "execution": trained.fit.execution}
+    return {**trained.measurements, "epochs": at}, info
 
 
 def _optimizer(config: Config) -> optax.GradientTransformation:

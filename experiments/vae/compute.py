@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from experiments.shared.results import Computed
-from experiments.shared.training import checkpoints, evenly, load_splits, train
+from experiments.shared.training import checkpoints, evenly, load_splits, sources, train
 from experiments.vae import SHOWN, Config
 from experiments.vae.measures import vae_measures
 from gramlin_jax.models import VAE, vae_loss
@@ -59,20 +59,9 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         directory=checkpoints(folder),
     )
     pictures = {"row": images[list(row)], "shown": images[:SHOWN]}
-    return (
-        {
-            **trained.measurements,
-            "epochs": at,
-            **pictures,
-            "image_shape": np.array(test.x.shape[1:]),
-        },
-        {
-            "train": train_data.source,
-            "test": test.source,
-            "execution": trained.fit.execution,
-            "row": row,
-        },
-    )
+    pictures |= {"image_shape": np.array(test.x.shape[1:])}
+    info = {**sources(train_data, test), "execution": trained.fit.execution, "row": row}
+    return {**trained.measurements, "epochs": at, **pictures}, info
 
 
 def _measured_on(
