@@ -1,4 +1,4 @@
-"""What figure 13 claims, checked against the results, and its numbers as text."""
+"""Check the claims of figure 13 against the results, and print its numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What neural collapse claims, checked against the results, and its numbers as text."""
+"""Check the claims about neural collapse against the results, and print its numbers."""
 
 from __future__ import annotations
 

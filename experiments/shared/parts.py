@@ -18,7 +18,8 @@ def parts(
     """Make the arrays of each part, or read those of a finished one, and stack them.
 
     Args:
-        folder: The folder of the run; a finished part is kept in ``parts/NAME.npz``. None: nowhere.
+        folder: The folder of the run, which is of one configuration (``runs.perform`` sees to it);
+            a finished part is kept in ``parts/NAME.npz``. None: nowhere.
         names: Of the parts; they become names of files.
         make: ``(name, directory) -> arrays``, of the same names and shapes for each part;
             ``directory`` is where the checkpoints of this part go, in ``training/NAME``.

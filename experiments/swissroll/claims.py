@@ -1,4 +1,4 @@
-"""What figure 1 claims, checked against the results, and its numbers as text."""
+"""Check the claims of figure 1 against the results, and print its numbers."""
 
 from __future__ import annotations
 
