@@ -15,10 +15,13 @@ import optax
 from jax.experimental import io_callback
 
 from benchmarks.common import CLASSES, Timing, images, print_table
-from experiments import fig08_staircase as fig08
-from experiments import fig13_grokking as fig13
-from experiments.fig08_norms import Network
-from experiments.fig12_random_labels import noisy_loss
+from experiments.grokking import Config as GrokkingConfig
+from experiments.grokking.compute import split
+from experiments.random_labels.compute import noisy_loss
+from experiments.staircase import Config as StaircaseConfig
+from experiments.staircase.compute import points as staircase_points
+from experiments.staircase.compute import squared_loss
+from experiments.staircase.norms import Network
 from gramlin_jax.data import label_noise
 from gramlin_jax.models import DNN
 from gramlin_jax.training import Fit, Measure, classification_loss, fit, grid
@@ -101,9 +104,9 @@ def _timed(case: Case, sweep: Sweep) -> tuple[Timing, str]:
 
 def grokking(p: int, width: int, epochs: int) -> Case:
     """Figure 13: five weight decays in float64."""
-    config = fig13.Config(p=p, width=width)
+    config = GrokkingConfig(p=p, width=width)
     model = DNN(width, config.depth, p, "relu", param_dtype=jnp.float64)
-    data = fig13.split(config)[0]
+    data = split(config)[0]
 
     def fit_in_float64(**options: Any) -> Fit:
         with jax.enable_x64(True):
@@ -140,14 +143,14 @@ def random_labels(n: int, inputs: int, width: int, epochs: int) -> Case:
 
 def staircase(points: int, width: int, epochs: int) -> Case:
     """Figure 8: five seeds of one width."""
-    config = fig08.Config(points=points)
+    config = StaircaseConfig(points=points)
     network = Network(width)
     train = functools.partial(
         fit,
         lambda key: network.init(key, jnp.zeros((1, config.dimension))),
-        fig08.squared_loss(network),
+        squared_loss(network),
         optax.sgd(config.learning_rate),
-        fig08.points(config, range(config.seeds)),
+        staircase_points(config, range(config.seeds)),
     )
     sweep = grid(seed=range(config.seeds))
     return Case(f"staircase, 5 x 2x{width}", train, sweep, config.steps, epochs)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.common import CLASSES, IMAGE, images, print_table, seconds, timed_fit, with_medians
-from experiments.classification import layer_sums
+from experiments.shared.measures import layer_sums
 from gramlin_jax import noise_floor, surrogate, target_linearity, target_linearity_adjusted
 from gramlin_jax.models import DNN
 
@@ -44,7 +44,7 @@ def run(quick: bool) -> None:
 
 
 def _metrics(model: DNN) -> Callable[[Any, Any], dict[str, Array]]:
-    """What ``experiments.classification.layer_metrics`` computes of the training set."""
+    """What ``experiments.target_linearity.compute.layer_metrics`` computes of the training set."""
 
     def metrics(params: Any, totals: Any) -> dict[str, Array]:
         layers = totals["moments"]

@@ -22,7 +22,7 @@ import optax
 from benchmarks.common import print_table, seconds, with_medians
 from benchmarks.epoch import _flops, _matmul_rate
 from benchmarks.metrics import _memory
-from experiments.vae_runs import starting, training_loss
+from experiments.vae.compute import starting, training_loss
 from gramlin_jax import moments, target_linearity
 from gramlin_jax.models import VAE
 from gramlin_jax.training import Run, fit

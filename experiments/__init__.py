@@ -1,1 +1,1 @@
-"""The paper's figures, one module each: ``run(config)``, ``plot(result)``, ``check(result)``."""
+"""The paper's figures: a package for each family, a room that they share, and what runs them."""

@@ -8,18 +8,9 @@ from pathlib import Path
 
 import tyro
 
-from experiments.framework import (
-    EXPERIMENTS,
-    Experiment,
-    Result,
-    find,
-    folder_of,
-    perform,
-    pictures,
-    preset_of,
-    read_result,
-    report,
-)
+from experiments.registry import EXPERIMENTS, PRESETS, Experiment, find
+from experiments.runs import folder_of, perform, read_result, report
+from experiments.shared.results import Result
 
 USAGE = """python -m experiments list
 python -m experiments run fig04 --preset paper --dataset cifar100
@@ -61,16 +52,15 @@ def main(arguments: list[str]) -> None:
 
 def _list(arguments: list[str]) -> None:
     del arguments
-    for name in EXPERIMENTS:
-        _, experiment = find(name)
-        print(f"{name:32}{experiment.__doc__.splitlines()[0]}")
-        print(f"{'':32}presets: {', '.join(experiment.PRESETS)}")
+    for experiment in EXPERIMENTS:
+        print(f"{experiment.name:32}{experiment.title}")
+    meanings = ", ".join(f"{name} ({meaning})" for name, meaning in PRESETS.items())
+    print(f"presets of each: {meanings}")
 
 
 def _run(arguments: list[str]) -> None:
-    name, config, folder, data_dir = _parse(arguments)
-    _, experiment = find(name)
-    result, done = perform(name, config, folder, data_dir)
+    experiment, config, folder, data_dir = _parse(arguments)
+    result, done = perform(experiment.name, config, folder, data_dir)
     print(experiment.table(result))
     for claim in experiment.check(result):
         print(claim)
@@ -80,30 +70,29 @@ def _run(arguments: list[str]) -> None:
 
 
 def _plot(arguments: list[str]) -> None:
-    name, config, folder, _ = _parse(arguments)
-    _, experiment = find(name)
-    result = read_result(name, config, folder)
+    experiment, config, folder, _ = _parse(arguments)
+    result = read_result(experiment.name, config, folder)
     report(experiment, result, folder)
     _print_pictures(experiment, result, folder)
 
 
 def _print_pictures(experiment: Experiment, result: Result, folder: Path) -> None:
-    for picture in pictures(experiment, result):
+    for picture in experiment.pictures(result):
         print(f"figure: {folder / picture}")
 
 
-def _parse(arguments: list[str]) -> tuple[str, object, Path, str | None]:
+def _parse(arguments: list[str]) -> tuple[Experiment, object, Path, str | None]:
     wants_help = {"-h", "--help"} & set(arguments) and not arguments[0].startswith("-")
     known = [a for a in arguments if a not in ("-h", "--help")] if wants_help else arguments
     place, rest = tyro.cli(Place, args=known, return_unknown_args=True)
-    name, experiment = find(place.name)
-    preset = preset_of(experiment, place.preset)
+    experiment = find(place.name)
+    preset = experiment.preset(place.preset)
     if wants_help:
         print(f"{USAGE}\n\noptions of every run: --preset --runs --folder --data-dir\n")
         rest = ["--help"]
     config = tyro.cli(type(preset), default=preset, args=rest)
-    folder = place.folder or folder_of(place.runs, name, place.preset, config)
-    return name, config, folder, place.data_dir
+    folder = place.folder or folder_of(place.runs, experiment.name, place.preset, config)
+    return experiment, config, folder, place.data_dir
 
 
 if __name__ == "__main__":

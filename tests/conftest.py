@@ -39,9 +39,9 @@ def torch_params(numbers, prefix=""):
 @pytest.fixture(scope="session")
 def smoke_vae(tmp_path_factory):
     """The folder of a finished smoke run of figure 10, and its result; figure 5 goes beside it."""
-    from experiments import vae_runs
-    from experiments.framework import perform
+    from experiments import vae
+    from experiments.runs import perform
 
     name = "fig10_vae_target_linearity"
     folder = tmp_path_factory.mktemp("vae") / name / "run"
-    return folder, perform(name, vae_runs.PRESETS["smoke"], folder)[0]
+    return folder, perform(name, vae.PRESETS["smoke"], folder)[0]

@@ -1,139 +1,132 @@
+"""The registry, run folders, the command line, and which file may import which."""
+
+import ast
 import dataclasses
-import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import experiments
 from experiments import __main__ as command
-from experiments import fig04_target_linearity as fig04
-from experiments.framework import (
-    EXPERIMENTS,
-    Result,
-    find,
-    folder_of,
-    perform,
-    preset_of,
-    read_result,
-)
+from experiments import runs, target_linearity
+from experiments.registry import EXPERIMENTS, PRESETS, find
+from experiments.runs import folder_of, perform, read_result
+from experiments.shared.results import unlabelled
+
+ROOT = Path(experiments.__file__).parent
+OLD_RUN = Path(__file__).parent / "golden" / "run_without_labels"
+NAME = "fig04_target_linearity"
+SMOKE = target_linearity.PRESETS["smoke"]
 
 
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    """The folder of a finished smoke run of figure 4, and its result."""
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    result, done = perform("fig04_target_linearity", fig04.PRESETS["smoke"], folder)
-    assert not done
-    return folder, result
+@pytest.fixture
+def old_folder(tmp_path):
+    """A run folder of figure 4 as versions without labels wrote it, where they wrote it."""
+    folder = tmp_path / NAME / "smoke-d1f56a68"
+    shutil.copytree(OLD_RUN, folder)
+    return folder
 
 
-def test_figure_9_runs_with_adam(tmp_path):
-    name = "fig09_target_linearity_adam"
-    config = find(name)[1].PRESETS["smoke"]
-    result, _ = perform(name, config, tmp_path / "run")
-    losses = result.arrays["train_loss"]
-    assert config.optimizer == "adam" and (losses[:, -1] < losses[:, 0]).all()
-    assert (tmp_path / "run" / "figure.png").exists()
-
-
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_keeps_the_protocol(name):
-    full, experiment = find(name[:5])
-    assert full == name and experiment.__doc__
-    assert set(experiment.PRESETS) == {"smoke", "default", "paper"}
-    for config in experiment.PRESETS.values():
-        assert dataclasses.is_dataclass(config)
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda e: e.name)
+def test_every_experiment_keeps_the_protocol(experiment):
+    assert find(experiment.name[:5]) == experiment
+    assert set(experiment.presets) == set(PRESETS)
+    for config in experiment.presets.values():
         with pytest.raises(dataclasses.FrozenInstanceError):
             config.seeds = 1
-    for verb in ("run", "plot", "check", "table"):
-        assert callable(getattr(experiment, verb))
+    family = experiment.module()
+    assert family.__doc__ and set(family.RUNS) <= set(sum(family.DIMENSIONS.values(), ()))
+    for part, verbs in (
+        (experiment.module("compute"), ["run"]),
+        (experiment.shown("claims"), ["check", "table"]),
+        (experiment.shown("draw"), ["plot"]),
+    ):
+        assert all(callable(getattr(part, verb)) for verb in verbs)
 
 
-def test_smoke_run_writes_its_folder(smoke):
-    folder, result = smoke
-    assert {"config.json", "result.npz", "summary.json", "figure.png"} <= {
-        path.name for path in folder.iterdir()
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("fig01_swissroll", "smoke-60fb0580"),
+        ("fig02_gram_whitening", "smoke-382960d9"),
+        ("fig04_target_linearity", "smoke-d1f56a68"),
+        ("fig05_vae_interpolation", "smoke-f73262ac"),
+        ("fig06_gram_whitening_cnn", "smoke-0b4b956f"),
+        ("fig08_staircase", "smoke-743f76d1"),
+        ("fig09_target_linearity_adam", "smoke-6404de2f"),
+        ("fig10_vae_target_linearity", "smoke-f73262ac"),
+        ("fig12_random_labels", "smoke-9e775956"),
+        ("fig13_grokking", "smoke-92d90c00"),
+        ("neural_collapse", "smoke-874a36ce"),
+    ],
+)
+def test_run_folders_of_before_are_found(name, folder):
+    config = find(name).preset("smoke")
+    assert folder_of("runs", name, "smoke", config) == Path("runs", name, folder)
+
+
+def test_a_result_without_labels_is_read(old_folder):
+    before = {path.name: path.read_bytes() for path in old_folder.iterdir()}
+    assert folder_of(old_folder.parent.parent, NAME, "smoke", SMOKE) == old_folder
+    result = read_result(NAME, SMOKE, old_folder)
+    with np.load(old_folder / "result.npz") as file:
+        arrays = {name: file[name] for name in file.files if name != "info"}
+    assert "labels" not in arrays and unlabelled(result.data).keys() == arrays.keys()
+    for name, values in unlabelled(result.data).items():
+        assert values.dtype == arrays[name].dtype
+        np.testing.assert_array_equal(values, arrays[name])
+    linearity = result.data["target_linearity"].sel(seed=1, epoch=4, layer=3)
+    assert linearity == arrays["target_linearity"][1, 2, 2]
+    _, done = perform(NAME, SMOKE, old_folder)
+    assert done and (old_folder / "figure.png").exists(), "what is missing is drawn"
+    assert {name: (old_folder / name).read_bytes() for name in ("config.json", "result.npz")} == {
+        name: before[name] for name in ("config.json", "result.npz")
     }
-    config = fig04.PRESETS["smoke"]
-    shape = (config.seeds, config.measurements, config.depth)
-    for name in ("target_linearity", "adjusted", "heldout", "noise_floor", "surrogate"):
-        assert result.arrays[name].shape == shape, name
-        assert np.isfinite(result.arrays[name]).all(), name
-    np.testing.assert_array_equal(result.arrays["epochs"], [0, 2, 4])
-    linearity, floor = result.arrays["target_linearity"], result.arrays["noise_floor"]
-    assert (linearity > floor).all() and (linearity <= 1).all()
-    np.testing.assert_allclose(floor, config.width / (config.samples - 1))
-    summary = json.loads((folder / "summary.json").read_text())
-    assert len(summary["claims"]) == 4 and summary["jax"] and summary["seconds"] > 0
-    assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
-    assert len(fig04.table(result).splitlines()) == config.depth + 3
 
 
-def test_a_second_run_reads_the_first(smoke):
-    folder, result = smoke
-    before = (folder / "result.npz").stat().st_mtime_ns
-    again, done = perform("fig04_target_linearity", fig04.PRESETS["smoke"], folder)
-    assert done and (folder / "result.npz").stat().st_mtime_ns == before
-    for name, values in result.arrays.items():
-        np.testing.assert_array_equal(again.arrays[name], values)
+def test_labels_are_kept_in_the_file(old_folder, tmp_path, monkeypatch):
+    """With them a result is read whatever the table of its family says."""
+    result = read_result(NAME, SMOKE, old_folder)
+    runs.write_result(old_folder / "result.npz", result.data, result.info)
+    monkeypatch.setattr(target_linearity, "DIMENSIONS", {})
+    again = read_result(NAME, SMOKE, old_folder)
+    assert again.data.identical(result.data) and again.info == result.info
 
 
-def test_a_folder_of_another_configuration_is_left_alone(smoke):
-    folder, _ = smoke
-    other = dataclasses.replace(fig04.PRESETS["smoke"], seeds=3)
+def test_a_second_run_reads_the_first(old_folder):
+    perform(NAME, SMOKE, old_folder)
+    before = [(old_folder / n).stat().st_mtime_ns for n in ("result.npz", "figure.png")]
+    _, done = perform(NAME, SMOKE, old_folder)
+    assert done
+    assert [(old_folder / n).stat().st_mtime_ns for n in ("result.npz", "figure.png")] == before
+
+
+def test_a_folder_of_another_configuration_is_left_alone(old_folder):
+    other = dataclasses.replace(SMOKE, seeds=3)
     with pytest.raises(ValueError, match="another configuration: its seeds is 2, wanted 3"):
-        perform("fig04_target_linearity", other, folder)
+        perform(NAME, other, old_folder)
     with pytest.raises(ValueError, match="its experiment is fig04"):
-        perform("fig09_target_linearity_adam", fig04.PRESETS["smoke"], folder)
-    before = (folder / "figure.png").read_bytes()
+        perform("fig09_target_linearity_adam", SMOKE, old_folder)
     with pytest.raises(SystemExit, match="another configuration"):
-        command.main(["plot", "fig09", "--preset", "smoke", "--folder", str(folder)])
-    assert (folder / "figure.png").read_bytes() == before
+        command.main(["plot", "fig09", "--preset", "smoke", "--folder", str(old_folder)])
+    assert sorted(path.name for path in old_folder.iterdir()) == ["config.json", "result.npz"]
 
 
-def test_a_truncated_result_is_named_and_left_alone(smoke):
-    folder, _ = smoke
-    path = folder / "result.npz"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:1000])
-    try:
-        with pytest.raises(ValueError, match="result.npz is truncated or damaged"):
-            perform("fig04_target_linearity", fig04.PRESETS["smoke"], folder)
-        assert path.read_bytes() == whole[:1000]
-    finally:
-        path.write_bytes(whole)
-
-
-def made_up(linearity, surrogate=None):
-    """A result with the given curves of one seed, (epochs, depth)."""
-    linearity = np.asarray(linearity, float)[None]
-    surrogate = linearity if surrogate is None else np.asarray(surrogate, float)[None]
-    arrays = {"target_linearity": linearity, "surrogate": surrogate}
-    return Result(None, {**arrays, "epochs": np.arange(linearity.shape[1])}, {})
-
-
-def verdicts(*curves):
-    return [claim.holds for claim in fig04.check(made_up(*curves))]
-
-
-def test_check_can_find_each_claim_false():
-    claims = np.array([[0.1, 0.1], [0.3, 0.15], [0.4, 0.5], [0.45, 0.6]])
-    assert verdicts(claims) == [True, True, True, True]
-    assert verdicts(claims[::-1])[0] is False, "it falls"
-    assert verdicts(claims[:, ::-1])[1:3] == [False, False], "the last layer first, and lowest"
-    assert verdicts(claims, -claims)[3] is False, "the surrogate falls"
-    assert verdicts(claims, 0 * claims)[3] is False, "the surrogate stays"
-    falling = np.array([[0.9, 0.95], [0.3, 0.9], [0.2, 0.3]])
-    assert verdicts(falling)[2] is False, "they lose it in sequence"
-
-
-def test_half_of_the_gain_is_interpolated():
-    curves = np.array([[0.0, 0.0], [0.2, 0.5], [0.6, 0.9], [1.0, 1.0]])[None]
-    half = fig04._half_gain_epoch(curves, np.array([0, 10, 20, 30]))
-    np.testing.assert_allclose(half, [[17.5, 10]])
+def test_a_truncated_result_is_named_and_left_alone(old_folder):
+    path = old_folder / "result.npz"
+    cut = path.read_bytes()[:1000]
+    path.write_bytes(cut)
+    with pytest.raises(ValueError, match="result.npz is truncated or damaged"):
+        perform(NAME, SMOKE, old_folder)
+    assert path.read_bytes() == cut
 
 
 def test_folders_differ_by_configuration(tmp_path):
-    a, b = fig04.PRESETS["smoke"], fig04.PRESETS["default"]
+    a, b = SMOKE, target_linearity.PRESETS["default"]
     folders = {folder_of(tmp_path, "fig04", "smoke", config) for config in (a, b, a)}
     assert len(folders) == 2
 
@@ -144,37 +137,23 @@ def test_unknown_names():
     with pytest.raises(ValueError, match="name is 'fig'"):
         find("fig")
     with pytest.raises(ValueError, match="preset is 'huge': wanted one of smoke, default, paper"):
-        preset_of(find("fig04")[1], "huge")
+        find("fig04").preset("huge")
 
 
 def test_unfinished_run(tmp_path):
     with pytest.raises(FileNotFoundError):
-        read_result("fig04_target_linearity", fig04.PRESETS["smoke"], tmp_path)
+        read_result(NAME, SMOKE, tmp_path)
 
 
-def test_command_line(smoke, capsys, tmp_path):
-    folder, _ = smoke
+def test_command_line(old_folder, capsys):
     command.main([])
     assert "fig09_target_linearity_adam" in capsys.readouterr().out
-    command.main(["run", "fig04", "--preset", "smoke", "--folder", str(folder)])
+    command.main(["run", "fig04", "--preset", "smoke", "--folder", str(old_folder)])
     printed = capsys.readouterr().out
     assert "finished before" in printed and "ordered by depth" in printed
-    (folder / "figure.png").unlink()
-    command.main(["plot", "fig04", "--preset", "smoke", "--folder", str(folder)])
-    assert (folder / "figure.png").exists()
-    for arguments, message in (
-        (["run", "fig77"], "name is 'fig77'"),
-        (["run", "fig04", "--preset", "none"], "preset is 'none'"),
-        (["run", "fig04", "--dataset", "imagenet", "--runs", str(tmp_path)], "imagenet"),
-        (["plot", "fig04", "--runs", str(tmp_path)], "run the experiment to its end"),
-        (
-            ["run", "fig04", "--dataset", "cifar10", "--data-dir", str(tmp_path)]
-            + ["--runs", str(tmp_path)],
-            "data_dir",
-        ),
-    ):
-        with pytest.raises(SystemExit, match=message):
-            command.main(arguments)
+    (old_folder / "figure.png").unlink()
+    command.main(["plot", "fig04", "--preset", "smoke", "--folder", str(old_folder)])
+    assert (old_folder / "figure.png").exists()
     with pytest.raises(SystemExit):
         command.main(["dance"])
     capsys.readouterr()
@@ -183,7 +162,63 @@ def test_command_line(smoke, capsys, tmp_path):
     assert "--learning-rate" in capsys.readouterr().out
 
 
-def test_configurations_that_cannot_run():
-    for name, value in (("epochs", 0), ("depth", 1), ("measurements", 1), ("seeds", 0)):
-        with pytest.raises(ValueError, match=f"{name} is {value}: wanted at least"):
-            dataclasses.replace(fig04.PRESETS["smoke"], **{name: value})
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "fig77"], "name is 'fig77'"),
+        (["run", "fig04", "--preset", "none"], "preset is 'none'"),
+        (["run", "fig04", "--dataset", "imagenet"], "imagenet"),
+        (["plot", "fig04"], "run the experiment to its end"),
+        (["run", "fig04", "--dataset", "cifar10", "--data-dir", "nowhere"], "data_dir"),
+    ],
+)
+def test_errors_of_the_user_are_one_line(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=message):
+        command.main(arguments)
+
+
+def test_listing_imports_no_experiment():
+    code = (
+        "import sys; from experiments.__main__ import main; main(['list']);"
+        "print(*(m for m in sys.modules if m.startswith('experiments.')))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[1] for name in out.stdout.splitlines()[-1].split()}
+    assert loaded <= {"__main__", "registry", "runs", "shared"}
+
+
+def imports(path):
+    """Names of the modules that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+FAMILIES = {experiment.package for experiment in EXPERIMENTS}
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("*/**/*.py")), ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_which_file_may_import_which(path):
+    home, found = path.relative_to(ROOT).parts[0], set(imports(path))
+    assert home in FAMILIES | {"shared"}
+    for other in FAMILIES - {home}:
+        assert not any(f"{name}.".startswith(f"experiments.{other}.") for name in found)
+    tops = {name.split(".")[0] for name in found}
+    if path.stem in ("claims", "draw", "text", "statistics", "drawing"):
+        assert not tops & {"jax", "flax", "optax", "gramlin_jax"}
+        assert not any(name.startswith(f"experiments.{home}.compute") for name in found)
+    if path.stem not in ("draw", "drawing"):
+        assert "matplotlib" not in tops
+        assert not any(name.split(".")[-1] in ("draw", "drawing") for name in found)
+
+
+def test_training_calls_fit_in_one_place():
+    files = ROOT.glob("**/*.py")
+    users = [p.relative_to(ROOT) for p in files if "gramlin_jax.training.fit" in {*imports(p)}]
+    assert users == [Path("shared/training.py")]

@@ -6,8 +6,10 @@ import pytest
 from conftest import torch_params
 from PIL import Image
 
-from experiments import fig01_swissroll as fig01
-from experiments.framework import Result, perform
+from experiments import swissroll as fig01
+from experiments.runs import perform
+from experiments.shared.results import Result
+from experiments.swissroll import claims, compute
 
 NAME = "fig01_swissroll"
 
@@ -24,7 +26,7 @@ def paper(golden):
     """The paper's numbers, and training from its initial weights."""
     numbers = golden("swissroll")
     params, y = torch_params(numbers, "init_"), numbers["y"][:, None]
-    trained = fig01.train(params, numbers["X"], y, fig01.PRESETS["paper"])
+    trained = compute.train(params, numbers["X"], y, fig01.PRESETS["paper"])
     return numbers, {name: np.asarray(values) for name, values in trained.items()}
 
 
@@ -48,7 +50,7 @@ def test_training_is_the_papers(paper):
 def test_virtual_update_is_the_papers(paper):
     numbers, trained = paper
     x, y = numbers["X"], numbers["y"][:, None]
-    unrolled = fig01.unroll(x, y, trained["input_gradients"], fig01.PRESETS["paper"].scale)
+    unrolled = compute.unroll(x, y, trained["input_gradients"], fig01.PRESETS["paper"].scale)
     virtual = np.asarray(unrolled["virtual_inputs"])[10:60:10]
     low, high = (bound(1, keepdims=True) for bound in (virtual.min, virtual.max))
     scaled = (virtual - low) / (high - low + 1e-6)  # as the paper draws a frame
@@ -94,7 +96,7 @@ def test_smoke_run(smoke):
     assert arrays["loss"].dtype == np.float64 and arrays["residual"].max() < 1e-10
     assert (arrays["loss"][0] != arrays["loss"][1]).all(), "seeds differ"
     assert len(json.loads((folder / "summary.json").read_text())["claims"]) == 4
-    assert len(fig01.table(result).splitlines()) == 1 + fig01.LAYERS + 7
+    assert len(claims.table(result).splitlines()) == 1 + fig01.LAYERS + 7
 
 
 def test_smoke_run_writes_its_pictures(smoke):
@@ -127,7 +129,7 @@ def made_up(**changes):
 
 
 def verdicts(**changes):
-    return [claim.holds for claim in fig01.check(made_up(**changes))]
+    return [claim.holds for claim in claims.check(made_up(**changes))]
 
 
 def test_check_can_find_each_claim_false():
@@ -156,6 +158,6 @@ def test_configurations_that_cannot_run(name, value):
 def test_divergence_is_an_error(smoke, monkeypatch):
     result = smoke[1]
     loss = np.full_like(result.arrays["loss"], np.nan)
-    monkeypatch.setattr(fig01, "_run", lambda *_: {**result.arrays, "loss": loss})
+    monkeypatch.setattr(compute, "_run", lambda *_: {**result.arrays, "loss": loss})
     with pytest.raises(ValueError, match="learning_rate is 0.05: training diverges"):
-        fig01.run(result.config)
+        compute.run(result.config)

@@ -1,79 +1,99 @@
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
 import pytest
 from scipy import stats
 
-from experiments import fig02_gram_whitening as fig02
-from experiments import fig06_gram_whitening_cnn as fig06
-from experiments.framework import Result, perform
-from experiments.gram_arms import layer_measures, paired
+from experiments import gram_only
+from experiments.gram_only.claims import MARGIN, check, table
+from experiments.gram_only.measures import layer_measures
+from experiments.registry import find
+from experiments.runs import perform, read_result
+from experiments.shared.results import Result, label
 from gramlin_jax.models import DNN
+
+SMOKE = gram_only.PRESETS["smoke"]
 
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     """The folder of a finished smoke run of figure 2, and its result."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    return folder, perform("fig02_gram_whitening", fig02.PRESETS["smoke"], folder)[0]
+    return folder, perform("fig02_gram_whitening", SMOKE, folder)[0]
 
 
 def test_smoke_run(smoke):
     folder, result = smoke
-    config, arrays = result.config, result.arrays
-    shape = 3, len(config.learning_rates), config.seeds
-    splits = [f"{split}_{name}" for split in ("train", "test") for name in ("loss", "accuracy")]
-    of_layers = dict.fromkeys(("target_linearity", "heldout", "noise_floor"), config.depth)
-    of_layers["gram_change"] = config.depth + 1
-    assert {name: values.shape for name, values in arrays.items()} == {
-        **dict.fromkeys(splits, (*shape, config.measurements)),
-        **{name: (*shape, n) for name, n in of_layers.items()},
-        **{f"start_{name}": (config.seeds, n) for name, n in of_layers.items()},
-        "epochs": (config.measurements,),
+    data = result.data
+    assert {dim: data.sizes[dim] for dim in data.dims} == {
+        **{"arm": 3, "learning_rate": 2, "seed": 2, "epoch": 3, "layer": 2, "kernel": 3}
     }
-    assert all(np.isfinite(values).all() for values in arrays.values())
-    loss = arrays["train_loss"]
-    assert (loss[..., -1] < loss[..., 0]).all()
+    assert data["arm"].values.tolist() == ["original", "gram_only", "gram_preserving"]
+    assert data["learning_rate"].values.tolist() == list(SMOKE.learning_rates)
+    assert all(np.isfinite(values).all() for values in data.data_vars.values())
+    loss = data["train_loss"]
+    assert (loss.isel(epoch=-1) < loss.isel(epoch=0)).all()
     assert len(json.loads((folder / "summary.json").read_text())["claims"]) == 3
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
-    assert len(fig02.table(result).splitlines()) == 2 + 3 * len(config.learning_rates)
+    assert len(table(result).splitlines()) == 2 + 3 * len(SMOKE.learning_rates)
 
 
 def test_arms_start_alike_and_part(smoke):
-    loss, change = (smoke[1].arrays[name] for name in ("test_loss", "gram_change"))
-    for values in loss[..., 0].reshape(-1, loss.shape[2]):
-        np.testing.assert_array_equal(values, loss[0, 0, :, 0])
-    assert np.ptp(loss[..., -1], axis=0).min() > 1e-4
-    assert change[:2].min() > 1e-2 and change[2].max() < 1e-5
-    assert not smoke[1].arrays["start_gram_change"].any()
+    loss, change = (smoke[1].data[name] for name in ("test_loss", "gram_change"))
+    start = loss.isel(epoch=0)
+    assert (start == start.isel(arm=0, learning_rate=0)).all()
+    end = loss.isel(epoch=-1)
+    assert (end.max("arm") - end.min("arm")).min() > 1e-4
+    kept = change.sel(arm="gram_preserving")
+    assert change.drop_sel(arm="gram_preserving").min() > 1e-2 and kept.max() < 1e-5
+    assert not smoke[1].data["start_gram_change"].any()
+
+
+def test_a_finished_arm_is_not_trained_again(smoke, tmp_path):
+    """A run that lost its last arm and its result ends bitwise as if it had not."""
+    folder, result = smoke
+    again = tmp_path / "run"
+    shutil.copytree(folder, again)
+    (again / "result.npz").unlink()
+    (again / "parts" / "gram_preserving.npz").unlink()
+    shutil.rmtree(again / "training")
+    perform("fig02_gram_whitening", SMOKE, again)
+    assert [path.name for path in (again / "training").iterdir()] == ["gram_preserving"]
+    assert read_result("fig02_gram_whitening", SMOKE, again).data.identical(result.data)
 
 
 def test_figure_6_without_the_complement(tmp_path):
-    config = dataclasses.replace(fig06.PRESETS["smoke"], depth=1, complement=False, projection=20)
+    smoke = find("fig06").preset("smoke")
+    config = dataclasses.replace(smoke, depth=1, complement=False, projection=20)
     result, _ = perform("fig06_gram_whitening_cnn", config, tmp_path / "run")
-    assert config.network == "cnn" and result.arrays["target_linearity"].shape == (2, 2, 2, 1)
+    data = result.data
+    assert config.network == "cnn" and data["target_linearity"].shape == (2, 2, 2, 1)
     # Maps of 256 features are projected to 20.
-    np.testing.assert_allclose(result.arrays["start_noise_floor"][:, 0], 20 / (config.samples - 1))
-    assert len(fig06.check(result)) == 2 and (tmp_path / "run" / "figure.png").exists()
+    np.testing.assert_allclose(data["start_noise_floor"][:, 0], 20 / (config.samples - 1))
+    assert len(check(result)) == 2 and (tmp_path / "run" / "figure.png").exists()
 
 
-def made_up(gram=0.0, preserving=0.0, linearity=0.0, deviation=1e-4):
+def made_up(gram=0.0, preserving=0.0, linearity=0.0, deviation=1e-4, **arrays):
     """A result of which all claims are true, but for what is added to an arm."""
     noise = deviation * np.array([[1, 2, 4], [3, 1, 2]])
     accuracy = np.stack([0.8 + noise, 0.8 + noise[:, ::-1] + gram, 0.3 + noise + preserving])
-    start = np.full((3, 2), 0.5)
     after = 0.5 + np.array([0.2, 0.19, 0.01])[:, None, None, None] + np.zeros((3, 2, 3, 2))
     after[2] += linearity
-    config = dataclasses.replace(fig02.PRESETS["smoke"], seeds=3)
-    arrays = {"test_accuracy": np.stack([0 * accuracy, accuracy], axis=-1)}
-    arrays |= {"target_linearity": after, "start_target_linearity": start}
-    return Result(config, arrays, {})
+    config = dataclasses.replace(SMOKE, seeds=3)
+    made = {
+        "test_accuracy": np.stack([0 * accuracy, accuracy], axis=-1),
+        "target_linearity": after,
+        "start_target_linearity": np.full((3, 2), 0.5),
+        **arrays,
+    }
+    return Result(config, label(made, gram_only.DIMENSIONS, gram_only.coordinates(config)), {})
 
 
 def verdicts(**changes):
-    return [claim.holds for claim in fig02.check(made_up(**changes))]
+    return [claim.holds for claim in check(made_up(**changes))]
 
 
 def test_check_can_find_each_claim_false():
@@ -87,14 +107,35 @@ def test_check_can_find_each_claim_false():
     one = np.zeros((2, 3, 2))
     one[1, 2, 0] = 0.02
     assert verdicts(linearity=one)[2] is False, "one layer of one run"
-    result = made_up()
-    lost = result.arrays["target_linearity"].copy()
+    lost = made_up().data["target_linearity"].values.copy()
     lost[0, 1] = 0.3  # the original diverges at the second rate
-    claim = fig02.check(Result(result.config, {**result.arrays, "target_linearity": lost}, {}))[2]
+    claim = check(made_up(target_linearity=lost))[2]
     assert claim.holds and "3 of the 3 runs" in claim.evidence
     lost[0] = 0.3
-    claim = fig02.check(Result(result.config, {**result.arrays, "target_linearity": lost}, {}))[2]
-    assert claim.holds is None
+    assert check(made_up(target_linearity=lost))[2].holds is None
+
+
+def test_the_margin_is_half_a_point():
+    """Differences 0 ± d over three seeds: the lower end is −t d/√3, t = 4.302653 of two degrees."""
+    assert MARGIN == 0.005
+    for low, verdict in ((-0.0049, True), (-0.0051, None)):
+        d = -low * 3**0.5 / stats.t.ppf(0.975, 2)
+        accuracy = np.full((3, 2, 3, 2), 0.8)
+        accuracy[1, ..., -1] += d * np.array([-1, 0, 1])
+        claims = check(made_up(test_accuracy=accuracy))
+        assert [claim.holds for claim in claims[:2]] == [verdict, verdict], low
+
+
+def test_the_printed_deviation_is_the_samples():
+    """Of the seeds' final accuracies: 0.1, 0.2, 0.6 have mean 0.3 and deviation √(0.14/2)."""
+    accuracy = np.zeros((3, 2, 3, 2))
+    accuracy[..., -1] = 0.1, 0.2, 0.6
+    result = made_up(test_accuracy=accuracy)
+    more = dict.fromkeys(("train_loss", "gram_change"), result.data["target_linearity"])
+    more["train_loss"] = result.data["test_accuracy"]
+    more["gram_change"] = more["gram_change"].rename(layer="kernel")
+    full = dataclasses.replace(result, data=result.data.assign(more))
+    assert "0.3000 ± 0.26 " in table(full) and (0.14 / 2) ** 0.5 == pytest.approx(0.26, abs=5e-3)
 
 
 def test_layer_measures_against_plain_numpy():
@@ -118,20 +159,6 @@ def test_layer_measures_against_plain_numpy():
     np.testing.assert_allclose(measured["gram_change"][10], change, rtol=1e-5)
 
 
-def test_paired_differences():
-    a, b = np.array([0.9, 0.7, 0.8, 0.85]), np.array([0.8, 0.75, 0.6, 0.8])
-    test = paired(a, b)
-    standard_error = (a - b).std(ddof=1) / 2
-    reach = stats.t.ppf(0.975, 3) * standard_error
-    expected = 0.075, 0.075 - reach, 0.075 + reach
-    np.testing.assert_allclose((test.mean, test.low, test.high), expected)
-    np.testing.assert_allclose(test.p, 2 * stats.t.sf(0.075 / standard_error, 3))
-    assert str(test).startswith("+0.0750 [-0.")
-    assert paired(a, a).p == 1 and paired(a, a).low == 0
-    ahead = paired(np.ones(3), np.zeros(3))
-    assert (ahead.low, ahead.high, ahead.p) == (1, 1, 0)
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [("width", 0), ("depth", 0), ("batch_size", 0), ("epochs", 0), ("projection", 0)]
@@ -140,4 +167,4 @@ def test_paired_differences():
 )
 def test_configurations_that_cannot_run(name, value):
     with pytest.raises(ValueError, match=f"^{name} is "):
-        dataclasses.replace(fig02.PRESETS["smoke"], **{name: value})
+        dataclasses.replace(SMOKE, **{name: value})

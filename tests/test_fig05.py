@@ -5,14 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import fig05_vae_interpolation as fig05
-from experiments.framework import Result, perform
-from experiments.rank_correlation import interval, rank_correlation
-from experiments.vae_measures import ACTIVE, interpolation, vae_measures
-from experiments.vae_runs import best, random_pairs, two_images
+from experiments import vae
+from experiments.runs import perform
+from experiments.shared.results import Result
+from experiments.vae.claims import best
+from experiments.vae.compute import random_pairs, two_images
+from experiments.vae.interpolation import claims
+from experiments.vae.measures import ACTIVE, interpolation, vae_measures
 from gramlin_jax.models import VAE
 
-SMOKE = fig05.PRESETS["smoke"]
+SMOKE = vae.PRESETS["smoke"]
 
 
 def test_the_runs_of_figure_10_are_taken(smoke_vae):
@@ -24,8 +26,8 @@ def test_the_runs_of_figure_10_are_taken(smoke_vae):
         np.testing.assert_array_equal(result.arrays[name], values)
     for name in ("figure.png", "scatter.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
-    assert len(fig05.table(result).splitlines()) == 8 + len(SMOKE.betas)
-    assert len(fig05.check(result)) == 6
+    assert len(claims.table(result).splitlines()) == 8 + len(SMOKE.betas)
+    assert len(claims.check(result)) == 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +76,7 @@ def test_check_can_find_each_claim_false():
     error, noise = 1 - linearity, np.array([[5, 3, 4, 1, 2], [2, 5, 1, 4, 3.0]])
 
     def verdicts(*arguments):
-        return [claim.holds for claim in fig05.check(made_up(linearity, *arguments))]
+        return [claim.holds for claim in claims.check(made_up(linearity, *arguments))]
 
     assert verdicts(error, noise, error) == [True] * 6
     assert verdicts(-error, noise, error) == [False, False, False, False, False, True]
@@ -83,27 +85,6 @@ def test_check_can_find_each_claim_false():
     one = error.copy()
     one[1, 1:] = one[1, :0:-1]
     assert verdicts(one, noise, error)[:3] == [False, True, False], "one β"
-
-
-def test_rank_correlations():
-    rng = np.random.default_rng(0)
-    a, b, c = rng.normal(size=(3, 2, 30))
-    ranks = [values.argsort(1).argsort(1) for values in (a, b, c)]
-    wanted = [np.corrcoef(x, y)[0, 1] for x, y in zip(*ranks[:2], strict=True)]
-    np.testing.assert_allclose(rank_correlation(a, b), wanted)
-    for i in range(2):  # of what a regression on c's ranks leaves
-        x, y = (r[i] - np.polyval(np.polyfit(ranks[2][i], r[i], 1), ranks[2][i]) for r in ranks[:2])
-        np.testing.assert_allclose(rank_correlation(a, b, c)[i], np.corrcoef(x, y)[0, 1])
-    assert np.isnan(rank_correlation(a, 0 * b)).all()
-    np.testing.assert_array_equal(rank_correlation(a, b, a), 0)
-    found = interval(np.tanh([0.3, 0.5, 0.7]))
-    reach = 4.302653 * 0.2 / 3**0.5
-    np.testing.assert_allclose(
-        [found.mean, found.low, found.high],
-        np.tanh([0.5, 0.5 - reach, 0.5 + reach]),
-        atol=1e-7,
-    )
-    assert str(interval(np.full(3, 0.5))) == "+0.50 [+0.50, +0.50]"
 
 
 def test_two_images():

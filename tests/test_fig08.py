@@ -6,10 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import fig08_staircase as fig08
-from experiments.fig08_norms import Network, linear_fit
-from experiments.fig08_published import PUBLISHED
-from experiments.framework import Result, perform
+from experiments import staircase as fig08
+from experiments.runs import perform
+from experiments.shared.results import Result
+from experiments.staircase import claims, compute
+from experiments.staircase.norms import Network, linear_fit
+from experiments.staircase.published import PUBLISHED
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def test_smoke_run(smoke):
     assert (noise[0] > 0.9).all() and (noise[1] < 0.3).all()
     assert len(json.loads((folder / "summary.json").read_text())["claims"]) == 5
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
-    assert len(fig08.table(result).splitlines()) == 2 + len(config.widths)
+    assert len(claims.table(result).splitlines()) == 2 + len(config.widths)
 
 
 def golden_run(numbers, width, steps):
@@ -50,24 +52,24 @@ def golden_run(numbers, width, steps):
         fig08.Config(), steps=steps, measurements=steps + 1, seeds=1, widths=(width, width + 1)
     )
     network = Network(width)
-    fitted = fig08.train(
+    trained = compute.train_width(
         config, network, (data, data), init=lambda key: jax.tree.map(jnp.asarray, start)
     )
     names = "target_fit", "fit_output", "target_output"
-    return fitted, np.stack([fitted.measurements[name][0] for name in names], axis=-1)
+    return trained, np.stack([trained.measurements[name][0] for name in names], axis=-1)
 
 
 def test_golden_run(golden):
     """The paper's code measures after a step, at steps 1, 21, …, 381, in float32 throughout."""
     numbers = golden("staircase")
-    fitted, norms = golden_run(numbers, 32, 400)
+    trained, norms = golden_run(numbers, 32, 400)
     at = np.arange(1, 382, 20)
     np.testing.assert_allclose(norms[0], numbers["w32_metrics0"], rtol=3e-6)
     np.testing.assert_allclose(norms[at], numbers["w32_metrics"], rtol=3e-6)
     np.testing.assert_allclose(norms[at, 2] ** 2 / 1000, numbers["w32_losses"], rtol=1e-6)
-    assert fitted.measurements["feature_change"][0, 0] == 0
+    assert trained.measurements["feature_change"][0, 0] == 0
     for i in range(3):
-        kernel = fitted.run(0)["params"][f"Dense_{i}"]["kernel"]
+        kernel = trained.fit.run(0)["params"][f"Dense_{i}"]["kernel"]
         np.testing.assert_allclose(kernel.T, numbers[f"w32_final{i}"], atol=1e-5)
 
 
@@ -108,7 +110,7 @@ def made_up(widths=(32, 128), **arrays):
 
 
 def verdicts(**arrays):
-    return [claim.holds for claim in fig08.check(made_up(**arrays))]
+    return [claim.holds for claim in claims.check(made_up(**arrays))]
 
 
 def test_check_can_find_each_claim_false():
@@ -129,15 +131,15 @@ def test_a_width_that_fits_anything_does_not_decide():
     result = made_up()
     few = dataclasses.replace(result.config, points=100)
     swapped = result.arrays["target_fit"][::-1]
-    claims = fig08.check(Result(few, {**result.arrays, "target_fit": swapped}, {}))
-    assert claims[3].holds is None and "128" not in claims[3].evidence, "one width is left"
-    assert fig08.check(made_up(target_fit=swapped))[3].holds is False
+    found = claims.check(Result(few, {**result.arrays, "target_fit": swapped}, {}))
+    assert found[3].holds is None and "128" not in found[3].evidence, "one width is left"
+    assert claims.check(made_up(target_fit=swapped))[3].holds is False
 
 
 def test_published_losses_are_for_the_papers_setting_only():
     result = made_up()
     other = dataclasses.replace(result.config, steps=100)
-    assert len(fig08.check(Result(other, result.arrays, {}))) == 5
+    assert len(claims.check(Result(other, result.arrays, {}))) == 5
 
 
 @pytest.mark.parametrize(

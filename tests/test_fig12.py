@@ -6,9 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import fig12_random_labels as fig12
-from experiments.classification import rate_or_schedule
-from experiments.framework import Result, perform
+from experiments import random_labels as fig12
+from experiments.random_labels import claims, compute
+from experiments.runs import perform
+from experiments.shared.results import Result
 from gramlin_jax.data import load
 from gramlin_jax.training import classification_loss
 
@@ -34,11 +35,11 @@ def test_smoke_run(smoke):
     }
     assert all(np.isfinite(values).all() for values in arrays.values())
     assert (arrays["train_loss"][..., -1] < arrays["train_loss"][..., 0]).all()
-    claims = json.loads((folder / "summary.json").read_text())["claims"]
-    assert len(claims) == 6
+    found = json.loads((folder / "summary.json").read_text())["claims"]
+    assert len(found) == 6
     for picture in ("figure.png", "ends.png"):
         assert (folder / picture).read_bytes().startswith(b"\x89PNG")
-    assert len(fig12.table(result).splitlines()) == 2 + len(config.noises)
+    assert len(claims.table(result).splitlines()) == 2 + len(config.noises)
 
 
 def test_runs_differ_in_labels_only(smoke):
@@ -50,20 +51,13 @@ def test_runs_differ_in_labels_only(smoke):
     assert (linearity[1] < 2.5 * arrays["noise_floor"]).all(), "random ones"
 
 
-def test_the_rate_falls_to_zero_where_asked():
-    config = fig12.PRESETS["smoke"]
-    assert rate_or_schedule(config, 0.5, 130) == 0.5
-    falling = rate_or_schedule(dataclasses.replace(config, decay=True), 0.5, 130)  # 4·3 steps
-    np.testing.assert_allclose([falling(0), falling(6), falling(12)], [0.5, 0.25, 0], atol=1e-7)
-
-
 def test_the_loss_is_of_the_noisy_labels():
     model = SimpleNamespace(apply=lambda params, x: (x @ params, []))
-    x, labels, noise = fig12.with_noise(load("digits").take(100), seed=3)
+    x, labels, noise = compute.with_noise(load("digits").take(100), seed=3)
     params = np.random.default_rng(0).normal(size=(64, 10)).astype(np.float32)
     for share, expected in ((0.0, labels), (1.0, noise.replacements)):
         hyper = {"noise": jnp.float32(share)}
-        loss, _ = fig12.noisy_loss(model)(params, (x, labels, noise), None, hyper)
+        loss, _ = compute.noisy_loss(model)(params, (x, labels, noise), None, hyper)
         plain, _ = classification_loss(model.apply)(params, (x, expected), None, {})
         np.testing.assert_allclose(loss, plain, rtol=1e-6)
 
@@ -84,7 +78,7 @@ def made_up(**changes):
 
 
 def verdicts(**changes):
-    return [claim.holds for claim in fig12.check(made_up(**changes))]
+    return [claim.holds for claim in claims.check(made_up(**changes))]
 
 
 def one(shape, at, value):
@@ -119,8 +113,8 @@ def test_an_untrained_network_does_not_decide(smoke):
         for name, values in result.arrays.items()
     }
     assert (start["heldout"][:, -1, ..., -1] < 0).all()
-    claims = fig12.check(dataclasses.replace(result, arrays=start))
-    assert claims[4].holds is False and claims[5].holds is None
+    found = claims.check(dataclasses.replace(result, data=start))
+    assert found[4].holds is False and found[5].holds is None
 
 
 def test_runs_that_did_not_memorise_do_not_count():

@@ -5,8 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from experiments import fig13_grokking as fig13
-from experiments.framework import Result, perform
+from experiments import grokking as fig13
+from experiments.grokking import claims, compute
+from experiments.runs import perform
+from experiments.shared.results import Result
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +36,12 @@ def test_smoke_run(smoke):
     assert (loss[0, :, -1] != loss[1, :, -1]).all(), "weight decay does something"
     assert len(json.loads((folder / "summary.json").read_text())["claims"]) == 7
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
-    assert len(fig13.table(result).splitlines()) == 1 + len(config.weight_decays)
+    assert len(claims.table(result).splitlines()) == 1 + len(config.weight_decays)
 
 
 def test_every_pair_is_in_one_part():
     config = fig13.Config()
-    (train, labels), (test, others) = fig13.split(config)
+    (train, labels), (test, others) = compute.split(config)
     assert len(labels) == int(0.7 * 43**2) and len(labels) + len(others) == 43**2
     assert len(np.unique(np.concatenate([train, test]), axis=0)) == 43**2
     x, y = train[:, :43].argmax(1), train[:, 43:].argmax(1)
@@ -65,7 +67,7 @@ def made_up(**changes):
 
 
 def verdicts(**changes):
-    return [claim.holds for claim in fig13.check(made_up(**changes))]
+    return [claim.holds for claim in claims.check(made_up(**changes))]
 
 
 def test_check_can_find_each_claim_false():
@@ -93,19 +95,19 @@ def test_check_can_find_each_claim_false():
 
 def test_evidence_has_the_sign_of_what_it_names():
     """The smaller gap is the smaller number; the phase after memorising is given by itself."""
-    claims = fig13.check(made_up())
-    nearest, other = re.findall(r"-?\d\.\d{3}", claims[4].evidence)
-    gap = fig13.linearity_gap(made_up())[..., -1]
+    found = claims.check(made_up())
+    nearest, other = re.findall(r"-?\d\.\d{3}", found[4].evidence)
+    gap = claims.linearity_gap(made_up())[..., -1]
     generalised = made_up().arrays["test_accuracy"][..., -1] >= 0.5
     np.testing.assert_allclose(float(nearest), gap[generalised].max(), atol=1e-3)
     np.testing.assert_allclose(float(other), gap[~generalised].min(), atol=1e-3)
-    assert float(re.search(r"accuracy (\S+) over", claims[4].evidence)[1]) < 0
-    assert "once memorised" in claims[5].evidence
+    assert float(re.search(r"accuracy (\S+) over", found[4].evidence)[1]) < 0
+    assert "once memorised" in found[5].evidence
 
 
 def test_first_passed():
     curves = np.array([[0.0, 0.6, 0.4, 0.9], [0.1, 0.2, 0.3, 0.4]])
-    first = fig13.first_passed(curves, np.array([0, 10, 20, 30]), 0.5)
+    first = claims.first_passed(curves, np.array([0, 10, 20, 30]), 0.5)
     np.testing.assert_array_equal(first, [10, np.nan])
 
 

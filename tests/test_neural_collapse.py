@@ -3,9 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments import neural_collapse
-from experiments.framework import Result, perform
-from experiments.neural_collapse import PRESETS, balanced, check
+from experiments.neural_collapse import PRESETS
+from experiments.neural_collapse.claims import check, table
+from experiments.neural_collapse.compute import balanced
+from experiments.runs import perform
+from experiments.shared.results import Result
 from gramlin_jax.data import load
 
 
@@ -34,7 +36,7 @@ def test_smoke_run(smoke):
     assert check(result)[0].holds
     assert arrays["train_loss"][0, 0, 0] < 1.5 < arrays["train_loss"][1, 0, 0], "½ and log 10"
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
-    assert len(neural_collapse.table(result).splitlines()) == 2 * (12 + 2 * config.depth)
+    assert len(table(result).splitlines()) == 2 * (12 + 2 * config.depth)
 
 
 def test_balanced():

@@ -1,0 +1,120 @@
+"""Check the claims of figures 2 and 6 against the results, and print their numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import xarray as xr
+
+from experiments.gram_only import ARMS
+from experiments.shared.claims import Claim, all_of
+from experiments.shared.statistics import Paired, paired
+from experiments.shared.text import plus_minus
+
+if TYPE_CHECKING:
+    from experiments.shared.results import Result
+
+MARGIN = 0.005  # of accuracy: how sure the seeds have to be that nothing is lost
+LITTLE = 0.1  # a share of the original's gain in target linearity that counts as nothing
+
+
+def check(result: Result) -> list[Claim]:
+    """Check the paper's claims of this figure, and what the complement shows.
+
+    Accuracies are those of the test split after the last epoch, compared by a paired t-test over
+    seeds. One does not match another where the 95 % confidence interval of the mean difference lies
+    below 0, however near; else it matches or beats it where the interval lies above −0.005, half a
+    point; else the seeds do not decide it. Intervals are those of a single comparison.
+
+    1. Gram-only matches or beats the original at every learning rate.
+    2. With each arm at the learning rate of its highest mean accuracy, it does too.
+    3. Beyond the paper: the Gram-preserving complement learns nothing in the features. Wherever
+       (learning rate, seed, hidden layer) the original gains target linearity, the complement gains
+       less than a tenth of it.
+    """
+    accuracy = result.data["test_accuracy"].isel(epoch=-1)
+    original, gram = accuracy.sel(arm="original"), accuracy.sel(arm="gram_only")
+    tests = {
+        rate.item(): paired(gram.sel(learning_rate=rate), original.sel(learning_rate=rate))
+        for rate in accuracy["learning_rate"]
+    }
+    matches = [_matches(test) for test in tests.values()]
+    best = [
+        arm.isel(learning_rate=arm.mean("seed").argmax("learning_rate")) for arm in (gram, original)
+    ]
+    test = paired(*best)
+    claims = [
+        Claim(
+            "Gram-only matches or beats the original at every learning rate",
+            all_of(matches),
+            f"{matches.count(True)} of {len(tests)} learning rates, {matches.count(False)} not; "
+            f"test accuracy, Gram-only less original [95 %]: "
+            + "; ".join(f"{rate:g}: {test}" for rate, test in tests.items()),
+        ),
+        Claim(
+            "Gram-only matches or beats the original, each at its best learning rate",
+            _matches(test),
+            ", ".join(f"{arm.mean():.4f} at {arm['learning_rate']:g}" for arm in best)
+            + f": {test}",
+        ),
+    ]
+    return [*claims, _complement_claim(result)] if result.config.complement else claims
+
+
+def _matches(test: Paired) -> bool | None:
+    return False if test.high < 0 else True if test.low > -MARGIN else None
+
+
+def _complement_claim(result: Result) -> Claim:
+    gain = result.data["target_linearity"] - result.data["start_target_linearity"]
+    original, complement = gain.sel(arm="original"), gain.sel(arm="gram_preserving")
+    gains = original > 0
+    learns = gains & (complement >= LITTLE * original)
+    compared = gains.any("layer")
+    nothing = compared & ~learns.any("layer")
+    accuracy = result.data["test_accuracy"].sel(arm="gram_preserving").isel(epoch=-1)
+    by_rate = "; ".join(
+        f"{rate:g}: {_layers(complement.sel(learning_rate=rate))} of "
+        f"{_layers(original.sel(learning_rate=rate))}, test accuracy "
+        f"{accuracy.sel(learning_rate=rate).mean():.3f}"
+        for rate in result.config.learning_rates
+    )
+    return Claim(
+        "the Gram-preserving complement learns nothing in the features",
+        bool((nothing == compared).all()) if compared.any() else None,
+        f"{nothing.sum():d} of the {compared.sum():d} runs in which a layer of the original gains; "
+        f"gain by layer, of the original's, by learning rate {by_rate}",
+    )
+
+
+def _layers(gains: xr.DataArray) -> str:
+    return ", ".join(f"{gain:.3f}" for gain in gains.mean("seed"))
+
+
+def table(result: Result) -> str:
+    """Each learning rate and arm after training, means and deviations over seeds."""
+    data = result.data.isel(epoch=-1)
+    start = data["start_target_linearity"]
+    lines = [
+        f"{'rate':>6}  {'arm':<20}{'test accuracy':>18}{'train loss':>18}{'Grams change by':>18}"
+        + "".join(f"{f'target linearity {layer}':>20}" for layer in start["layer"].values),
+        f"{'':>6}  {'before training':<20}{'':>54}" + _cells(start),
+    ]
+    for rate in result.config.learning_rates:
+        for arm in result.config.arms:
+            of = data.sel(learning_rate=rate, arm=arm)
+            change = of["gram_change"].mean("seed")
+            lines.append(
+                f"{rate:>6g}  {ARMS[arm]:<20}{_spelled(of['test_accuracy']):>18}"
+                f"{_spelled(of['train_loss']):>18}"
+                f"{f'{change.min():.2g} … {change.max():.2g}':>18}" + _cells(of["target_linearity"])
+            )
+    return "\n".join(lines)
+
+
+def _cells(linearity: xr.DataArray) -> str:
+    return "".join(f"{_spelled(layer):>20}" for layer in linearity.transpose("layer", ...))
+
+
+def _spelled(runs: xr.DataArray) -> str:
+    return plus_minus(runs, ".4f", ".2g")

@@ -1,0 +1,71 @@
+"""Train on modular arithmetic, measured layer by layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.grokking import Config
+from experiments.shared.measures import linearity_metrics
+from experiments.shared.results import Computed
+from experiments.shared.training import checkpoints, evenly, on_device, train
+from gramlin_jax.data import modular_arithmetic
+from gramlin_jax.models import DNN
+from gramlin_jax.support.precision import in_float64
+from gramlin_jax.training import Hyper, classification_loss
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+
+
+def split(config: Config) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Train and test pairs, inputs (n, 2p) float64 and labels (n,), always the same ones."""
+    data = modular_arithmetic(config.operation, config.p)
+    order = np.random.RandomState(0).permutation(len(data))
+    parts = np.split(order, [int(config.train_share * len(data))])
+    return [(data.x[part].astype(np.float64), data.y[part]) for part in parts]
+
+
+@in_float64
+def run(config: Config, *, folder: Path | None = None, data_dir: str | None = None) -> Computed:
+    """Train all weight decays and seeds in one program and measure each layer along the way.
+
+    Args:
+        config: The settings.
+        folder: Where checkpoints go, from which a run that was cut off goes on; None: nowhere.
+        data_dir: Not used: the data are computed.
+
+    Returns:
+        Arrays of shape (weight decays, seeds, measurements, depth) for ``target_linearity``
+        and ``heldout``; (weight decays, seeds, measurements) for losses and accuracies; and
+        ``epochs`` (measurements,).
+    """
+    del data_dir
+    model = DNN(config.width, config.depth, config.p, "relu", param_dtype=jnp.float64)
+    data = on_device(*split(config))
+
+    def optimizer(hyper: Hyper) -> optax.GradientTransformation:
+        decay: Array = hyper["weight_decay"]
+        return optax.adamw(config.learning_rate, b1=0.9, b2=0.98, weight_decay=decay)
+
+    at = evenly(config.epochs, config.measurements)
+    trained = train(
+        lambda key: model.init(key, data[0][0][:1]),
+        classification_loss(model.apply),
+        optimizer,
+        data[0],
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        sweep={"weight_decay": config.weight_decays, "seed": range(config.seeds)},
+        measure=linearity_metrics(model),
+        measure_data=data,
+        measure_at=at,
+        directory=checkpoints(folder),
+    )
+    sizes = {"train": len(data[0][1]), "test": len(data[1][1])}
+    info = {**sizes, "execution": trained.fit.execution}
+    return {**trained.measurements, "epochs": at}, info

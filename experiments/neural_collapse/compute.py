@@ -1,0 +1,191 @@
+"""Train to the terminal phase, measured by NC1 to NC4 and target linearity."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.neural_collapse import LINK_RTOL, Config
+from experiments.shared.measures import layer_sums, scores
+from experiments.shared.parts import parts
+from experiments.shared.results import Computed
+from experiments.shared.training import (
+    Trained,
+    classes_of,
+    load_splits,
+    on_device,
+    rate_or_schedule,
+    sources,
+    train,
+)
+from gramlin_jax import Moments, accumulate, nc4_mismatch, neural_collapse, target_linearity
+from gramlin_jax._moments.features import CONSTANT
+from gramlin_jax.data import Dataset
+from gramlin_jax.models import DNN
+from gramlin_jax.support.precision import dot, eigh, in_float64, rank_tolerance
+from gramlin_jax.training import Hyper, SampleLoss, classification_loss
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, Int
+
+
+def squared_error(logits: Float[Array, "n C"], labels: Int[Array, "n"]) -> Float[Array, "n"]:
+    """Half the squared distance of the logits from one-hot labels."""
+    return optax.l2_loss(logits, jax.nn.one_hot(labels, logits.shape[-1])).sum(-1)
+
+
+LOSSES = {
+    "squared_error": squared_error,
+    "cross_entropy": optax.softmax_cross_entropy_with_integer_labels,
+}
+
+
+def run(config: Config, *, folder: Path | None = None, data_dir: str | None = None) -> Computed:
+    """Train on each loss, all seeds in one program, and measure each layer along the way.
+
+    Args:
+        config: The settings.
+        folder: Where checkpoints go, from which a run that was cut off goes on; None: nowhere.
+        data_dir: Folder of TFDS data sets, see ``gramlin_jax.data.load``.
+
+    Returns:
+        Arrays of shape (losses, seeds, measurements, depth) for ``target_linearity``, ``link`` (the
+        right side of the exact link), ``link_error`` (its distance from the left one, both of rank
+        tolerance ``LINK_RTOL``), ``nc1``, ``equinorm``, ``equiangularity``, ``etf_distance`` and
+        ``cdnv``; of the last hidden layer, (losses, seeds, measurements), for ``nc3``, ``offset``,
+        ``train_nc4`` and ``test_nc4``; losses and accuracies likewise; and ``epochs``.
+    """
+    every, test = load_splits(config.dataset, data_dir)
+    train_data = balanced(every, config.samples)
+    model = DNN(config.width, config.depth, classes_of(every), config.activation)
+    data = on_device(*((split.flat, split.y) for split in (train_data, test)))
+
+    def one(loss: str, directory: Path | None) -> dict[str, np.ndarray]:
+        trained = _train(config, model, loss, data, directory)
+        return {**trained.measurements, "execution": np.array(trained.fit.execution)}
+
+    arrays = parts(folder, config.losses, one)
+    info = {**sources(train_data, test), "execution": arrays.pop("execution").tolist()}
+    return {**arrays, "epochs": _measured_at(config)}, {**info, "samples": len(train_data)}
+
+
+def _measured_at(config: Config) -> np.ndarray:
+    """Epochs evenly spread on the scale of log(1 + epoch), each once."""
+    at = np.expm1(np.linspace(0, np.log1p(config.epochs), config.measurements))
+    return np.unique(at.round().astype(int))
+
+
+def _train(
+    config: Config,
+    model: DNN,
+    loss: str,
+    data: list[tuple[Array, Array]],
+    directory: Path | None,
+) -> Trained:
+    """One loss, all seeds; ``data`` are inputs (n, d) and labels (n,) of train and test."""
+    rate = rate_or_schedule(config, config.learning_rate, len(data[0][0]))
+    return train(
+        lambda key: model.init(key, data[0][0][:1]),
+        classification_loss(model.apply, LOSSES[loss]),
+        optax.chain(
+            optax.add_decayed_weights(config.weight_decay),
+            optax.sgd(rate, momentum=config.momentum),
+        ),
+        data[0],
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        sweep={"seed": range(config.seeds)},
+        measure=collapse_metrics(model, LOSSES[loss]),
+        measure_data=data,
+        measure_at=_measured_at(config),
+        directory=directory,
+    )
+
+
+def balanced(data: Dataset, samples: int = 0) -> Dataset:
+    """The first ``samples`` of each class, or as many as the smallest one has, in their order.
+
+    Raises:
+        ValueError: If a class has fewer than two, or than ``samples``.
+    """
+    labels = np.asarray(data.y)
+    counts = np.bincount(labels, minlength=data.num_classes or 0)
+    if (few := np.flatnonzero(counts < 2)).size:
+        raise ValueError(f"data has fewer than two samples of classes {few.tolist()}")
+    if samples > counts.min():
+        raise ValueError(f"samples is {samples}: wanted at most {counts.min()}, of each class")
+    each = samples or int(counts.min())
+    rows = np.sort(np.concatenate([np.flatnonzero(labels == c)[:each] for c in range(len(counts))]))
+    return dataclasses.replace(data, x=data.x[rows], y=labels[rows])
+
+
+def collapse_metrics(model: DNN, loss: SampleLoss) -> Any:
+    """``measure`` of ``train``, on a pair of train and test: what ``run`` returns."""
+
+    def measure(params: Any, hyper: Hyper, data: Any) -> dict[str, Any]:
+        del hyper
+        on_train, on_test = (layer_sums(model, params, split, loss) for split in data)
+        layers = on_train["moments"]
+        head = params["params"][f"Dense_{model.depth}"]
+        inner = [neural_collapse(m) for m in layers[:-1]]
+        last = neural_collapse(layers[-1], head["kernel"], head["bias"])
+        by_layer = ("nc1", "equinorm", "equiangularity", "etf_distance", "cdnv")
+        errors = [
+            abs(target_linearity(m, rtol=LINK_RTOL) - between_share(m, LINK_RTOL)) for m in layers
+        ]
+        nc4 = [_mismatch(model, params, layers[-1], split) for split in data]
+        return {
+            **{name: jnp.stack([getattr(c, name) for c in (*inner, last)]) for name in by_layer},
+            "nc3": last.nc3,
+            "offset": last.offset,
+            "train_nc4": nc4[0],
+            "test_nc4": nc4[1],
+            "target_linearity": jnp.stack([target_linearity(m) for m in layers]),
+            "link": jnp.stack([between_share(m) for m in layers]),
+            "link_error": jnp.stack(errors),
+            **scores(on_train, on_test),
+        }
+
+    return measure
+
+
+def _mismatch(model: DNN, params: Any, m: Moments, data: tuple[Array, Array]) -> Array:
+    """NC4 on ``data``, with the class means of ``m``."""
+
+    def mismatches(batch: tuple[Array, Array]) -> Array:
+        logits, features = cast("tuple[Array, list[Array]]", model.apply(params, batch[0]))
+        share: Array = nc4_mismatch(m, features[-1], logits.argmax(-1))
+        return share.astype(jnp.float32) * len(batch[0])
+
+    total: Array = accumulate(mismatches, data)
+    return total / len(data[0])
+
+
+@in_float64
+def between_share(m: Moments, rtol: float | None = None) -> Float[Array, ""]:
+    """tr(Σ_T⁻¹Σ_B)/(C − 1) of features (n, d) and one-hot targets (n, C), with no regression.
+
+    From the same moments as target linearity: that both agree says nothing of the moments.
+
+    Σ_B is that of the samples' centring; Σ_T⁻¹ a pseudo-inverse, of directions with an eigenvalue
+    above ``rtol`` of the largest, columns scaled: those that ``target_linearity`` fits with it, by
+    default those above max(64, d)·2⁻⁵².
+    """
+    squares = jnp.diag(m.feature_scatter)
+    varying = squares > m.count * (CONSTANT * m.feature_mean) ** 2  # more than by rounding
+    scale = jnp.where(varying, 1 / jnp.sqrt(jnp.where(varying, squares, 1)), 0)[:, None]
+    values, vectors = eigh(m.feature_scatter * scale * scale.T)
+    least = rank_tolerance(len(values)) if rtol is None else rtol
+    there = values > least * values[-1]
+    means = m.cross_scatter / jnp.sqrt(m.count * m.target_mean)[None]  # √n_c (μ_c − h̄)
+    inverse = jnp.where(there, 1 / jnp.where(there, values, 1), 0)[:, None]
+    solved = scale * dot(vectors, inverse * dot(vectors.T, scale * means))
+    # tr MᵀΣ⁺M at its stationary point, where an error of Σ⁺M counts squared.
+    total = 2 * jnp.sum(means * solved) - jnp.sum(solved * dot(m.feature_scatter, solved))
+    return total / (len(m.target_mean) - 1)

@@ -1,0 +1,96 @@
+"""Figure 12: what target linearity makes of random labels.
+
+The paper trains a fully connected network (3 hidden layers of 256, GELU) on CIFAR-10 by SGD
+(learning rate 0.005, momentum 0.95, batch 64, 200 epochs) after a share p of the train labels, 0 to
+1, was replaced by random ones, and follows the target linearity of each layer.
+
+Noise levels, learning rates and seeds are one program: each sample has a random label and a rank
+once for all, and a run replaces those of rank below its level, so that what is replaced at p = 0.25
+is at 0.5, too; all seeds share them, and differ in weights and batches. Since the paper's learning
+rate may not memorise all labels in its epochs, a second one is run. What the paper does not show is
+the held-out target linearity: that of test samples, their labels replaced in the same share, by the
+fit on the train samples. Memorised labels can be linear in the features of train samples only. Test
+accuracy is that of the true labels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+from experiments.shared.checks import check_different, check_least, check_momentum
+from experiments.shared.results import SCORES
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of the run.
+
+    Attributes:
+        dataset: A name that ``gramlin_jax.data.load`` knows.
+        noises: Shares of the labels that are replaced, ascending.
+        learning_rates: The paper's first.
+        decay: Whether they fall to 0 over the epochs, as half a cosine; the paper's do not.
+        measurements: Number of epochs at which the layers are measured, evenly spread from 0.
+        samples: Train samples to use, 0 for all.
+    """
+
+    dataset: str = "digits"
+    noises: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
+    learning_rates: tuple[float, ...] = (0.005, 0.02)
+    decay: bool = False
+    momentum: float = 0.95
+    width: int = 256
+    depth: int = 3
+    batch_size: int = 64
+    epochs: int = 200
+    measurements: int = 21
+    seeds: int = 3
+    samples: int = 0
+
+    def __post_init__(self) -> None:
+        least = {"width": 1, "depth": 2, "batch_size": 1, "epochs": 1, "measurements": 2}
+        check_least(self, {**least, "seeds": 1, "samples": 0})
+        noises = self.noises
+        ascending = all(a < b for a, b in zip(noises, noises[1:], strict=False))
+        if len(noises) < 2 or not ascending or not all(0 <= noise <= 1 for noise in noises):
+            raise ValueError(f"noises is {noises}: wanted two or more in [0, 1], ascending")
+        check_different(self, "learning_rates")
+        check_momentum(self)
+
+
+PRESETS = {
+    "smoke": Config(
+        noises=(0.0, 1.0),
+        learning_rates=(0.05,),
+        width=16,
+        depth=2,
+        epochs=4,
+        measurements=3,
+        seeds=2,
+        samples=256,
+    ),
+    "default": Config(),
+    "paper": Config(dataset="cifar10", measurements=41),
+}
+
+RUNS = ("learning_rate", "noise", "seed")
+"""The dimensions that tell the networks apart."""
+
+DIMENSIONS = {
+    **dict.fromkeys(("target_linearity", "heldout"), (*RUNS, "epoch", "layer")),
+    **dict.fromkeys(SCORES, (*RUNS, "epoch")),
+    "noise_floor": (),
+}
+"""The arrays of a result and their dimensions."""
+
+
+def coordinates(config: Config) -> dict[str, Iterable[Any]]:
+    """What lies along the dimensions."""
+    return {
+        "learning_rate": config.learning_rates,
+        "noise": config.noises,
+        "seed": range(config.seeds),
+        "layer": range(1, config.depth + 1),
+    }

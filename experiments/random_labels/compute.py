@@ -1,0 +1,104 @@
+"""Train on random labels, measured layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.random_labels import Config
+from experiments.shared.measures import linearity_metrics
+from experiments.shared.results import Computed
+from experiments.shared.training import (
+    checkpoints,
+    classes_of,
+    evenly,
+    load_splits,
+    rate_or_schedule,
+    sources,
+    train,
+)
+from gramlin_jax.data import Dataset, label_noise, noisy_labels
+from gramlin_jax.models import DNN
+from gramlin_jax.training import Hyper, Loss, classification_loss
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+
+
+def run(config: Config, *, folder: Path | None = None, data_dir: str | None = None) -> Computed:
+    """Train all runs in one program and measure each layer along the way.
+
+    Args:
+        config: The settings.
+        folder: Where checkpoints go, from which a run that was cut off goes on; None: nowhere.
+        data_dir: Folder of TFDS data sets, see ``gramlin_jax.data.load``.
+
+    Returns:
+        Arrays of shape (learning rates, noise levels, seeds, measurements, depth) for
+        ``target_linearity`` and ``heldout``; (learning rates, noise levels, seeds, measurements)
+        for ``train_loss`` and ``train_accuracy`` on the labels that are trained on, ``test_loss``
+        on test labels with the same noise, and ``test_accuracy`` on the true ones; ``noise_floor``
+        (), the target linearity of noise in ``width`` features; and ``epochs`` (measurements,).
+    """
+    train_data, test = load_splits(config.dataset, data_dir, samples=config.samples)
+    model = DNN(config.width, config.depth, classes_of(train_data))
+    data = [with_noise(split, seed) for seed, split in enumerate((train_data, test))]
+    n, at = len(train_data), evenly(config.epochs, config.measurements)
+    trained = train(
+        lambda key: model.init(key, data[0][0][:1]),
+        noisy_loss(model),
+        lambda hyper: optax.sgd(
+            rate_or_schedule(config, hyper["learning_rate"], n), momentum=config.momentum
+        ),
+        data[0],
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        sweep={
+            "learning_rate": config.learning_rates,
+            "noise": config.noises,
+            "seed": range(config.seeds),
+        },
+        measure=noisy_metrics(model),
+        measure_data=data,
+        measure_at=at,
+        directory=checkpoints(folder),
+    )
+    noise_floor = np.array(min(1.0, config.width / (n - 1)))
+    info = {**sources(train_data, test), "execution": trained.fit.execution}
+    return {**trained.measurements, "noise_floor": noise_floor, "epochs": at}, info
+
+
+def with_noise(data: Dataset, seed: int) -> tuple[Any, ...]:
+    """Inputs (n, d), true labels (n,), and the noise for any level."""
+    noise = label_noise(len(data), classes_of(data), seed)
+    return jax.tree.map(jnp.asarray, (data.flat, data.y, noise))
+
+
+def noisy_loss(model: DNN) -> Loss:
+    """``classification_loss`` on the labels of a run's noise level, ``hyper["noise"]``."""
+    clean = classification_loss(model.apply)
+
+    def loss(params: Any, batch: Any, key: Array, hyper: Hyper) -> Any:
+        x, labels, noise = batch
+        return clean(params, (x, noisy_labels(labels, noise, hyper["noise"])), key, hyper)
+
+    return loss
+
+
+def noisy_metrics(model: DNN) -> Callable[[Any, Hyper, Any], dict[str, Array]]:
+    """``linearity_metrics`` on noisy labels, but test accuracy on the true ones."""
+    metrics = linearity_metrics(model)
+
+    def measure(params: Any, hyper: Hyper, data: Any) -> dict[str, Array]:
+        x, labels, _ = data[1]
+        noisy = [(x, noisy_labels(y, noise, hyper["noise"])) for x, y, noise in data]
+        accuracy = jnp.mean(model.apply(params, x)[0].argmax(-1) == labels)
+        return {**metrics(params, hyper, noisy), "test_accuracy": accuracy}
+
+    return measure

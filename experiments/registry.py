@@ -1,0 +1,190 @@
+"""The experiments by name, and where the parts of each are."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import IO, TYPE_CHECKING, Any
+
+from experiments.shared.claims import Claim
+from experiments.shared.results import Result, label, table_of_runs
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+PRESETS = {
+    "smoke": "seconds",
+    "default": "minutes, embedded data",
+    "paper": "the paper's data and sizes",
+}
+"""The presets that every experiment has, and what they mean."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A figure: settings of a family, and what is shown of the runs. Modules load when used.
+
+    Attributes:
+        name: The name of the experiment and of the folder of its runs.
+        package: The package of its family in ``experiments``.
+        title: One line.
+        changes: Fields of the family's presets that this experiment sets otherwise.
+        view: Where one run has several figures, the package in ``package`` with the claims and
+            the drawing of this one.
+    """
+
+    name: str
+    package: str
+    title: str
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    view: str = ""
+
+    @property
+    def presets(self) -> dict[str, Any]:
+        """The configurations by the names of ``PRESETS``."""
+        found: dict[str, Any] = self.module().PRESETS
+        return {name: dataclasses.replace(config, **self.changes) for name, config in found.items()}
+
+    def preset(self, name: str) -> Any:
+        """One configuration.
+
+        Raises:
+            ValueError: If there is none of that name.
+        """
+        if name not in PRESETS:
+            raise ValueError(f"preset is {name!r}: wanted one of {', '.join(PRESETS)}")
+        return self.presets[name]
+
+    def run(
+        self, config: Any, *, folder: Path | None = None, data_dir: str | None = None
+    ) -> Result:
+        """Compute a result; go on from what is in ``folder``."""
+        arrays, info = self.module("compute").run(config, folder=folder, data_dir=data_dir)
+        return self.result(config, arrays, info)
+
+    def result(self, config: Any, arrays: Mapping[str, Any], info: Mapping[str, Any]) -> Result:
+        """Label the arrays of a run."""
+        family = self.module()
+        data = label(arrays, family.DIMENSIONS, family.coordinates(config))
+        return Result(config, data, dict(info))
+
+    def networks(self, result: Result) -> pd.DataFrame:
+        """A row for each network, see ``table_of_runs``."""
+        return table_of_runs(result.data, self.module().RUNS)
+
+    def check(self, result: Result) -> list[Claim]:
+        """Check the paper's claims against the result."""
+        found: list[Claim] = self.shown("claims").check(result)
+        return found
+
+    def table(self, result: Result) -> str:
+        """The numbers as text."""
+        text: str = self.shown("claims").table(result)
+        return text
+
+    def plot(self, result: Result) -> Figure:
+        """The figure."""
+        return self.shown("draw").plot(result)
+
+    def pictures(self, result: Result) -> dict[str, Callable[[IO[bytes]], None]]:
+        """Names of the pictures of a result, the figure first, and what draws each into a file."""
+
+        def figure(file: IO[bytes]) -> None:
+            self.plot(result).savefig(file, format="png", dpi=200)
+
+        draw = self.shown("draw")
+        return {"figure.png": figure, **(draw.extras(result) if hasattr(draw, "extras") else {})}
+
+    def of_same_runs(self) -> list[Experiment]:
+        """The other experiments that show the same runs."""
+        same = [e for e in EXPERIMENTS if (e.package, e.changes) == (self.package, self.changes)]
+        return [e for e in same if e.name != self.name]
+
+    def shown(self, part: str) -> ModuleType:
+        """The module with the claims or the drawing, by name."""
+        return self.module(*filter(None, (self.view, part)))
+
+    def module(self, *names: str) -> ModuleType:
+        """The package of the family, or a module in it."""
+        return importlib.import_module(".".join(("experiments", self.package, *names)))
+
+
+EXPERIMENTS = (
+    Experiment(
+        "fig01_swissroll",
+        "swissroll",
+        "Figure 1: the virtual update unrolls the swiss roll, with the Gram's contours.",
+    ),
+    Experiment(
+        "fig02_gram_whitening",
+        "gram_only",
+        "Figure 2: a network learns with its Grams alone.",
+    ),
+    Experiment(
+        "fig04_target_linearity",
+        "target_linearity",
+        "Figure 4: target linearity and its surrogate, layer by layer, as a network trains.",
+    ),
+    Experiment(
+        "fig05_vae_interpolation",
+        "vae",
+        "Figure 5: a VAE interpolates between images as linearly as its code is linear in them.",
+        view="interpolation",
+    ),
+    Experiment(
+        "fig06_gram_whitening_cnn",
+        "gram_only",
+        "Figure 6: figure 2 with a convolutional network.",
+        changes={"network": "cnn", "width": 16, "depth": 3, "momentum": 0.95},
+    ),
+    Experiment(
+        "fig08_staircase",
+        "staircase",
+        "Figure 8: a staircase function learnt by networks from rich to lazy.",
+    ),
+    Experiment(
+        "fig09_target_linearity_adam",
+        "target_linearity",
+        "Figure 9: figure 4 with Adam in the place of SGD.",
+        changes={"optimizer": "adam", "learning_rate": 1e-4},
+    ),
+    Experiment(
+        "fig10_vae_target_linearity",
+        "vae",
+        "Figure 10: reconstruction error and target linearity of a VAE's code, as it trains.",
+        view="linearity",
+    ),
+    Experiment(
+        "fig12_random_labels",
+        "random_labels",
+        "Figure 12: what target linearity makes of random labels.",
+    ),
+    Experiment(
+        "fig13_grokking",
+        "grokking",
+        "Figure 13: grokking, and what target linearity tells of it.",
+    ),
+    Experiment(
+        "neural_collapse",
+        "neural_collapse",
+        "Neural collapse beside target linearity, to the terminal phase of training.",
+    ),
+)
+
+
+def find(name: str) -> Experiment:
+    """The experiment of that name, or of a name that begins so.
+
+    Raises:
+        ValueError: If there is none, or more than one.
+    """
+    found = [e for e in EXPERIMENTS if e.name.startswith(name)]
+    exact = [e for e in found if e.name == name]
+    if len(exact or found) != 1:
+        names = ", ".join(e.name for e in EXPERIMENTS)
+        raise ValueError(f"name is {name!r}: wanted one of {names}")
+    return (exact or found)[0]

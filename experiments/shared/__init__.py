@@ -1,0 +1,1 @@
+"""What the families share: training, measures, results, statistics, claims, text and drawing."""

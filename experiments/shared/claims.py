@@ -1,0 +1,59 @@
+"""Claims of the paper, and how seeds decide them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+import xarray as xr
+
+from experiments.shared.statistics import interval
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A claim of the paper and the verdict of the results.
+
+    Attributes:
+        statement: The claim, so that it can be false.
+        holds: Whether it does, in every seed or beyond their spread, as ``check`` says; None where
+            the runs do not decide it, or none came to what it speaks of.
+        evidence: The numbers, as a person reads them.
+    """
+
+    statement: str
+    holds: bool | None
+    evidence: str
+
+    def __str__(self) -> str:
+        verdict = {True: "holds", False: "FAILS", None: "undecided"}[self.holds]
+        return f"[{verdict}] {self.statement}: {self.evidence}"
+
+
+def in_every_seed(statement: str, true: xr.DataArray, evidence: str) -> Claim:
+    """A claim that holds if it is true in every seed.
+
+    Args:
+        statement: The claim.
+        true: Truth values with a dimension ``seed``; a seed needs all of its own to be true.
+        evidence: The numbers; the count of seeds is put before them.
+    """
+    seeds = true.all([dim for dim in true.dims if dim != "seed"])
+    count = f"{int(seeds.sum())} of {seeds.size} seeds"
+    return Claim(statement, bool(seeds.all()), f"{count}; {evidence}")
+
+
+def all_of(verdicts: Iterable[bool | None]) -> bool | None:
+    """False if one is; else None if one is; else True."""
+    found = set(verdicts)
+    return False if False in found else None if None in found else True
+
+
+def claim_negative(statement: str, correlations: np.ndarray) -> Claim:
+    """Does the interval of the seeds' correlations (s,) lie below 0? With 0 in it, undecided."""
+    found = interval(correlations)
+    negative = np.count_nonzero(correlations < 0)
+    evidence = f"rank correlation {found}; {negative} of {correlations.size} seeds below 0"
+    holds = True if found.high < 0 else False if found.low > 0 else None
+    return Claim(statement, holds, evidence)

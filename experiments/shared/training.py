@@ -1,0 +1,132 @@
+"""Training for the experiments: data sets, sweeps and the epochs of measurements."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from gramlin_jax.data import Dataset, load
+from gramlin_jax.training import Execution, Fit, Loss, Optimizer, fit, grid
+
+
+class Trained(NamedTuple):
+    """Networks of a sweep.
+
+    Attributes:
+        fit: As ``fit`` returns it, with one axis of runs.
+        measurements: What was measured: the first axes are those of the sweep, in its order, and
+            then the epochs.
+    """
+
+    fit: Fit
+    measurements: dict[str, np.ndarray]
+
+
+def train(
+    init: Callable[[Any], Any],
+    loss: Loss,
+    optimizer: Optimizer,
+    data: Any,
+    *,
+    epochs: int,
+    sweep: Mapping[str, Sequence[float]],
+    batch_size: int | None = None,
+    execution: Execution = "auto",
+    measure: Callable[[Any, Any, Any], Any] | None = None,
+    measure_data: Any = None,
+    measure_at: Iterable[int] | None = None,
+    directory: Path | None = None,
+) -> Trained:
+    """Train a network for each combination of the values of ``sweep``, all in one program.
+
+    The arguments are those of ``gramlin_jax.training.fit``, but that ``sweep`` has the values of
+    each axis.
+    """
+    fitted = fit(
+        init,
+        loss,
+        optimizer,
+        data,
+        epochs=epochs,
+        batch_size=batch_size,
+        sweep=grid(**sweep),
+        execution=execution,
+        measure=measure,
+        measure_data=measure_data,
+        measure_at=measure_at,
+        directory=None if directory is None else str(directory),
+    )
+    return Trained(fitted, unstack(fitted.measurements, sweep))
+
+
+def unstack(arrays: Mapping[str, Any], sweep: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """Give arrays (r, ...) of all runs of a sweep its axes in the place of the first."""
+    shape = [len(values) for values in sweep.values()]
+    return {name: np.reshape(v, (*shape, *np.shape(v)[1:])) for name, v in arrays.items()}
+
+
+def stack(runs: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """Arrays of the same names on a new first axis."""
+    return {name: np.stack([np.asarray(run[name]) for run in runs]) for name in runs[0]}
+
+
+def evenly(epochs: int, measurements: int) -> np.ndarray:
+    """Epochs of so many measurements, evenly spread from 0 to the last; each once.
+
+    Example:
+        >>> evenly(100, 5).tolist()
+        [0, 25, 50, 75, 100]
+    """
+    return np.unique(np.linspace(0, epochs, measurements).round().astype(int))
+
+
+def checkpoints(folder: Path | None) -> Path | None:
+    """Where in the folder of a run the checkpoints of ``train`` go."""
+    return None if folder is None else folder / "training"
+
+
+def rate_or_schedule(config: Any, rate: Any, n: int) -> Any:
+    """``rate``, or where ``config.decay`` half a cosine from it to 0 in all steps on n samples."""
+    steps = config.epochs * math.ceil(n / config.batch_size)
+    return optax.cosine_decay_schedule(rate, steps) if config.decay else rate
+
+
+def load_splits(
+    dataset: str, data_dir: str | None = None, *, samples: int = 0
+) -> tuple[Dataset, Dataset]:
+    """The train and the test split of a data set.
+
+    Args:
+        dataset: A name that ``gramlin_jax.data.load`` knows.
+        data_dir: Folder of TFDS data sets, see ``gramlin_jax.data.load``.
+        samples: Training samples to use, the first ones; 0 for all.
+    """
+    train, test = (load(dataset, split, data_dir=data_dir) for split in ("train", "test"))
+    return (train.take(samples) if samples else train), test
+
+
+def sources(train: Dataset, test: Dataset) -> dict[str, str]:
+    """Where the splits came from, for the notes on a run."""
+    return {"train": train.source, "test": test.source}
+
+
+def classes_of(data: Dataset) -> int:
+    """The number of classes.
+
+    Raises:
+        ValueError: If the data set is not for classification.
+    """
+    if data.num_classes is None:
+        raise ValueError(f"dataset is {data.name}, for regression: wanted one with classes")
+    return data.num_classes
+
+
+def on_device(*splits: tuple[np.ndarray, np.ndarray]) -> list[tuple[jax.Array, jax.Array]]:
+    """Pairs of inputs and labels as JAX arrays."""
+    return [(jax.numpy.asarray(x), jax.numpy.asarray(labels)) for x, labels in splits]

@@ -1,0 +1,72 @@
+"""Check the claims of figures 4 and 9 against the results, and print their numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import xarray as xr
+
+from experiments.shared.claims import Claim, in_every_seed
+from experiments.shared.statistics import epoch_rank_correlation
+from experiments.shared.text import listed, start_to_end
+
+if TYPE_CHECKING:
+    from experiments.shared.results import Result
+
+
+def check(result: Result) -> list[Claim]:
+    """Check the paper's claims of this figure. A claim holds if it does in every seed.
+
+    1. Target linearity of each layer is higher after training than before.
+    2. After training it is ordered by depth.
+    3. Layers gain it in sequence: all gain, and each makes half of its gain before the next one
+       does. (The epoch is interpolated between measurements.)
+    4. Over training a layer's surrogate rises with its target linearity: Spearman's correlation
+       over the measured epochs is positive.
+    """
+    linearity = result.data["target_linearity"]
+    end = linearity.isel(epoch=-1)
+    gain, steps = end - linearity.isel(epoch=0), end.diff("layer")
+    half = half_gain_epoch(linearity)
+    sequence = (half.diff("layer") > 0) & (gain > 0).all("layer")
+    ranks = epoch_rank_correlation(linearity, result.data["surrogate"])
+    return [
+        _claim("target linearity of each layer grows with training", gain > 0, "gain", gain),
+        _claim("after training it is ordered by depth", steps > 0, "step to the next layer", steps),
+        _claim("layers gain it in sequence", sequence, "epoch of half the gain", half),
+        _claim("each layer's surrogate rises with it", ranks > 0, "rank correlation", ranks),
+    ]
+
+
+def _claim(statement: str, true: xr.DataArray, name: str, values: xr.DataArray) -> Claim:
+    return in_every_seed(
+        statement, true, f"{name} by layer {listed(values, 'layer', deviation='.2g')}"
+    )
+
+
+def half_gain_epoch(linearity: xr.DataArray) -> xr.DataArray:
+    """The epoch at which each curve first has half of its final gain; NaN without a gain."""
+    curves = linearity.drop_vars("epoch")  # values at two epochs are subtracted, place by place
+    epochs = xr.DataArray(linearity["epoch"].values, dims="epoch")
+    start = curves.isel(epoch=0)
+    gain = curves.isel(epoch=-1) - start
+    share = (curves - start) / gain.where(gain > 0)
+    after = (share >= 0.5).argmax("epoch")  # not the first: a share begins at 0
+    low, high = share.isel(epoch=after - 1), share.isel(epoch=after)
+    first, second = epochs.isel(epoch=after - 1), epochs.isel(epoch=after)
+    return first + (0.5 - low) / (high - low) * (second - first)
+
+
+def table(result: Result) -> str:
+    """Each layer before and after training, means over seeds."""
+    data = result.data
+    names = ("target_linearity", "adjusted", "heldout", "surrogate")
+    lines = ["layer   floor" + "".join(f"{name:>30}" for name in names)]
+    for layer, of in data.groupby("layer"):
+        floor = float(of["noise_floor"].isel(epoch=-1).mean())
+        cells = (start_to_end(of[name].squeeze("layer"), ".4g", ".1g") for name in names)
+        lines.append(f"{layer:>5}{floor:>8.3f}" + "".join(f"{cell:>30}" for cell in cells))
+    for name in ("train", "test"):
+        accuracy = start_to_end(data[f"{name}_accuracy"], ".4f", ".1g")
+        lines.append(f"{name} accuracy {accuracy}")
+    return "\n".join(lines)

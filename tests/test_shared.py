@@ -1,0 +1,221 @@
+"""What the experiments share, against plain formulas."""
+
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import xarray as xr
+from scipy import stats
+
+from experiments.shared import text
+from experiments.shared.claims import all_of, claim_negative, in_every_seed
+from experiments.shared.drawing import band, points
+from experiments.shared.parts import parts
+from experiments.shared.results import label, table_of_runs, unlabelled
+from experiments.shared.statistics import (
+    epoch_rank_correlation,
+    interval,
+    paired,
+    rank_correlation,
+    spread,
+)
+from experiments.shared.training import classes_of, evenly, load_splits, rate_or_schedule, train
+
+RUNS = xr.DataArray([[1.0, 2.0], [2.0, 4.0], [6.0, 6.0]], {"epoch": [0, 5]}, ("seed", "epoch"))
+
+
+def test_spread_is_the_samples():
+    """1, 2, 6 have mean 3 and variance (4 + 1 + 9)/2; the order of the dimensions is no matter."""
+    for runs in (RUNS, RUNS.transpose()):
+        mean, deviation = spread(runs)
+        np.testing.assert_allclose(mean, [3, 4])
+        np.testing.assert_allclose(deviation, [7**0.5, 2])
+    _, alone = spread(RUNS.isel(seed=[0]))
+    assert (alone == 0).all(), "one seed"
+    assert np.isnan(spread(RUNS.where(RUNS < 6))[0]).all(), "a seed without a value is not left out"
+
+
+def test_text():
+    assert text.plus_minus(RUNS.isel(epoch=0)) == "3.000 ± 2.646"
+    assert text.plus_minus(RUNS.isel(epoch=0), ".3g", ".1g") == "3 ± 3"
+    assert text.listed(RUNS, "epoch", ".1f", ".2f") == "3.0 ± 2.65, 4.0 ± 2.00"
+    assert text.listed(RUNS, "epoch", name="{} → ") == "0 → 3 ± 3, 5 → 4 ± 2"
+    assert text.start_to_end(RUNS, ".1f", ".2f") == "3.0 → 4.0 ± 2.00"
+    assert "one seed" == text.over_seeds(1) and "of 3 seeds" in text.over_seeds(3)
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_band_and_points_show_the_spread(log):
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    band(axes, RUNS, "red", log=log, deviations=2)
+    values = np.log(RUNS.values) if log else RUNS.values
+    back = np.exp if log else np.asarray
+    mean, deviation = values.mean(0), values.std(0, ddof=1)
+    np.testing.assert_allclose(axes.lines[0].get_xydata(), np.stack([[0, 5], back(mean)], 1))
+    box = axes.collections[0].get_datalim(axes.transData)
+    edges = back(np.stack([mean - 2 * deviation, mean + 2 * deviation]))
+    np.testing.assert_allclose([box.y0, box.y1], [edges.min(), edges.max()])
+    points(axes, RUNS, "red", deviations=2, shift=0.5, fmt="o")
+    mean, deviation = RUNS.values.mean(0), RUNS.values.std(0, ddof=1)
+    (bars,) = axes.containers[0].lines[2]
+    for x, segment, m, d in zip((0.5, 5.5), bars.get_segments(), mean, deviation, strict=True):
+        np.testing.assert_allclose(segment, [[x, m - 2 * d], [x, m + 2 * d]])
+
+
+def test_a_claim_holds_if_it_does_in_every_seed():
+    true = xr.DataArray([[True, True], [True, False], [True, True]], dims=("seed", "layer"))
+    claim = in_every_seed("all", true, "numbers")
+    assert claim.holds is False and str(claim) == "[FAILS] all: 2 of 3 seeds; numbers"
+    claim = in_every_seed("all", true.isel(layer=0), "numbers")
+    assert claim.holds is True and claim.evidence == "3 of 3 seeds; numbers"
+
+
+def test_verdicts_of_several():
+    assert all_of([True, True]) is True
+    assert all_of([True, None]) is None
+    assert all_of([None, False, True]) is False
+
+
+def test_a_correlation_has_to_be_significant():
+    assert claim_negative("", np.array([-0.9, -0.8, -0.85])).holds
+    assert claim_negative("", np.array([0.9, 0.8, 0.85])).holds is False
+    assert claim_negative("", np.array([-0.9, -0.1, 0.1])).holds is None
+    assert claim_negative("", np.array([-0.9, np.nan, -0.9])).holds is None
+
+
+def test_rank_correlations():
+    rng = np.random.default_rng(0)
+    a, b, c = rng.normal(size=(3, 2, 30))
+    ranks = [values.argsort(1).argsort(1) for values in (a, b, c)]
+    wanted = [np.corrcoef(x, y)[0, 1] for x, y in zip(*ranks[:2], strict=True)]
+    np.testing.assert_allclose(rank_correlation(a, b), wanted)
+    for i in range(2):  # of what a regression on c's ranks leaves
+        x, y = (r[i] - np.polyval(np.polyfit(ranks[2][i], r[i], 1), ranks[2][i]) for r in ranks[:2])
+        np.testing.assert_allclose(rank_correlation(a, b, c)[i], np.corrcoef(x, y)[0, 1])
+    assert np.isnan(rank_correlation(a, 0 * b)).all()
+    np.testing.assert_array_equal(rank_correlation(a, b, a), 0)
+    dims = "seed", "epoch"
+    labelled = epoch_rank_correlation(xr.DataArray(a, dims=dims), xr.DataArray(b, dims=dims))
+    np.testing.assert_allclose(labelled, wanted)
+    found = interval(np.tanh([0.3, 0.5, 0.7]))
+    reach = 4.302653 * 0.2 / 3**0.5
+    np.testing.assert_allclose(
+        [found.mean, found.low, found.high],
+        np.tanh([0.5, 0.5 - reach, 0.5 + reach]),
+        atol=1e-7,
+    )
+    assert str(interval(np.full(3, 0.5))) == "+0.50 [+0.50, +0.50]"
+
+
+def test_paired_differences():
+    a, b = np.array([0.9, 0.7, 0.8, 0.85]), np.array([0.8, 0.75, 0.6, 0.8])
+    test = paired(a, b)
+    standard_error = (a - b).std(ddof=1) / 2
+    reach = stats.t.ppf(0.975, 3) * standard_error
+    expected = 0.075, 0.075 - reach, 0.075 + reach
+    np.testing.assert_allclose((test.mean, test.low, test.high), expected)
+    np.testing.assert_allclose(test.p, 2 * stats.t.sf(0.075 / standard_error, 3))
+    assert str(test).startswith("+0.0750 [-0.")
+    assert paired(a, a).p == 1 and paired(a, a).low == 0
+    ahead = paired(np.ones(3), np.zeros(3))
+    assert (ahead.low, ahead.high, ahead.p) == (1, 1, 0)
+
+
+LABELS = {"loss": ("rate", "seed", "epoch"), "linearity": ("rate", "seed", "epoch", "layer")}
+
+
+def made_up():
+    """Arrays of two learning rates, three seeds, four epochs and two layers."""
+    rng = np.random.default_rng(0)
+    loss = rng.normal(size=(2, 3, 4)).astype(np.float32)
+    arrays = {"loss": loss, "linearity": rng.normal(size=(2, 3, 4, 2)), "epochs": np.arange(4) * 5}
+    return arrays, label(arrays, LABELS, {"rate": (0.1, 0.01), "seed": range(3), "layer": (1, 2)})
+
+
+def test_labels():
+    arrays, data = made_up()
+    assert data["loss"].sel(rate=0.01, seed=2, epoch=15) == arrays["loss"][1, 2, 3]
+    assert unlabelled(data).keys() == arrays.keys()
+    for name, values in unlabelled(data).items():
+        assert values.dtype == arrays[name].dtype and (values == arrays[name]).all()
+    with pytest.raises(ValueError, match=r"arrays holds \['lost'\]: wanted names of"):
+        label({"lost": np.ones(2)}, LABELS, {})
+    with pytest.raises(ValueError):
+        label({"loss": np.ones((2, 3))}, LABELS, {})
+
+
+def test_table_of_runs():
+    """One row a network, at its last epoch."""
+    arrays, data = made_up()
+    table = table_of_runs(data.assign(seconds=("seed", np.ones(3))), ("rate", "seed"))
+    assert list(table) == ["loss", "linearity_1", "linearity_2"] and len(table) == 6
+    row = table.loc[(0.01, 2)]
+    assert row["loss"] == arrays["loss"][1, 2, -1]
+    assert row["linearity_2"] == arrays["linearity"][1, 2, -1, 1]
+
+
+def test_parts_are_made_once(tmp_path):
+    made = []
+
+    def make(name, directory):
+        made.append((name, directory))
+        if name == "b" and len(made) == 2:
+            raise KeyboardInterrupt
+        return {"x": np.full(2, float(ord(name))), "kind": np.array(name)}
+
+    with pytest.raises(KeyboardInterrupt):
+        parts(tmp_path, "ab", make)
+    for _ in range(2):
+        found = parts(tmp_path, "ab", make)
+        np.testing.assert_array_equal(found["x"], [[97, 97], [98, 98]])
+        assert found["kind"].tolist() == ["a", "b"]
+    assert made == [(name, tmp_path / "training" / name) for name in "abb"]
+    parts(None, "a", make)
+    assert made[-1] == ("a", None)
+
+
+def test_axes_of_a_sweep_lead():
+    """Measured are the hyper-parameters themselves."""
+    trained = train(
+        lambda key: {"w": jnp.zeros(2)},
+        lambda params, batch, key, hyper: (((params["w"] - batch.mean()) ** 2).sum(), {}),
+        lambda hyper: optax.sgd(hyper["rate"]),
+        np.ones((4, 1), np.float32),
+        epochs=2,
+        sweep={"rate": (0.1, 0.2, 0.3), "seed": range(2)},
+        measure=lambda params, hyper, data: {"rate": hyper["rate"], "w": params["w"]},
+        measure_at=[0, 2],
+    )
+    assert trained.measurements["w"].shape == (3, 2, 2, 2)
+    for i, rate in enumerate((0.1, 0.2, 0.3)):
+        np.testing.assert_allclose(trained.measurements["rate"][i], rate, rtol=1e-6)
+        np.testing.assert_allclose(
+            trained.measurements["w"][i, :, 1], 1 - (1 - 2 * rate) ** 2, rtol=1e-5
+        )
+
+
+def test_evenly():
+    assert evenly(10, 3).tolist() == [0, 5, 10]
+    assert evenly(2, 9).tolist() == [0, 1, 2], "each once"
+
+
+def test_the_rate_falls_to_zero_where_asked():
+    config = SimpleNamespace(epochs=4, batch_size=64, decay=False)
+    assert rate_or_schedule(config, 0.5, 130) == 0.5
+    config.decay = True
+    falling = rate_or_schedule(config, 0.5, 130)  # 4·3 steps
+    np.testing.assert_allclose([falling(0), falling(6), falling(12)], [0.5, 0.25, 0], atol=1e-7)
+
+
+def test_splits():
+    every, test = load_splits("digits")
+    few, same = load_splits("digits", samples=20)
+    np.testing.assert_array_equal(few.x, every.x[:20])
+    np.testing.assert_array_equal(same.x, test.x)
+    assert classes_of(few) == 10
+    with pytest.raises(ValueError, match="dataset is x, for regression: wanted one with classes"):
+        classes_of(SimpleNamespace(num_classes=None, name="x"))
