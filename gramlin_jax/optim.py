@@ -17,6 +17,7 @@ import optax
 
 from gramlin_jax.metrics.gram import gram_only_step, gram_only_step_in_basis, whole
 from gramlin_jax.metrics.rotation import first_basis, is_wide
+from gramlin_jax.support.precision import widened
 
 if TYPE_CHECKING:
     from jaxtyping import Array
@@ -234,6 +235,5 @@ def _step(
 
 
 def _matrix(kernel: Array) -> Array:
-    """(inputs, outputs), in float32 at least."""
-    wide = jnp.promote_types(kernel.dtype, jnp.float32)
-    return whole(kernel).astype(wide).reshape(-1, kernel.shape[-1])
+    """The kernel as a matrix (inputs, outputs), in float32 or wider."""
+    return widened(whole(kernel)).reshape(-1, kernel.shape[-1])

@@ -19,7 +19,7 @@ import numpy as np
 from jax import lax
 
 from gramlin_jax._moments.features import CONSTANT, Moments, check_moments
-from gramlin_jax.support.checks import check_array
+from gramlin_jax.support.checks import check_array, is_traced
 from gramlin_jax.support.precision import dot, eigh, in_float64, rank_tolerance
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def nc4_mismatch(
         raise ValueError(f"predictions has shape {predictions.shape}: wanted ({len(features)},)")
     if not jnp.issubdtype(predictions.dtype, jnp.integer):
         raise TypeError(f"predictions has dtype {predictions.dtype}: wanted integers")
-    if not isinstance(predictions, jax.core.Tracer):
+    if not is_traced(predictions):
         low, high = np.min(predictions), np.max(predictions)
         if low < 0 or high >= means.shape[1]:
             raise ValueError(
@@ -253,7 +253,7 @@ def regression_collapse(
         raise ValueError(f"kernel has shape {kernel.shape}: wanted ({len(m.feature_mean)}, k)")
     if covariance.shape != (k, k):
         raise ValueError(f"target_covariance has shape {covariance.shape}: wanted ({k}, {k})")
-    if not isinstance(covariance, jax.core.Tracer):
+    if not is_traced(covariance):
         _check_covariance(np.asarray(covariance))
     return _regression_collapse(m, kernel, covariance.astype(jnp.float64))
 
@@ -291,7 +291,7 @@ def _class_counts(m: Moments) -> Array:
             f"m has {m.target_mean.shape[0]} targets: wanted one-hot targets of two classes or more"
         )
     counts = m.count * m.target_mean
-    if not isinstance(counts, jax.core.Tracer):
+    if not is_traced(counts):
         _check_one_hot(m, np.asarray(counts))
     return counts
 

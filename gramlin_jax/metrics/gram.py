@@ -16,7 +16,7 @@ from gramlin_jax.metrics.rotation import (
     turned_in_basis,
 )
 from gramlin_jax.support.checks import check_array
-from gramlin_jax.support.precision import dot, in_float64
+from gramlin_jax.support.precision import dot, in_float64, widened
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -75,7 +75,7 @@ def polar_factor(
         raise ValueError(f"method is {method!r}: wanted 'newton_schulz' or 'svd'")
     if tolerance is not None and not tolerance > 0:
         raise ValueError(f"tolerance is {tolerance}: wanted a positive number")
-    x = _widened(a)
+    x = widened(a)
     if method == "svd":
         return _polar_by_svd(x).astype(a.dtype)
     if tall := x.shape[0] > x.shape[1]:
@@ -120,7 +120,7 @@ def gram_only_step(before: Float[Array, "i o"], after: Float[Array, "i o"]) -> F
     after = _filled("after", after, ("i", "o"))
     if before.shape != after.shape:
         raise ValueError(f"after has shape {after.shape}: wanted {before.shape}, that of before")
-    k1, k2 = _widened(before), _widened(after)
+    k1, k2 = widened(before), widened(after)
     return _nearer(k1, k2, turned(k1, k2)).astype(after.dtype)
 
 
@@ -138,7 +138,7 @@ def gram_only_step_in_basis(
         after: K₂ (i, o), after it.
         basis: That of the step before, (o, o); at the start ``rotation.first_basis(before)``.
     """
-    k1, k2 = _widened(before), _widened(after)
+    k1, k2 = widened(before), widened(after)
     turn, basis = turned_in_basis(k1, k2, basis)
     return _nearer(k1, k2, turn).astype(after.dtype), basis
 
@@ -173,8 +173,3 @@ def _filled(name: str, value: Array, axes: tuple[str, ...]) -> Array:
     if not array.size:
         raise ValueError(f"{name} has shape {array.shape}: wanted at least one row and one column")
     return array
-
-
-def _widened(a: Array) -> Array:
-    """``a`` in float32 at least."""
-    return a.astype(jnp.promote_types(a.dtype, jnp.float32))
