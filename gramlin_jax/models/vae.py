@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from gramlin_jax.models.dnn import ACTIVATIONS
 from gramlin_jax.models.initializers import torch_bias, torch_kernel
-from gramlin_jax.support.checks import is_traced
+from gramlin_jax.support.checks import check_at_least, is_traced
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
