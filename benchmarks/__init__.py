@@ -1,1 +1,1 @@
-"""What the library costs, side by side with what it is compared to: ``python -m benchmarks``."""
+"""Benchmarks, each side by side with what it is compared to: ``python -m benchmarks``."""

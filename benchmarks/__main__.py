@@ -1,4 +1,4 @@
-"""The command line: run all benchmarks, or those named, and print their tables."""
+"""Command line: run all benchmarks, or the named ones, and print their tables."""
 
 from __future__ import annotations
 

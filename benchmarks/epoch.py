@@ -1,4 +1,4 @@
-"""A training epoch of figure 4's network, as a share of the machine's rate of matmuls."""
+"""A training epoch of figure 4's network, as a share of the machine's matmul rate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a Gram-only step costs beside the optimiser's own."""
+"""Time of a Gram-only step, relative to the optimiser's own step."""
 
 from __future__ import annotations
 

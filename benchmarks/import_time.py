@@ -1,4 +1,4 @@
-"""The time to import the package, beside that of JAX alone, each in fresh interpreters."""
+"""Time to import the package, and to import JAX alone, each in fresh interpreters."""
 
 from __future__ import annotations
 

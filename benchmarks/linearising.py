@@ -1,4 +1,4 @@
-"""Sweeps of figures 8, 12 and 13: one program against the sum of single runs."""
+"""Sweeps of figures 8, 12 and 13: one program against the sum of its single runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A measurement of all hidden layers, over a training epoch on the same samples."""
+"""Measuring all hidden layers, relative to a training epoch on the same samples."""
 
 from __future__ import annotations
 

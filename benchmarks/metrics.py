@@ -1,7 +1,7 @@
 """Metrics of a layer from its moments, against the plain form with its (n, n) Gram matrix.
 
-Every form and every n run in a fresh process, ``python -m benchmarks.metrics FORM FILE``, which
-loads the features, computes the two metrics of all layers and prints what that took.
+Each form and each n runs in a fresh process, ``python -m benchmarks.metrics FORM FILE``. It loads
+the features, computes the two metrics of all layers, and prints the time and memory it took.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Gram-only steps in float32: time and Gram error by the way in which the rotation is found.
+"""Gram-only steps in float32: time and Gram error by the method that finds the rotation.
 
-Each form computes K₂Qᵀ with Q the polar factor of K₁ᵀK₂, for fresh kernels and a step of rank 16;
-then for runs of such steps, of several lengths.
+Each form computes K₂Qᵀ, where Q is the polar factor of K₁ᵀK₂: first for fresh kernels and a step of
+rank 16, then for runs of such steps, at several step sizes.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _run(shape: tuple[int, int], size: float, length: int, rounds: int) -> list[
 
     forms = {name: alone(FORMS[name]) for name in ("ten steps", "gram_only_step")}
     basis = first_basis(before)
-    forms["led by a basis"] = jax.jit(lambda k, changes: lax.scan(led, (k, basis), changes)[0][0])
+    forms["warm start"] = jax.jit(lambda k, changes: lax.scan(led, (k, basis), changes)[0][0])
     taken: dict[str, list[float]] = {name: [] for name in forms}
     for _ in range(rounds + 1):  # the first compiles
         for name, form in forms.items():
@@ -87,7 +87,7 @@ def _layer(shape: tuple[int, int], rounds: int) -> list[list[str]]:
     before, after = _kernels(shape)
     forms = {name: jax.jit(form) for name, form in FORMS.items()}
     if not is_wide(before):
-        forms["led by a basis"] = jax.jit(partial(_led, first_basis(before)))
+        forms["warm start"] = jax.jit(partial(_led, first_basis(before)))
     results = {name: np.asarray(form(before, after)) for name, form in forms.items()}
     taken: dict[str, list[float]] = {name: [] for name in forms}
     for _ in range(rounds):

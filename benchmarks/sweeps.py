@@ -1,4 +1,4 @@
-"""Sweeps of small networks: vmapped, mapped and one after another, and what "auto" picks."""
+"""Sweeps of small networks: vmapped, mapped, one run after another, and as "auto" chooses."""
 
 from __future__ import annotations
 

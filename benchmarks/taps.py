@@ -1,7 +1,7 @@
-"""Gradient moments of every layer, against training's gradients alone and against single samples.
+"""Gradient moments of every layer, against gradients alone and against per-sample gradients.
 
 Each form of the virtual covariance runs in a fresh process, ``python -m benchmarks.taps FORM DATA
-RESULT``, which writes the matrices and prints what they took.
+RESULT``, which writes the matrices and prints the time and memory they took.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A VAE's epoch, a sweep over β in one program, and target linearity with images as targets.
 
-Target linearity runs in a fresh process, ``python -m benchmarks.vae FORM N FEATURES TARGETS``, so
-that its peak memory is its own.
+Target linearity runs in a fresh process, ``python -m benchmarks.vae FORM N FEATURES TARGETS``, to
+measure its own peak memory.
 """
 
 from __future__ import annotations

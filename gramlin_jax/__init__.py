@@ -1,16 +1,11 @@
 """gramlin_jax: what each layer of a neural network is learning."""
 
-from gramlin_jax._measure.measurement import LayerSums, Measurement
+from gramlin_jax._measure.measurement import Measurement
 from gramlin_jax._measure.run import measure
-from gramlin_jax._moments.features import Moments, accumulate, moments
-from gramlin_jax._moments.gradients import (
-    Backward,
-    GradientMoments,
-    JacobianMoments,
-    backward,
-    gradient_moments,
-    jacobian_moments,
-)
+from gramlin_jax._moments.additive import Additive, accumulate
+from gramlin_jax._moments.features import Moments, moments
+from gramlin_jax._moments.gradients import Backward, GradientMoments, backward, gradient_moments
+from gramlin_jax._moments.jacobians import JacobianMoments, jacobian_moments
 from gramlin_jax.metrics import (
     feature_learning_sides,
     gram_change,
@@ -31,16 +26,20 @@ from gramlin_jax.metrics import (
     virtual_update,
     weight_gram,
 )
-from gramlin_jax.taps import Layers, Tap, find_layers, tap
+from gramlin_jax.metrics.registry import METRICS, LayerSums, Metric
+from gramlin_jax.taps import Layers, Tap, Traced, find_layers, tap, trace
 
 __version__ = "0.1.0"
 
 __all__ = [
     # one pass over the data: all metrics of all layers
+    "METRICS",
     "LayerSums",
     "Measurement",
+    "Metric",
     "measure",
     # moments: what a metric sees of the samples
+    "Additive",
     "Moments",
     "accumulate",
     "moments",
@@ -57,8 +56,10 @@ __all__ = [
     # taps: what flows through each linear layer
     "Layers",
     "Tap",
+    "Traced",
     "find_layers",
     "tap",
+    "trace",
     # gradients of every layer
     "Backward",
     "GradientMoments",

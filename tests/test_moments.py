@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gramlin_jax import Moments, accumulate, moments, target_linearity
-from gramlin_jax._moments.features import ROWS
+from gramlin_jax._moments.additive import ROWS
 
 
 def draw(n, d=6, k=2, seed=0, dtype=np.float32):
@@ -246,7 +246,7 @@ def test_bad_input(arguments, error, message):
 
 
 def test_widths_that_do_not_add():
-    with pytest.raises(ValueError, match=r"widths \(6, 2\) and \(6, 3\)"):
+    with pytest.raises(ValueError, match=r"target_mean has shape \(2,\) in one and \(3,\)"):
         moments(*draw(5)) + moments(*draw(5, k=3))
     with pytest.raises(TypeError):
         moments(*draw(5)) + 1

@@ -1,110 +1,20 @@
-"""What one pass over the data gives: sums by layer, the metrics that follow, a table, a file."""
+"""``Measurement``: sums and metrics of every layer, as a table and as a file."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gramlin_jax._moments.features import Moments
 from gramlin_jax._moments.gradients import GradientMoments
-from gramlin_jax.metrics import (
-    gram_change,
-    noise_floor,
-    surrogate,
-    target_linearity,
-    target_linearity_adjusted,
-    virtual_alignment,
-    virtual_covariance,
-)
+from gramlin_jax.metrics.registry import LayerSums
 from gramlin_jax.support.files import read_arrays, write_arrays
-from gramlin_jax.support.precision import in_float64, matmul
-
-if TYPE_CHECKING:
-    from jaxtyping import Array
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class LayerSums:
-    """All that a metric of one layer needs.
-
-    Attributes:
-        moments: ``Moments`` of the features that the layer reads, with the targets; None where
-            samples cannot be told apart (``measure`` notes why).
-        kernel: The effective kernel K (i, o), or (groups, i, o); None for a named activation.
-        gradients: ``GradientMoments``, ∇_K L and ΔᵀΔ; None for a named activation.
-        learning_rate: η.
-        reads_rows: Whether the kernel multiplies the features as they are in ``moments``: not so
-            for patches, projections and positions side by side.
-    """
-
-    moments: Any
-    kernel: Any
-    gradients: Any
-    learning_rate: float
-    reads_rows: bool = dataclasses.field(default=False, metadata={"static": True})
-
-
-Metric = Callable[[LayerSums], Any]
-
-
-def _of_features(metric: Metric) -> Metric:
-    return lambda layer: math.nan if layer.moments is None else metric(layer)
-
-
-def _of_kernel(metric: Metric) -> Metric:
-    return lambda layer: math.nan if layer.kernel is None else metric(layer)
-
-
-def _surrogate(layer: LayerSums) -> Any:
-    if not layer.reads_rows:
-        return math.nan
-    return surrogate(layer.moments, layer.kernel, normalized=True)
-
-
-@in_float64
-def _norm(array: Array) -> Array:
-    return jnp.sqrt((jnp.asarray(array, jnp.float64) ** 2).sum())
-
-
-def _virtual(layer: LayerSums) -> Array:
-    return virtual_covariance(layer.kernel, layer.gradients, layer.learning_rate)
-
-
-@in_float64
-def _virtual_share(layer: LayerSums) -> Array:
-    kernel = jnp.asarray(layer.kernel, jnp.float64)
-    return _norm(_virtual(layer)) / _norm(matmul(kernel, jnp.swapaxes(kernel, -1, -2)))
-
-
-@in_float64
-def _virtual_alignment(layer: LayerSums) -> Array:
-    """Of a step of gradient descent. Groups of a convolution are blocks of one Gram."""
-    kernel = jnp.asarray(layer.kernel, jnp.float64)
-    after = kernel - layer.learning_rate * layer.gradients.kernel_gradient
-    change = gram_change(kernel, after).reshape(-1, kernel.shape[-2])
-    return virtual_alignment(change, _virtual(layer).reshape(change.shape))
-
-
-# By name, what ``measure`` computes of each layer unless told otherwise.
-METRICS: dict[str, Metric] = {
-    "target_linearity": _of_features(lambda layer: target_linearity(layer.moments)),
-    "adjusted": _of_features(lambda layer: target_linearity_adjusted(layer.moments)),
-    "noise_floor": _of_features(lambda layer: noise_floor(layer.moments)),
-    "surrogate": _of_features(_surrogate),
-    "kernel_norm": _of_kernel(lambda layer: _norm(layer.kernel)),
-    "gradient_norm": _of_kernel(lambda layer: _norm(layer.gradients.kernel_gradient)),
-    "virtual_share": _of_kernel(_virtual_share),
-    "virtual_alignment": _of_kernel(_virtual_alignment),
-}
 
 
 @jax.tree_util.register_dataclass
@@ -130,6 +40,7 @@ class Measurement:
         count: Number of samples.
         notes: Of layers whose features were reduced, or not measured, with the reason.
         coverage: What became of every parameter leaf, as text.
+        heads: Of the metrics' columns in the table, where they are not the names themselves.
     """
 
     metrics: dict[str, dict[str, float]]
@@ -139,6 +50,7 @@ class Measurement:
     count: float
     notes: tuple[tuple[str, str], ...] = dataclasses.field(metadata={"static": True})
     coverage: str = dataclasses.field(metadata={"static": True})
+    heads: tuple[tuple[str, str], ...] = dataclasses.field(default=(), metadata={"static": True})
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -152,12 +64,12 @@ class Measurement:
 
     def table(self) -> str:
         """The metrics, a line a layer, with notes below."""
-        names = list(next(iter(self.metrics.values()), {}))
+        names, heads = list(next(iter(self.metrics.values()), {})), dict(self.heads)
         width = max([len("layer"), *map(len, self.layers)])
         head = [
             "layer".ljust(width),
             "      in → out",
-            *(f"{HEADS.get(name, name)[:10]:>10}" for name in names),
+            *(f"{heads.get(name, name)[:10]:>10}" for name in names),
         ]
         lines = ["  ".join(head)]
         for layer, values in self.metrics.items():
@@ -183,10 +95,11 @@ class Measurement:
             **numbers,
             "notes": [list(note) for note in self.notes],
             "coverage": self.coverage,
+            "heads": dict(self.heads),
         }
 
     def save(self, path: str | Path) -> None:
-        """Write all of it as ``.npz``, whole or not at all."""
+        """Write everything to one ``.npz`` file, atomically."""
         arrays = {}
         for index, sums in enumerate(self.sums.values()):
             for field, value in _parts(sums):
@@ -207,19 +120,9 @@ class Measurement:
         plain = json.loads(str(arrays.pop("measurement")))
         notes = tuple((layer, note) for layer, note in plain.pop("notes"))
         metrics = plain.pop("layers")
+        heads = tuple(plain.pop("heads", {}).items())
         sums = {layer: _rebuilt(arrays, f"{index}/") for index, layer in enumerate(metrics)}
-        return Measurement(metrics=metrics, sums=sums, notes=notes, **plain)
-
-
-HEADS = {
-    "target_linearity": "TL",
-    "adjusted": "adj. TL",
-    "noise_floor": "floor",
-    "kernel_norm": "‖K‖",
-    "gradient_norm": "‖∇L‖",
-    "virtual_share": "VC/Gram",
-    "virtual_alignment": "cos(ΔG,VC)",
-}
+        return Measurement(metrics=metrics, sums=sums, notes=notes, heads=heads, **plain)
 
 
 def _cell(value: float) -> str:
@@ -233,6 +136,10 @@ def _shape(sums: LayerSums) -> str:
     return "".join(f"{size} × " for size in groups) + f"{fan_in} → {fan_out}"
 
 
+# Fields of ``LayerSums`` that are numbers.
+NUMBERS = "learning_rate", "reads_rows", "classes"
+
+
 def _parts(sums: LayerSums) -> list[tuple[str, Any]]:
     """Names and arrays of a layer's sums, without those that are None."""
     nested = {"moments": sums.moments, "gradients": sums.gradients}
@@ -242,20 +149,20 @@ def _parts(sums: LayerSums) -> list[tuple[str, Any]]:
         if value is not None
         for field in dataclasses.fields(value)
     ]
-    parts += [("kernel", sums.kernel)] if sums.kernel is not None else []
-    return [*parts, ("learning_rate", sums.learning_rate), ("reads_rows", sums.reads_rows)]
+    parts += [(name, getattr(sums, name)) for name in ("kernel", *NUMBERS)]
+    return [(name, value) for name, value in parts if value is not None]
 
 
 def _rebuilt(arrays: dict[str, np.ndarray], prefix: str) -> LayerSums:
     def of(kind: Any, name: str) -> Any:
         fields = [field.name for field in dataclasses.fields(kind)]
         keys = [f"{prefix}{name}.{field}" for field in fields]
-        return kind(*(arrays[key] for key in keys)) if keys[0] in arrays else None
+        return kind(*(arrays.get(key) for key in keys)) if keys[0] in arrays else None
 
     return LayerSums(
         moments=of(Moments, "moments"),
         kernel=arrays.get(f"{prefix}kernel"),
         gradients=of(GradientMoments, "gradients"),
         learning_rate=float(arrays[f"{prefix}learning_rate"]),
-        reads_rows=bool(arrays[f"{prefix}reads_rows"]),
+        **{name: bool(arrays.get(f"{prefix}{name}", False)) for name in NUMBERS[1:]},
     )

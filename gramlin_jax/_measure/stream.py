@@ -1,4 +1,4 @@
-"""Batches of samples on their way to the devices: as large stacks, spread over a mesh."""
+"""Batches of samples on their way to the devices: large stacks of equal ones."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from gramlin_jax.support.checks import check_leading_axis
+from gramlin_jax.support.devices import devices_of, spread
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
@@ -34,19 +35,19 @@ def stacks(batches: Any, batch_size: int, mesh: Mesh | None) -> Iterator[tuple[P
     if isinstance(batches, tuple):
         x, y = _pair(batches)
         n = check_leading_axis("batches", (x, y))
-        size = _even_size(n, min(batch_size, n), _devices(mesh))
+        size = _even_size(n, min(batch_size, n), devices_of(mesh))
         batch_bytes = sum(a.nbytes for a in jax.tree.leaves((x, y))) * size // n
         at_once = max(1, STACK_BYTES // max(batch_bytes, 1))
         ends = [*range(0, n // size * size, at_once * size), n // size * size, n]
         for start, end in itertools.pairwise(ends):
             if length := min(size, end - start):
                 cut = jax.tree.map(lambda a: a[start:end], (x, y))  # noqa: B023
-                yield _placed(cut, (end - start) // length, length, mesh)
+                yield spread(_stacked(cut, (end - start) // length), mesh)
         return
     reference = None
     for index, batch in enumerate(batches):
         batch = _pair(batch)
-        n = check_leading_axis(f"batches[{index}]", batch)
+        check_leading_axis(f"batches[{index}]", batch)
         form = jax.tree.map(lambda a: (np.shape(a)[1:], jnp.result_type(a)), batch)
         if reference not in (None, form):
             raise ValueError(
@@ -54,7 +55,7 @@ def stacks(batches: Any, batch_size: int, mesh: Mesh | None) -> Iterator[tuple[P
                 "the same structure in all, but for the number of samples"
             )
         reference = form
-        yield _placed(batch, 1, n, mesh)
+        yield spread(_stacked(batch, 1), mesh)
 
 
 def _even_size(n: int, size: int, devices: int) -> int:
@@ -74,26 +75,6 @@ def _pair(batch: Any) -> tuple[PyTree, Any]:
     return x, (y if isinstance(y, jax.Array) else np.asarray(y))
 
 
-def _devices(mesh: Mesh | None) -> int:
-    return 1 if mesh is None else mesh.shape[mesh.axis_names[0]]
-
-
-def _placed(batch: PyTree, count: int, size: int, mesh: Mesh | None) -> PyTree:
-    """``count·size`` samples as (count, size, ...), spread over the devices if they divide."""
-    stacked = jax.tree.map(lambda a: a.reshape(count, size, *np.shape(a)[1:]), batch)
-    if mesh is None:
-        return jax.tree.map(jnp.asarray, stacked)
-    spread = PartitionSpec(None, mesh.axis_names[0]) if size % _devices(mesh) == 0 else ()
-    return jax.device_put(stacked, NamedSharding(mesh, PartitionSpec(*spread)))
-
-
-def replicated(arrays: PyTree, mesh: Mesh | None) -> PyTree:
-    """Arrays on all devices of the mesh; those that lie on it already stay as they are."""
-    if mesh is None:
-        return arrays
-
-    def place(array: Any) -> Array:
-        on_mesh = getattr(getattr(array, "sharding", None), "mesh", None) == mesh
-        return array if on_mesh else jax.device_put(array, NamedSharding(mesh, PartitionSpec()))
-
-    return jax.tree.map(place, arrays)
+def _stacked(batch: PyTree, count: int) -> PyTree:
+    """Samples (count·n, ...) as (count, n, ...)."""
+    return jax.tree.map(lambda a: a.reshape(count, -1, *np.shape(a)[1:]), batch)

@@ -14,27 +14,25 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from gramlin_jax.support.checks import check_array, check_leading_axis
+from gramlin_jax._moments.additive import Additive, accumulate
+from gramlin_jax.support.checks import check_array
 from gramlin_jax.support.precision import dot, in_float64
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float, PyTree
+    from jaxtyping import Array, Float
 
-# Rows that are turned to float64 at a time: the working memory is ROWS·(d + k) whatever n is.
-ROWS = 4096
-
-# A column whose deviation is below this share of its mean is constant up to rounding.
+# A column whose standard deviation is below this share of its mean is constant up to rounding.
 CONSTANT = 1e-12
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Moments:
+class Moments(Additive):
     """Count, means and centred scatter of features h and targets y; a sum over samples.
 
-    ``a + b`` are the moments of the samples of both (Chan, Golub and LeVeque 1983), so batches,
-    devices and hosts merge by addition: associative and independent of order to rounding. NaN or
-    infinity in a sample makes every block that it touches NaN.
+    ``a + b`` are the moments of all samples of a and b (Chan, Golub and LeVeque 1983), so batches,
+    devices and hosts merge by addition, associative and independent of order to rounding. A sample
+    with NaN or infinity makes every block that it touches NaN.
 
     Attributes:
         count: Number of samples, or the sum of their weights.
@@ -46,19 +44,19 @@ class Moments:
             columns.
     """
 
-    count: Float[Array, ""]
-    feature_mean: Float[Array, "d"]
-    target_mean: Float[Array, "k"]
-    feature_scatter: Float[Array, "d d"]
-    cross_scatter: Float[Array, "d k"]
-    target_scatter: Float[Array, "k"]
+    count: Float[Array, "*stack"]
+    feature_mean: Float[Array, "*stack d"]
+    target_mean: Float[Array, "*stack k"]
+    feature_scatter: Float[Array, "*stack d d"]
+    cross_scatter: Float[Array, "*stack d k"]
+    target_scatter: Float[Array, "*stack k"]
 
-    @staticmethod
+    @classmethod
     @in_float64
-    def zeros(d: int, k: int = 0) -> Moments:
+    def zeros(cls, d: int, k: int = 0, stack: tuple[int, ...] = ()) -> Moments:
         """The moments of no sample: the neutral element of ``+``."""
         shapes = (), (d,), (k,), (d, d), (d, k), (k,)
-        return Moments(*(jnp.zeros(shape, jnp.float64) for shape in shapes))
+        return cls(*(jnp.zeros((*stack, *shape), jnp.float64) for shape in shapes))
 
     def update(
         self,
@@ -67,72 +65,73 @@ class Moments:
         *,
         weights: Float[Array, "n"] | None = None,
     ) -> Moments:
-        """These moments and those of one more batch: ``self + moments(features, targets)``."""
+        """Add one more batch: ``self + moments(features, targets)``."""
         return self + moments(features, targets, weights=weights)
 
     @in_float64
     def __add__(self, other: Moments) -> Moments:
         if not isinstance(other, Moments):
             return NotImplemented
-        _check_mergeable(self, other)
+        self._check_mergeable(other)
         count = self.count + other.count
-        share = jnp.where(count > 0, other.count / jnp.where(count > 0, count, 1.0), 0.0)
+        share = _over(other.count, count)
         h = other.feature_mean - self.feature_mean
         y = other.target_mean - self.target_mean
         pairs = self.count * share  # n_a n_b / (n_a + n_b)
         return Moments(
             count=count,
-            feature_mean=self.feature_mean + share * h,
-            target_mean=self.target_mean + share * y,
-            feature_scatter=self.feature_scatter + other.feature_scatter + pairs * jnp.outer(h, h),
-            cross_scatter=self.cross_scatter + other.cross_scatter + pairs * jnp.outer(h, y),
-            target_scatter=self.target_scatter + other.target_scatter + pairs * y**2,
+            feature_mean=self.feature_mean + share[..., None] * h,
+            target_mean=self.target_mean + share[..., None] * y,
+            feature_scatter=self.feature_scatter + other.feature_scatter + _outer(pairs, h, h),
+            cross_scatter=self.cross_scatter + other.cross_scatter + _outer(pairs, h, y),
+            target_scatter=self.target_scatter + other.target_scatter + pairs[..., None] * y**2,
         )
 
-    def __radd__(self, other: object) -> Moments:
-        """``0 + m`` is m, so that ``sum`` works."""
-        return self if isinstance(other, int) and other == 0 else NotImplemented
-
-    @in_float64
-    def psum(self, axis_name: str | tuple[str, ...]) -> Moments:
-        """The merged moments of all devices along ``axis_name``, inside ``shard_map`` or ``vmap``.
-
-        Args:
-            axis_name: Name, or names, of the mapped axis that holds parts of the samples.
-        """
-        count = lax.psum(self.count, axis_name)
-        share = jnp.where(count > 0, self.count / jnp.where(count > 0, count, 1.0), 0.0)
-        feature_mean = lax.psum(share * self.feature_mean, axis_name)
-        target_mean = lax.psum(share * self.target_mean, axis_name)
+    def _merged(self, total: Callable[[Array], Array]) -> Moments:
+        """Chan's formula: scatters about the parts' means, plus that of these means."""
+        count = total(self.count)
+        share = _over(self.count, count)[..., None]
+        feature_mean = total(share * self.feature_mean)
+        target_mean = total(share * self.target_mean)
         h, y = self.feature_mean - feature_mean, self.target_mean - target_mean
         n = self.count
         return Moments(
             count=count,
             feature_mean=feature_mean,
             target_mean=target_mean,
-            feature_scatter=lax.psum(self.feature_scatter + n * jnp.outer(h, h), axis_name),
-            cross_scatter=lax.psum(self.cross_scatter + n * jnp.outer(h, y), axis_name),
-            target_scatter=lax.psum(self.target_scatter + n * y**2, axis_name),
+            feature_scatter=total(self.feature_scatter + _outer(n, h, h)),
+            cross_scatter=total(self.cross_scatter + _outer(n, h, y)),
+            target_scatter=total(self.target_scatter + n[..., None] * y**2),
         )
 
     @property
     @in_float64
-    def feature_products(self) -> Float[Array, "d d"]:
+    def feature_products(self) -> Float[Array, "*stack d d"]:
         """The uncentred block HᵀH (d, d)."""
         mean = self.feature_mean
-        return self.feature_scatter + self.count * jnp.outer(mean, mean)
+        return self.feature_scatter + _outer(self.count, mean, mean)
 
     @property
     @in_float64
-    def cross_products(self) -> Float[Array, "d k"]:
+    def cross_products(self) -> Float[Array, "*stack d k"]:
         """The uncentred block HᵀY (d, k)."""
-        return self.cross_scatter + self.count * jnp.outer(self.feature_mean, self.target_mean)
+        return self.cross_scatter + _outer(self.count, self.feature_mean, self.target_mean)
 
     @property
     @in_float64
-    def target_products(self) -> Float[Array, "k"]:
+    def target_products(self) -> Float[Array, "*stack k"]:
         """The diagonal of the uncentred block YᵀY (k,)."""
-        return self.target_scatter + self.count * self.target_mean**2
+        return self.target_scatter + self.count[..., None] * self.target_mean**2
+
+
+def _over(part: Array, whole: Array) -> Array:
+    """part/whole, 0 where there is nothing."""
+    return jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1.0), 0.0)
+
+
+def _outer(scale: Array, a: Array, b: Array) -> Array:
+    """scale·abᵀ, over any stack axes."""
+    return scale[..., None, None] * (a[..., :, None] * b[..., None, :])
 
 
 @in_float64
@@ -187,7 +186,7 @@ def moments(
 @jax.jit
 def _moments(features: Array, targets: Array, weights: Array | None) -> Moments:
     """``moments`` by blocks of ``ROWS`` rows; the last one may be shorter."""
-    return _sum_blocks(lambda rows: _block_moments(*rows), (features, targets, weights), ROWS)
+    return accumulate(lambda rows: _block_moments(*rows), (features, targets, weights))
 
 
 def _block_moments(features: Array, targets: Array, weights: Array | None) -> Moments:
@@ -202,71 +201,6 @@ def _block_moments(features: Array, targets: Array, weights: Array | None) -> Mo
     return Moments(count, h_mean, y_mean, dot(weighted, h), dot(weighted, y), dot(w, y**2))
 
 
-def accumulate(
-    function: Callable[[Any], PyTree], data: PyTree, *, batch_size: int = ROWS
-) -> PyTree:
-    """Σ ``function(batch)`` over the batches of ``data``, in one scan: a streaming pass.
-
-    ``function`` turns a batch into anything that adds: ``Moments`` of a layer's features, a
-    count of correct answers, a summed loss. No feature outlives its batch.
-
-    Args:
-        function: ``batch -> pytree`` of arrays and ``Moments``, each a sum over the batch's
-            samples. Call ``accumulate`` under ``jit``, or each call compiles anew.
-        data: Pytree of arrays that share their first axis (n, ...); a batch is a slice of it.
-        batch_size: Samples a batch; only speed and memory depend on it, never the result.
-
-    Returns:
-        The sums over all n samples, in ``function``'s structure.
-
-    Raises:
-        ValueError: If the first axes differ or are empty, or ``batch_size`` < 1.
-    """
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}: wanted at least 1")
-    return _sum_blocks(function, _on_device(data), batch_size)
-
-
-def _sum_blocks(function: Callable[[Any], PyTree], data: PyTree, size: int) -> PyTree:
-    """Σ function(rows) over blocks of ``size`` rows; the last one may be shorter.
-
-    The sum begins with the first block, not with zeros, so that inside ``shard_map`` it varies
-    over devices from the start.
-    """
-    n = check_leading_axis("data", data)
-    whole, rest = divmod(n, size)
-
-    def add(total: PyTree, more: PyTree) -> PyTree:
-        return jax.tree.map(_add, total, more, is_leaf=_is_moments)
-
-    def step(total: PyTree, start: Array) -> tuple[PyTree, None]:
-        rows = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, start, size), data)
-        return add(total, function(rows)), None
-
-    total = function(jax.tree.map(lambda a: a[: min(size, n)], data))
-    if whole > 1:
-        starts = size * jnp.arange(1, whole, dtype=jnp.int32)
-        total, _ = lax.scan(step, total, starts)
-    if whole and rest:
-        total = add(total, function(jax.tree.map(lambda a: a[whole * size :], data)))
-    return total
-
-
-@in_float64
-def _on_device(data: PyTree) -> PyTree:
-    """``data`` as JAX arrays of their own types, float64 included."""
-    return jax.tree.map(jnp.asarray, data)
-
-
-@in_float64
-def _add(a: Any, b: Any) -> Any:
-    return a + b
-
-
-def _is_moments(value: object) -> bool:
-    return isinstance(value, Moments)
-
-
 def _check_rows(name: str, array: Array, n: int) -> None:
     if array.shape[0] != n:
         raise ValueError(
@@ -274,16 +208,8 @@ def _check_rows(name: str, array: Array, n: int) -> None:
         )
 
 
-def _check_mergeable(a: Moments, b: Moments) -> None:
-    if a.cross_scatter.shape != b.cross_scatter.shape:
-        raise ValueError(
-            f"moments of (features, targets) widths {a.cross_scatter.shape} and "
-            f"{b.cross_scatter.shape} do not add: wanted the same widths in both"
-        )
-
-
 def check_moments(m: Any, *, targets: bool = True, name: str = "m") -> None:
-    """What every metric wants of its moments: one layer's, in float64, with targets or without.
+    """Check that a metric can use these moments: of one layer, in float64, with targets or without.
 
     Raises:
         TypeError: If it is something else, or of another type than float64.

@@ -1,4 +1,4 @@
-"""Jaxprs as this package reads them: the only file that knows JAX's names of equations and parts.
+"""How this package reads jaxprs: the only file that knows JAX's names of equations and their parts.
 
 Equations are evaluated through ``jax.core.eval_jaxpr``, one at a time, which keeps their contexts,
 name stacks and custom rules as JAX itself would.
@@ -39,7 +39,8 @@ def is_literal(atom: Any) -> bool:
 
 def varying(aval: Any) -> frozenset[str]:
     """Axes of a ``shard_map`` over which a value varies."""
-    return frozenset(aval.manual_axis_type.varying)
+    kind = aval.manual_axis_type
+    return frozenset() if kind is None else frozenset(kind.varying)
 
 
 def zeros(shape: Sequence[int], dtype: Any, varying: frozenset[str]) -> Any:
@@ -49,9 +50,27 @@ def zeros(shape: Sequence[int], dtype: Any, varying: frozenset[str]) -> Any:
 
 
 def trace(function: Callable[..., Any], *args: Any) -> tuple[Jaxpr, list[Any], Any]:
-    """The jaxpr of ``function``, its constants, and the structure of its result with shapes."""
+    """The jaxpr of ``function``, the arrays that it closes over, and the shapes of its result.
+
+    The arrays closed over are the first arguments of the jaxpr, which has no constants.
+    """
     closed, shape = jax.make_jaxpr(function, return_shape=True)(*args)
-    return closed.jaxpr, closed.consts, shape
+    inner = closed.jaxpr
+    inputs = [*inner.constvars, *inner.invars]
+    source = core.DebugInfo("trace", "f", None, None)
+    jaxpr = core.Jaxpr((), inputs, inner.outvars, inner.eqns, inner.effects, source)
+    return jaxpr, closed.consts, shape
+
+
+def settings() -> tuple[Any, ...]:
+    """What a trace depends on besides the function and its arguments."""
+    names = "jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_dtype_promotion"
+    return *(getattr(jax.config, name) for name in names), jax.sharding.get_abstract_mesh()
+
+
+def type_of(array: Any) -> Any:
+    """What a trace sees of an array, or of a ``jax.ShapeDtypeStruct``; hashable."""
+    return array if isinstance(array, jax.ShapeDtypeStruct) else jax.typeof(array)
 
 
 def evaluate(eqn: JaxprEqn, values: Sequence[Any]) -> list[Any]:
@@ -79,6 +98,12 @@ def inner_jaxprs(eqn: JaxprEqn) -> list[Inner]:
             elif isinstance(part, core.Jaxpr):
                 found.append(Inner(part, []))
     return found
+
+
+def inner_constants(jaxpr: Jaxpr) -> list[Any]:
+    """The arrays that calls inside of a jaxpr close over, at any depth."""
+    inner = [found for eqn in jaxpr.eqns for found in inner_jaxprs(eqn)]
+    return [a for j in inner for a in (*j.consts, *inner_constants(j.jaxpr))]
 
 
 def called(eqn: JaxprEqn) -> Inner | None:

@@ -92,7 +92,7 @@ def test_bad_input():
         tap(lambda p, x: None)(PARAMS, X)
     with pytest.raises(ValueError, match="params holds no array"):
         tap(lambda p, x: x)({}, X)
-    with pytest.raises(ValueError, match="Parameters that f closes over are constants"):
+    with pytest.raises(ValueError, match="parameters that f closes over are constants"):
         tap(lambda p, x: x @ PARAMS["in"])(PARAMS, X)
     with pytest.raises(ValueError, match="table: embedding lookup"):
         find_layers(lambda p, i: p["table"][i], {"table": X}, np.arange(3), strict=True)

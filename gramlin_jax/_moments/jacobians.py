@@ -1,0 +1,154 @@
+"""Second moments of the outputs' Jacobian at every linear layer.
+
+They are reduced in the pass that makes them: no gradient of a single sample leaves it.
+
+Shapes: n samples, s shared positions, o outputs of a layer, k outputs of the network; stack, axes
+of separate kernels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from gramlin_jax._moments.additive import Additive, beside
+from gramlin_jax.support.checks import check_leading_axis
+from gramlin_jax.support.precision import in_float64, matmul, widened
+from gramlin_jax.taps import capture
+from gramlin_jax.taps.rows import doubled, sample_axes, samples_first
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float, PyTree
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class JacobianMoments(Additive):
+    """Sums of a layer's Jacobians over samples; a sum over batches by ``+``.
+
+    With δ_c = ∂f_c/∂z, the Gram of sample i is Gᵢ = Σ_c δ_c δ_cᵀ (summed over its positions too).
+
+    Attributes:
+        count: Number of samples n.
+        products: Σᵢ Gᵢ (*stack, o, o).
+        squares: Σᵢ ‖Gᵢ‖² (*stack,), with which tr J² is estimated without bias; with random probes,
+            Σᵢ ‖Ĝᵢ‖² of their estimates.
+    """
+
+    count: Float[Array, "*runs"]
+    products: Float[Array, "*runs_and_stack o o"]
+    squares: Float[Array, "*runs_and_stack"]
+
+    @classmethod
+    @in_float64
+    def zeros(cls, o: int, stack: tuple[int, ...] = ()) -> JacobianMoments:
+        """The sums of no sample: the neutral element of ``+``."""
+        return cls(*(jnp.zeros(shape, jnp.float64) for shape in ((), (*stack, o, o), stack)))
+
+    @property
+    @in_float64
+    def mean(self) -> Float[Array, "*runs_and_stack o o"]:
+        """J = Σᵢ Gᵢ / n (*stack, o, o), symmetric, positive semi-definite."""
+        return self.products / beside(self.count, self.products)
+
+
+def jacobian_moments(
+    f: Callable[..., PyTree],
+    params: PyTree,
+    *args: Any,
+    outputs: Callable[[Any], Array] = lambda output: output,
+    chunk: int | None = None,
+    probes: int | None = None,
+    key: Array | None = None,
+) -> dict[str, JacobianMoments]:
+    """J = (1/n) Σᵢ Σ_c δᵢ_c δᵢ_cᵀ at every linear layer of ``f``, δᵢ_c = ∂f_c/∂z at sample i.
+
+    It takes one pullback for each of the k outputs, all samples at once, so the outputs of a sample
+    must depend on that sample alone. With many outputs, take ``probes`` random combinations
+    u ~ N(0, I) of them instead, drawn for each sample: then J is right in expectation. Call it
+    under ``jit``; it holds k (or ``probes``) gradients of the pre-activations in memory.
+
+    Args:
+        f: ``f(params, batch, ...) -> output``, see ``tap``.
+        params: Its parameters.
+        args: Data; the arrays of the first have n samples on their first axis.
+        outputs: ``output -> (n, ...)``, the outputs to differentiate.
+        chunk: Pullbacks to do at once; None: all.
+        probes: Number of random combinations in place of all outputs.
+        key: Of the random combinations.
+
+    Returns:
+        By the name of the site.
+
+    Raises:
+        ValueError: If the outputs are not (n, ...), ``chunk`` or ``probes`` < 1, ``probes`` come
+            without ``key``, samples cannot be told apart at a site, or as ``tap``.
+
+    Source: arXiv 2212.13881 (the average gradient outer product, at the pre-activations).
+
+    Example:
+        >>> f = lambda params, x: jnp.tanh(x @ params["w"])
+        >>> found = jacobian_moments(f, {"w": jnp.eye(3)}, jnp.zeros((7, 3)))
+        >>> found["w"].mean.diagonal().tolist()
+        [1.0, 1.0, 1.0]
+    """
+    n = check_leading_axis("args[0]", args[0] if args else ())
+    for name, number in (("chunk", chunk), ("probes", probes)):
+        if number is not None and number < 1:
+            raise ValueError(f"{name} is {number}: wanted at least 1")
+    traced, values = capture(f, params, args)
+    axes, skipped = sample_axes(traced, doubled(f, params, args), n)
+    sites = {name: site for name, site in traced.layers.sites.items() if site.has_kernel}
+    for name in sites:
+        if name in skipped:
+            raise ValueError(f"args[0] at {name}: {skipped[name]}; wanted one row axis of samples")
+
+    def selected(shifts: dict[str, Array]) -> Any:
+        return outputs(traced(values, shifts)[0])
+
+    out, pullback = cast("tuple[Array, Any]", jax.vjp(selected, traced.layers.zeros()))
+    if not out.ndim or out.shape[0] != n:
+        raise ValueError(f"outputs has shape {out.shape}: wanted ({n}, ...), a row a sample")
+    cotangents, scale = _basis(out, n) if probes is None else _probes(out, probes, key)
+    like = jnp.zeros_like(out)  # as the output varies over devices
+    deltas = lax.map(
+        lambda c: pullback(like + c)[0], cotangents, batch_size=chunk or len(cotangents)
+    )
+    moments = {}
+    for name, site in sites.items():
+        split = functools.partial(samples_first, site=site, axis=axes[name], n=n)
+        moments[name] = _jacobian_moments(widened(jax.vmap(split)(deltas[name])), scale)
+    return moments
+
+
+def _basis(out: Array, n: int) -> tuple[Array, float]:
+    """Cotangents (k, n, ...) that pick one output each, of all samples."""
+    k = out.size // n
+    return jnp.eye(k, dtype=out.dtype).reshape(k, 1, *out.shape[1:]), 1.0
+
+
+def _probes(out: Array, probes: int, key: Array | None) -> tuple[Array, float]:
+    """Random cotangents (probes, n, ...), and the factor that turns the sum over them to a mean."""
+    if key is None:
+        raise ValueError("key is None: wanted a jax.random.key for the random probes")
+    return jax.random.normal(key, (probes, *out.shape), out.dtype), 1 / probes
+
+
+@in_float64
+def _jacobian_moments(deltas: Array, scale: float) -> JacobianMoments:
+    """From δ (c, *stack, n, s, o)."""
+    c, *stack, n, s, o = deltas.shape
+    rows = jnp.moveaxis(deltas, 0, -3).reshape(*stack, n, c * s, o)
+    rows_t = jnp.swapaxes(rows, -1, -2)
+    # Both Grams of the sample's rows have the norm ‖Gᵢ‖: take the smaller one.
+    own = matmul(rows, rows_t) if c * s <= o else matmul(rows_t, rows)
+    squares = (own.astype(jnp.float64) ** 2).sum((-3, -2, -1)) * scale**2
+    flat = rows.reshape(*stack, n * c * s, o)
+    products = matmul(jnp.swapaxes(flat, -1, -2), flat).astype(jnp.float64) * scale
+    return JacobianMoments(jnp.float64(n), products, squares)

@@ -1,0 +1,200 @@
+"""What ``measure`` can compute of a layer: one entry a metric.
+
+To add a metric, write a function of ``LayerSums`` and an entry in ``METRICS``: ``measure`` makes
+the sums that the entry needs, the table has a column for it, and nothing else is edited.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gramlin_jax.metrics.collapse import neural_collapse
+from gramlin_jax.metrics.linearity import (
+    noise_floor,
+    surrogate,
+    target_linearity,
+    target_linearity_adjusted,
+)
+from gramlin_jax.metrics.virtual import gram_change, virtual_alignment, virtual_covariance
+from gramlin_jax.support.precision import in_float64, matmul
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+
+Need: TypeAlias = Literal[
+    "features", "rows", "classes", "kernel", "kernel_gradient", "output_gradients"
+]
+EVERYTHING: frozenset[Need] = frozenset(get_args(Need))
+OF_FEATURES: frozenset[Need] = frozenset({"features", "rows", "classes"})
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LayerSums:
+    """All that a metric of one layer sees; a part that no metric needs is None.
+
+    Attributes:
+        moments: ``Moments`` of the features that the layer reads, with the targets; None where
+            samples cannot be told apart (``measure`` notes why).
+        kernel: The effective kernel K (i, o), or (groups, i, o); None for a named activation.
+        gradients: ``GradientMoments``, ∇_K L and ΔᵀΔ; None for a named activation.
+        learning_rate: η.
+        reads_rows: Whether the kernel multiplies the features as they are in ``moments``: not so
+            for patches, projections and positions side by side.
+        classes: Whether the targets are one-hot rows of labels.
+    """
+
+    moments: Any
+    kernel: Any
+    gradients: Any
+    learning_rate: float
+    reads_rows: bool = dataclasses.field(default=False, metadata={"static": True})
+    classes: bool = dataclasses.field(default=False, metadata={"static": True})
+
+    def has(self, need: Need) -> bool:
+        """Whether a metric of this need is defined here."""
+        return {
+            "features": self.moments is not None,
+            "rows": self.moments is not None and self.reads_rows,
+            "classes": self.moments is not None and self.classes,
+            "kernel": self.kernel is not None,
+            "kernel_gradient": self.gradients is not None,
+            "output_gradients": self.gradients is not None,
+        }[need]
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """One metric of a layer.
+
+    Attributes:
+        name: Its key in ``measurement[layer]``.
+        head: Column head in the table, ten characters at most.
+        needs: What it is computed from; ``measure`` makes the sums for that, and where a layer has
+            not all of it the value is NaN. ``"features"`` are moments; ``"rows"`` moments of the
+            very rows that the kernel multiplies; ``"classes"`` moments with one-hot targets;
+            ``"kernel_gradient"`` ∇_K L; ``"output_gradients"`` ΔᵀΔ. A metric that names no needs
+            gets all sums, and is asked at every layer.
+        function: ``LayerSums -> scalar``, a JAX function.
+        direction: Which values say more of what the metric is named for; None: neither.
+    """
+
+    name: str
+    head: str
+    needs: frozenset[Need]
+    function: Callable[[LayerSums], Any]
+    direction: Literal["higher", "lower"] | None = None
+
+    @in_float64
+    def __call__(self, layer: LayerSums) -> Array:
+        """The value at a layer, float64; NaN where the layer has not what is needed."""
+        there = all(layer.has(need) for need in self.needs)
+        return jnp.asarray(self.function(layer) if there else np.nan, jnp.float64)
+
+
+def chosen_metrics(
+    metrics: Iterable[str] | Mapping[str, Metric | Callable[[LayerSums], Any]],
+) -> tuple[Metric, ...]:
+    """The metrics of these names, or entries and plain functions by the names that they get.
+
+    Raises:
+        ValueError: If a name is not in ``METRICS``.
+    """
+    if not isinstance(metrics, Mapping):
+        if unknown := [name for name in metrics if name not in METRICS]:
+            raise ValueError(f"metrics has {unknown}: wanted names out of {', '.join(METRICS)}")
+        return tuple(METRICS[name] for name in metrics)
+    return tuple(
+        dataclasses.replace(metric, name=name)
+        if isinstance(metric, Metric)
+        else Metric(name, name, frozenset(), metric)
+        for name, metric in metrics.items()
+    )
+
+
+def needs_of(metrics: Iterable[Metric]) -> frozenset[Need]:
+    """What has to be summed for these metrics."""
+    return frozenset[Need]().union(*(metric.needs or EVERYTHING for metric in metrics))
+
+
+VIRTUAL: tuple[Need, ...] = ("kernel", "kernel_gradient", "output_gradients")
+
+
+def _norm(array: Array) -> Array:
+    return jnp.sqrt((jnp.asarray(array, jnp.float64) ** 2).sum())
+
+
+def _virtual(layer: LayerSums) -> Array:
+    return virtual_covariance(layer.kernel, layer.gradients, layer.learning_rate)
+
+
+def _virtual_share(layer: LayerSums) -> Array:
+    kernel = jnp.asarray(layer.kernel, jnp.float64)
+    return _norm(_virtual(layer)) / _norm(matmul(kernel, jnp.swapaxes(kernel, -1, -2)))
+
+
+def _virtual_alignment(layer: LayerSums) -> Array:
+    """For one step of gradient descent. Groups of a convolution are blocks of one Gram."""
+    kernel = jnp.asarray(layer.kernel, jnp.float64)
+    after = kernel - layer.learning_rate * layer.gradients.kernel_gradient
+    change = gram_change(kernel, after).reshape(-1, kernel.shape[-2])
+    return virtual_alignment(change, _virtual(layer).reshape(change.shape))
+
+
+def _entry(
+    name: str,
+    head: str,
+    needs: Iterable[Need],
+    function: Callable[[LayerSums], Any],
+    direction: Literal["higher", "lower"] | None = None,
+) -> tuple[str, Metric]:
+    return name, Metric(name, head, frozenset(needs), function, direction)
+
+
+METRICS: dict[str, Metric] = dict(
+    (
+        _entry(
+            "target_linearity",
+            "TL",
+            ["features"],
+            lambda layer: target_linearity(layer.moments),
+            "higher",
+        ),
+        _entry(
+            "adjusted",
+            "adj. TL",
+            ["features"],
+            lambda layer: target_linearity_adjusted(layer.moments),
+            "higher",
+        ),
+        _entry("noise_floor", "floor", ["features"], lambda layer: noise_floor(layer.moments)),
+        _entry(
+            "surrogate",
+            "surrogate",
+            ["rows", "kernel"],
+            lambda layer: surrogate(layer.moments, layer.kernel, normalized=True),
+            "higher",
+        ),
+        _entry("kernel_norm", "‖K‖", ["kernel"], lambda layer: _norm(layer.kernel)),
+        _entry(
+            "gradient_norm",
+            "‖∇L‖",
+            ["kernel_gradient"],
+            lambda layer: _norm(layer.gradients.kernel_gradient),
+        ),
+        _entry("virtual_share", "VC/Gram", VIRTUAL, _virtual_share),
+        _entry("virtual_alignment", "cos(ΔG,VC)", VIRTUAL, _virtual_alignment, "higher"),
+        _entry(
+            "nc1", "NC1", ["classes"], lambda layer: neural_collapse(layer.moments).nc1, "lower"
+        ),
+    )
+)
+
+# What ``measure`` computes unless told otherwise.
+DEFAULT = tuple(name for name in METRICS if name != "nc1")

@@ -1,0 +1,126 @@
+"""What all sums share: a protocol, and the one loop over batches."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gramlin_jax import (
+    Additive,
+    GradientMoments,
+    JacobianMoments,
+    Moments,
+    accumulate,
+    gradient_moments,
+    jacobian_moments,
+    moments,
+)
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(3, 20, 4)) + 5
+Y = RNG.normal(size=(3, 20, 2))
+PARAMS = {"w": RNG.normal(size=(4, 2))}
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def network(params, x):
+    return jnp.tanh(x @ params["w"])
+
+
+def gradients(x, y):
+    return gradient_moments(network, PARAMS, x, loss=lambda out: ((out - y) ** 2).mean())["w"]
+
+
+def jacobians(x, y):
+    del y
+    return jacobian_moments(network, PARAMS, x)["w"]
+
+
+KINDS = {
+    "features": (moments, Moments.zeros(4, 2)),
+    "gradients": (gradients, GradientMoments.zeros(4, 2)),
+    "jacobians": (jacobians, JacobianMoments.zeros(2)),
+}
+each_kind = pytest.mark.parametrize("make, zeros", KINDS.values(), ids=KINDS)
+
+
+@each_kind
+def test_parts_add_to_the_whole_however_they_are_added(make, zeros):
+    whole = make(X.reshape(60, 4), Y.reshape(60, 2))
+    parts = [make(x, y) for x, y in zip(X, Y, strict=True)]
+    stacked = jax.vmap(make)(X, Y)
+    assert isinstance(whole, Additive)
+    for merged in (
+        sum(parts),
+        parts[0] + (parts[1] + parts[2]),
+        stacked.sum(),
+        jax.vmap(lambda m: m.psum("part"), axis_name="part", out_axes=None)(stacked),
+        accumulate(lambda batch: make(*batch), (X, Y), batch_size=None),
+        accumulate(lambda batch: make(*batch), zip(X, Y, strict=True)),
+        accumulate(lambda b: make(*b), (X.reshape(60, 4), Y.reshape(60, 2)), batch_size=25),
+    ):
+        chex.assert_trees_all_close(merged, whole, rtol=1e-11, atol=1e-11)
+    chex.assert_trees_all_equal(whole + zeros, whole)
+    chex.assert_trees_all_equal(zeros + whole, whole)
+
+
+@each_kind
+def test_stacked_sums_add_one_by_one_and_sum_over_any_axis(make, zeros):
+    stacked = jax.vmap(make)(X, Y)
+    twice = stacked + stacked
+    for i in range(3):
+        one = jax.tree.map(lambda a: a[i], twice)  # noqa: B023
+        part = make(X[i], Y[i])
+        chex.assert_trees_all_close(one, part + part, rtol=1e-11)
+    square = jax.tree.map(lambda a: jnp.stack([a, a], 1), stacked)  # (3, 2)
+    chex.assert_trees_all_close(square.sum(1), twice, rtol=1e-11)
+    chex.assert_trees_all_close(square.sum(0).sum(), square.sum(1).sum(), rtol=1e-11, atol=1e-11)
+
+
+def test_properties_of_stacked_sums():
+    stacked, single = jax.vmap(moments)(X, Y), moments(X[1], Y[1])
+    for name in ("feature_products", "cross_products", "target_products"):
+        chex.assert_trees_all_close(getattr(stacked, name)[1], getattr(single, name), rtol=1e-12)
+    np.testing.assert_allclose(single.feature_products, X[1].T @ X[1], rtol=1e-12)
+    stacked = jax.vmap(gradients)(X, Y)
+    for name in ("kernel_gradient", "output_products"):
+        chex.assert_trees_all_close(
+            getattr(stacked, name)[1], getattr(gradients(X[1], Y[1]), name), rtol=1e-12
+        )
+    means = jax.vmap(jacobians)(X, Y).mean
+    chex.assert_trees_all_close(means[1], jacobians(X[1], Y[1]).mean, rtol=1e-12)
+    assert Moments.zeros(4, 2, stack=(3,)).cross_scatter.shape == (3, 4, 2)
+
+
+def test_the_function_is_compiled_once_whatever_the_number_of_batches():
+    traced = []
+
+    def count(batch):
+        traced.append(len(batch))
+        return batch.sum()
+
+    run = jax.jit(lambda x: accumulate(count, x, batch_size=10))
+    np.testing.assert_allclose(run(jnp.arange(40.0)), 780)
+    assert set(traced) == {10} and len(traced) <= 2
+    traced.clear()
+    np.testing.assert_allclose(run(jnp.arange(41.0)), 820)
+    assert set(traced) == {10, 1}
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match="data is an empty iterator: wanted at least one batch"):
+        accumulate(moments, iter([]))
+    with pytest.raises(ValueError, match="batch_size is 0: wanted at least 1"):
+        accumulate(moments, X[0], batch_size=0)
+    with pytest.raises(ValueError, match="Moments do not add: feature_mean has shape .4,. in one"):
+        moments(X[0]) + moments(X[0][:, :3])
+    with pytest.raises(ValueError, match="output_sum is None: wanted it among the needs"):
+        _ = GradientMoments(jnp.ones(()), jnp.ones((4, 2)), None).output_products
+    with pytest.raises(TypeError):
+        moments(X[0]) + gradients(X[0], Y[0])
