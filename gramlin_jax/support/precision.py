@@ -65,11 +65,6 @@ def matmul(a: Float[Array, "*stack i j"], b: Float[Array, "*stack j k"]) -> Arra
     return lax.dot_general(a, b, numbers, precision="highest")
 
 
-def widened(array: Array) -> Array:
-    """``array`` in float32 at least."""
-    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
-
-
 def rank_tolerance(size: int) -> float:
     """max(64, size)·2⁻⁵², the relative size below which an eigenvalue is rounding error.
 
