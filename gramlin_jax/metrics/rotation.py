@@ -26,7 +26,7 @@ STEPS = 8  # limit of a warm-started search; more rarely help
 
 
 class _Search(NamedTuple):
-    """State of the warm-started search, in the basis of its first guess."""
+    """State of the warm-started search, in the basis that it is given."""
 
     turn: Array  # Q₀ − I of the current guess Q₀
     product: Array  # S = K₁ᵀK₂Q₀ᵀ, symmetric at the solution
@@ -204,7 +204,7 @@ def _polished(turn: Array) -> tuple[Array, Array]:
         return (size > 2 * rounding(turn) ** 0.5) & (size < 0.5)  # above 0.5 it may diverge
 
     def corrected(state: _Polish) -> Array:
-        # Q − (QQᵀ − I)Q/2, written for Q − I: the identity, whose rounding is eps, never enters.
+        # Q − (QQᵀ − I)Q/2, written for Q − I, so that rounding is relative to the turn, not to I.
         return state.turn - (state.error + dot(state.error, state.turn)) / 2
 
     def step(state: _Polish) -> _Polish:
@@ -243,12 +243,11 @@ def _turned_wide(k1: Array, k2: Array) -> Array:
     w = newton_schulz(product + SHIFT * eps * dot(u, v.T), 2 * eps)
     v, weight = dot(w, v), dot(weight, w.T)  # V ← WV; still K₂ = weight·V, and now K₂Qᵀ = weight·U
     turn = u - v
-    # UUᵀ − VVᵀ from the difference of U and V: both products are I to rounding, and what is left
-    # of their difference would be noise.
+    # UUᵀ − VVᵀ from U − V: subtracting two products that are both nearly I would leave only noise.
     error = dot(turn, (v + turn / 2).T)
     error = dot(weight, error + error.T)  # weight·(UUᵀ − VVᵀ)
     found = jnp.linalg.norm(error) < 3 * (2 * eps) ** 0.5 * jnp.linalg.norm(weight)
-    # The second term is half a Newton–Schulz step: it corrects the Gram for U's rounding.
+    # The second term is a Newton–Schulz step, which gives U the Gram of V instead of I.
     return jnp.where(found, dot(weight, turn) - dot(error, u) / 2, 0)
 
 
