@@ -174,9 +174,15 @@ def as_scan(eqn: JaxprEqn) -> Scan | None:
     options = {
         key: params[key] for key in ("reverse", "unroll", "_split_transpose") if key in params
     }
-    return Scan(
-        inner_jaxprs(eqn)[0], params["num_consts"], params["num_carry"], params["length"], options
-    )
+    return Scan(inner_jaxprs(eqn)[0], *_scan_sizes(params), params["length"], options)
+
+
+def _scan_sizes(params: dict[str, Any]) -> tuple[int, int]:
+    """How many arguments of a scan are constants, and how many carries."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    constants, carries, _ = params["ft_in"].unpack()  # since JAX 0.11
+    return len(list(constants)), len(list(carries))
 
 
 def inner_arguments(
