@@ -52,18 +52,27 @@ def test_examples_run(name):
     assert not report, "".join(report)
 
 
-OWNERS = "gramlin_jax.metrics", "gramlin_jax.models", "gramlin_jax.data"
+def functions(owner):
+    """Public functions of a package or module, by name."""
+    module = MODULES[owner]
+    names = getattr(module, "__all__", [name for name in vars(module) if name[0] != "_"])
+    found = {name: getattr(module, name) for name in names}
+    return {
+        n: f for n, f in found.items() if inspect.isfunction(f) and f.__module__.startswith(owner)
+    }
+
+
+OWNERS = [
+    "gramlin_jax",
+    *(f"gramlin_jax.{name}" for name in ("data", "metrics", "models", "optim")),
+]
 
 
 @pytest.mark.parametrize("owner", OWNERS)
 def test_public_functions_have_examples(owner):
-    functions = {name: f for name, f in public(PACKAGES[owner]).items() if inspect.isfunction(f)}
-    assert functions
-    assert not [
-        name
-        for name, f in functions.items()
-        if f.__module__.startswith("gramlin_jax") and f"{f.__module__}.{name}" not in EXAMPLES
-    ]
+    assert functions(owner)
+    missing = [n for n, f in functions(owner).items() if f"{f.__module__}.{n}" not in EXAMPLES]
+    assert not missing
 
 
 @pytest.mark.parametrize("package", PACKAGES)
