@@ -1,8 +1,8 @@
-"""Steps split in two: what an optimiser's step does to each layer's Gram, and what it does not.
+"""Optimisers that take only the part of a step that changes each Gram, or only the rest.
 
-The step K₁ → K₂ of any optimiser is the Gram-only step K₁ → K′ and a rotation, K₂ = K′Q, with Q
-the polar factor of K₁ᵀK₂. ``gram_only`` takes the first and leaves the second out, though the
-network's output depends on it; ``gram_preserving`` takes the second, K₁ → K₁Q.
+The step K₁ → K₂ of any optimiser is a Gram-only step K₁ → K′ followed by a rotation, K₂ = K′Q, with
+Q the polar factor of K₁ᵀK₂. ``gram_only`` takes the first and omits the rotation, although the
+network's output depends on it. ``gram_preserving`` takes only the rotation, K₁ → K₁Q.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import optax
 
 from gramlin_jax.metrics.gram import gram_only_step, gram_only_step_in_basis, whole
 from gramlin_jax.metrics.rotation import first_basis, is_wide
+from gramlin_jax.support.precision import widened
 
 if TYPE_CHECKING:
     from jaxtyping import Array
@@ -30,10 +31,10 @@ class GramState(NamedTuple):
     """State of ``gram_only`` and ``gram_preserving``.
 
     Attributes:
-        inner: The inner optimiser's.
-        bases: A tree like the parameters. Of a kernel (in, out), what leads the search for its next
-            step's rotation: about the eigenvectors of KᵀK (out, out). ``optax.MaskedNode()`` of
-            other leaves, and of kernels with many more outputs than inputs, which do not need it.
+        inner: State of the inner optimiser.
+        bases: A tree like the parameters. For a kernel (in, out), a warm start for the next
+            rotation: approximately the eigenvectors of KᵀK (out, out). ``optax.MaskedNode()`` for
+            other leaves, and for kernels with many more outputs than inputs, which need none.
     """
 
     inner: optax.OptState
@@ -46,19 +47,24 @@ class _Stepped(NamedTuple):
 
 
 def is_kernel(path: tuple[Any, ...], leaf: Array) -> bool:
-    """Whether a leaf is, by its name, a kernel with the outputs on its last axis.
+    """Whether the name of a leaf says that it is a kernel with the outputs on its last axis.
 
-    Those named ``kernel`` (Linen, NNX) or ``w`` (Haiku) with two axes or more. Equinox's and
-    PyTorch's weights (out, in) are not. Four and five axes are taken as a convolution's: leave
-    stacks of layers and an attention's kernels out by a ``select`` of your own.
+    True for leaves named ``kernel`` (Linen, NNX) or ``w`` (Haiku) with two or more axes; false for
+    the weights (out, in) of Equinox and PyTorch. Four and five axes are assumed to be a
+    convolution's: exclude stacks of layers and attention kernels with a ``select`` of your own.
 
     Args:
-        path: Its key path, as from ``jax.tree_util.tree_leaves_with_path``.
+        path: Key path of the leaf, as from ``jax.tree_util.tree_leaves_with_path``.
         leaf: An array, or its shape and type.
 
     Raises:
-        ValueError: If it is so named and has three axes. Then the name does not tell a convolution
-            (width, in, out) from an attention's (in, heads, out) or a stack of layers.
+        ValueError: If a leaf of that name has three axes: it may be a convolution (width, in, out),
+            an attention kernel (in, heads, out) or a stack of layers.
+
+    Example:
+        >>> paths = jax.tree_util.tree_leaves_with_path({"kernel": jnp.eye(2), "bias": jnp.ones(2)})
+        >>> {jax.tree_util.keystr(path): is_kernel(path, leaf) for path, leaf in paths}
+        {"['bias']": False, "['kernel']": True}
     """
     names = [str(getattr(key, "key", getattr(key, "name", None))) for key in path]
     if names[-1:] == ["value"]:  # of an nnx.Param
@@ -67,8 +73,8 @@ def is_kernel(path: tuple[Any, ...], leaf: Array) -> bool:
         return False
     if leaf.ndim == 3:
         raise ValueError(
-            f"params{jax.tree_util.keystr(path)} has shape {leaf.shape}: pass select=… to take it "
-            "as a convolution's (width, in, out) or to leave it out"
+            f"params{jax.tree_util.keystr(path)} has shape {leaf.shape}: wanted 2, 4 or 5 axes; "
+            "use select=… to take it as a convolution's (width, in, out) or to leave it out"
         )
     return True
 
@@ -76,41 +82,43 @@ def is_kernel(path: tuple[Any, ...], leaf: Array) -> bool:
 def gram_only(
     inner: optax.GradientTransformation, *, select: Select = is_kernel
 ) -> optax.GradientTransformationExtraArgs:
-    """An optimiser that changes the kernels' Grams as ``inner`` would, and nothing else of them.
+    """An optimiser that changes the Gram of each kernel as ``inner`` would, without the rotation.
 
-    Where ``inner`` takes a kernel from K₁ to K₂, this takes it to K′, the kernel of K₂'s Gram
-    K₂K₂ᵀ that is nearest to K₁: see ``gram_only_step``. Other leaves, biases among them, take
-    ``inner``'s step. ``inner`` sees plain gradients, at the parameters where they were taken: its
-    momentum is not projected. It has to be the whole optimiser, learning rate included, since
-    Q is that of the whole step.
+    If ``inner`` moves a kernel from K₁ to K₂, this moves it to K′, the kernel nearest to K₁ with
+    the Gram K₂K₂ᵀ: see ``gram_only_step``. Other leaves, such as biases, take the step of
+    ``inner``. ``inner`` receives plain gradients at the actual parameters, and its momentum is not
+    projected. It has to be the whole optimiser, learning rate included, because Q depends on the
+    whole step.
 
-    A kernel is a matrix (in, out), all its axes but the last being inputs: (height·width·in, out)
-    of a convolution, with one Gram for all groups of a grouped one.
+    A kernel is read as a matrix (in, out), with all axes but the last as inputs: a convolution's is
+    (height·width·in, out), with a single Gram for all groups.
 
-    The state is ``inner``'s and, for each kernel, a basis from which the next step's rotation is
-    found in a third of the time. Parameters with an axis of runs or layers need a ``jax.vmap`` over
-    it; sharded ones need nothing.
+    Besides the state of ``inner``, each kernel has a basis as a warm start, which finds the next
+    rotation in a third of the time. Parameters with an axis of runs or layers need a ``jax.vmap``
+    over it; sharded parameters need nothing.
 
-    Where the step or one of the kernels is zero, or the step is not finite, ``inner``'s is taken
-    as it is; nothing raises, under ``jit`` or not.
+    If the step or a kernel is zero, or the step is not finite, the step of ``inner`` is taken
+    unchanged. Nothing raises, with or without ``jit``.
 
     Args:
         inner: Any Optax optimiser.
-        select: ``(path, leaf) -> bool``, which leaves are kernels with the outputs on their last
+        select: ``(path, leaf) -> bool``: which leaves are kernels with the outputs on their last
             axis; see ``is_kernel``.
 
     Raises:
-        ValueError: From ``init``, if nothing is selected, or a leaf that is not of two to five
-            axes. From ``update``, if it is not passed ``params``.
-        TypeError: From ``init``, if a selected leaf is not of floating point.
+        ValueError: From ``init``, if no leaf is selected, or one that does not have two to five
+            axes. From ``update``, if ``params`` is None.
+        TypeError: From ``init``, if a selected leaf is not floating point.
+
+    Source: arXiv 2605.06258, section 3 (figures 2 and 6).
 
     Example:
         >>> optimizer = gram_only(optax.sgd(0.1, momentum=0.85))
         >>> params = {"kernel": jnp.eye(2), "bias": jnp.zeros(2)}
         >>> turn = {"kernel": jnp.array([[0.0, 1.0], [-1.0, 0.0]]), "bias": jnp.ones(2)}
         >>> updates, state = optimizer.update(turn, optimizer.init(params), params)
-
-    Source: arXiv 2605.06258, section 3 (figures 2 and 6).
+        >>> bool(abs(updates["kernel"][0, 1]) < 1e-4)  # the step of SGD has −0.1 there
+        True
     """
     return _with_steps(inner, select, _gram_only_step)
 
@@ -118,19 +126,29 @@ def gram_only(
 def gram_preserving(
     inner: optax.GradientTransformation, *, select: Select = is_kernel
 ) -> optax.GradientTransformationExtraArgs:
-    """The complement: an optimiser that rotates the kernels as ``inner`` would, and no more.
+    """An optimiser that rotates each kernel as ``inner`` would, and preserves its Gram.
 
-    Where ``inner`` takes a kernel from K₁ to K₂, this takes it to K₁Q, of K₁'s Gram and nearest to
-    K₂. A step without rotation is no step, and a kernel of zeros stays. All else is as in
-    ``gram_only``: where the step is not finite it is ``inner``'s, so that divergence shows.
+    If ``inner`` moves a kernel from K₁ to K₂, this moves it to K₁Q, the kernel nearest to K₂ with
+    the Gram of K₁. A step without rotation has no effect, and a kernel of zeros stays zero.
+    Otherwise it is like ``gram_only``: a step that is not finite is taken unchanged, so divergence
+    remains visible.
 
     Args:
         inner: Any Optax optimiser.
-        select: ``(path, leaf) -> bool``, which leaves are kernels; see ``is_kernel``.
+        select: ``(path, leaf) -> bool``: which leaves are kernels; see ``is_kernel``.
 
     Raises:
         ValueError: As ``gram_only``.
         TypeError: As ``gram_only``.
+
+    Source: the complement of ``gram_only``.
+
+    Example:
+        >>> optimizer = gram_preserving(optax.sgd(0.1))
+        >>> params = {"kernel": jnp.eye(2)}
+        >>> updates, _ = optimizer.update({"kernel": -jnp.eye(2)}, optimizer.init(params), params)
+        >>> bool(abs(updates["kernel"]).max() < 1e-6)  # SGD would scale the kernel, not rotate it
+        True
     """
     return _with_steps(inner, select, _gram_preserving_step)
 
@@ -144,7 +162,7 @@ def _gram_only_step(before: Array, after: Array, basis: Array | None) -> tuple[A
 def _gram_preserving_step(
     before: Array, after: Array, basis: Array | None
 ) -> tuple[Array, Array | None]:
-    """The kernel with ``before``'s Gram that is nearest to ``after``."""
+    """The kernel nearest to ``after`` that has the Gram of ``before``."""
     return _gram_only_step(after, before, basis)
 
 
@@ -153,7 +171,7 @@ def _with_steps(
     select: Select,
     step: Step,
 ) -> optax.GradientTransformationExtraArgs:
-    """``inner`` with ``step`` (before, after) in place of the selected kernels' own."""
+    """``inner``, with the steps of selected kernels replaced by ``step(before, after, basis)``."""
     inner = optax.with_extra_args_support(inner)
 
     def init(params: optax.Params) -> optax.OptState:
@@ -168,8 +186,8 @@ def _with_steps(
         if leaves and not any(select(path, leaf) for path, leaf in leaves):
             names = ", ".join(jax.tree_util.keystr(path) for path, _ in leaves)
             raise ValueError(
-                f"params has no kernel among {names}: pass select=… for kernels with the outputs "
-                "on the last axis"
+                f"params has no kernel among {names}: wanted at least one; use select=… for "
+                "kernels with the outputs on the last axis"
             )
         return GramState(inner.init(params), jax.tree_util.tree_map_with_path(basis, params))
 
@@ -186,9 +204,9 @@ def _with_steps(
         def stepped(path: tuple[Any, ...], update: Array | None, leaf: Array, basis: Any) -> Any:
             if update is None or not select(path, leaf):
                 return _Stepped(update, basis)
-            led = None if isinstance(basis, optax.MaskedNode) else basis
-            update, led = _step(update, leaf, led, step)
-            return _Stepped(update, basis if led is None else led)
+            start = None if isinstance(basis, optax.MaskedNode) else basis
+            update, following = _step(update, leaf, start, step)
+            return _Stepped(update, basis if following is None else following)
 
         both = jax.tree_util.tree_map_with_path(
             stepped, updates, params, state.bases, is_leaf=lambda leaf: leaf is None
@@ -208,13 +226,13 @@ def _check_kernel(name: str, leaf: Array) -> None:
     if not 2 <= leaf.ndim <= 5 or 0 in leaf.shape:
         raise ValueError(
             f"{name} has shape {leaf.shape}: wanted a matrix (in, out) or a convolution's kernel "
-            "(…, in, out); pass select=… to leave it out"
+            "(…, in, out); use select=… to leave it out"
         )
     if not jnp.issubdtype(leaf.dtype, jnp.floating):
         raise TypeError(f"{name} has dtype {leaf.dtype}: wanted floating point")
 
 
-@functools.partial(jax.jit, static_argnames="step")  # compiled, it does not raise at NaN
+@functools.partial(jax.jit, static_argnames="step")  # under jit, NaN passes the checks of input
 def _step(
     update: Array, kernel: Array, basis: Array | None, step: Step
 ) -> tuple[Array, Array | None]:
@@ -223,10 +241,10 @@ def _step(
     matrix = _matrix(kernel)
     before = matrix.astype(jnp.promote_types(matrix.dtype, update.dtype))
     change = update.astype(before.dtype).reshape(before.shape)
-    led = None if basis is None else basis.astype(before.dtype)
-    after, led = step(before, before + change, led)
+    start = None if basis is None else basis.astype(before.dtype)
+    after, following = step(before, before + change, start)
     stepped = (after - before).reshape(update.shape).astype(update.dtype)
-    basis = None if basis is None or led is None else led.astype(basis.dtype)
+    basis = None if basis is None or following is None else following.astype(basis.dtype)
     stepped = jnp.where(jnp.isfinite(change).all(), stepped, update)
     if jax.typeof(stepped).sharding != spread:
         stepped = jax.sharding.reshard(stepped, spread)
@@ -234,6 +252,5 @@ def _step(
 
 
 def _matrix(kernel: Array) -> Array:
-    """(inputs, outputs), in float32 at least."""
-    wide = jnp.promote_types(kernel.dtype, jnp.float32)
-    return whole(kernel).astype(wide).reshape(-1, kernel.shape[-1])
+    """The kernel as a matrix (inputs, outputs), in float32 or wider."""
+    return widened(whole(kernel)).reshape(-1, kernel.shape[-1])

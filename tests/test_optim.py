@@ -429,9 +429,14 @@ def test_bad_input(problem, wrap):
         ValueError, match=r"params is None: wanted update\(gradients, state, params"
     ):
         optimizer.update(gradients, optimizer.init(params))
-    with pytest.raises(ValueError, match=r"no kernel among \['a'\], \['b'\]: pass select"):
+    with pytest.raises(
+        ValueError, match=r"no kernel among \['a'\], \['b'\]: wanted at least one; use select"
+    ):
         optimizer.init({"a": jnp.ones((2, 2)), "b": jnp.ones(3)})
-    with pytest.raises(ValueError, match=r"params\['kernel'\] has shape \(2, 3, 4\): pass select"):
+    with pytest.raises(
+        ValueError,
+        match=r"params\['kernel'\] has shape \(2, 3, 4\): wanted 2, 4 or 5 axes; use select",
+    ):
         optimizer.init({"kernel": jnp.ones((2, 3, 4))})
     everything = wrap(sgd, select=lambda path, leaf: True)
     for shape in ((), (3,), (0, 3), (1,) * 6):

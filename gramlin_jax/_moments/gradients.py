@@ -103,6 +103,12 @@ def backward(
 
     Raises:
         ValueError: If the loss is not a scalar, or as ``tap``.
+
+    Example:
+        >>> params, x = {"w": jnp.ones((3, 2))}, jnp.ones((4, 3))
+        >>> passed = backward(lambda p, x: x @ p["w"], params, x, loss=jnp.sum)
+        >>> passed.output_gradients["w"].shape, passed.kernel_gradients["w"].tolist()
+        ((4, 2), [[4.0, 4.0], [4.0, 4.0], [4.0, 4.0]])
     """
     return run_backward(*capture(f, params, args), loss)
 

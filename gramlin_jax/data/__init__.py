@@ -1,9 +1,9 @@
-"""Data sets as numpy arrays: embedded, read through TFDS, and synthetic."""
+"""Data sets as NumPy arrays: embedded, read through TFDS, or synthetic."""
 
 from gramlin_jax.data.dataset import Dataset, one_hot
-from gramlin_jax.data.label_noise import LabelNoise, label_noise, noisy_labels
 from gramlin_jax.data.loading import DATASETS, load
 from gramlin_jax.data.modular import MODULAR_OPERATIONS, modular_arithmetic, modular_table
+from gramlin_jax.data.noise import LabelNoise, label_noise, noisy_labels
 from gramlin_jax.data.synthetic import (
     quadratic,
     quadratic_from_draws,

@@ -1,4 +1,4 @@
-"""A data set in memory: arrays with what is needed to read them."""
+"""A data set in memory: arrays, and the facts needed to interpret them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def one_hot(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Labels as indicator rows: out[i, c] = 1 if labels[i] = c, else 0.
+    """One-hot labels: out[i, c] = 1 if labels[i] = c, else 0.
 
     Args:
         labels: (n,) integers in [0, C).
@@ -19,6 +19,10 @@ def one_hot(labels: np.ndarray, num_classes: int) -> np.ndarray:
 
     Raises:
         ValueError: If labels are not integers of shape (n,), or one is out of range.
+
+    Example:
+        >>> one_hot(np.array([0, 2]), 3).tolist()
+        [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
     """
     _check_labels("labels", labels, num_classes)
     return (labels[:, None] == np.arange(num_classes)).astype(np.float32)
@@ -29,16 +33,20 @@ class Dataset:
     """Samples and targets of one split.
 
     Attributes:
-        x: (n, ...) floating point and finite, float32 from every function here; images are
-            (n, height, width, channels) in [0, 1].
-        y: (n,) integer labels in [0, C), or (n, k) floating-point regression targets.
+        x: Inputs (n, ...), floating point and finite; every function here makes float32. Images
+            are (n, height, width, channels) in [0, 1].
+        y: Integer labels (n,) in [0, C), or floating-point regression targets (n, k).
         num_classes: C, or None for regression.
-        name: What the data set is called.
+        name: Name of the data set.
         split: Which part of it this is.
-        source: Where the numbers came from, in one line.
+        source: Where the numbers come from, in one line.
 
     Raises:
         ValueError: If a field breaks one of these rules.
+
+    Example:
+        >>> Dataset(np.ones((3, 2)), np.array([0, 1, 1]), 2, "toy", "train", "by hand")
+        Dataset(toy train: x (3, 2) float64, y (3,) int64, 2 classes; by hand)
     """
 
     x: np.ndarray
@@ -54,15 +62,15 @@ class Dataset:
             _check_floats("y", self.y)
             if self.y.ndim != 2:
                 raise ValueError(
-                    f"y has shape {self.y.shape}: regression targets are (n, k); "
-                    "use y[:, None] for one target, or pass num_classes for labels"
+                    f"y has shape {self.y.shape}: wanted regression targets (n, k); "
+                    "use y[:, None] for one target, or num_classes for labels"
                 )
         else:
             _check_labels("y", self.y, self.num_classes)
         if len(self.x) != len(self.y):
             raise ValueError(
                 f"x has {len(self.x)} samples and y has {len(self.y)}: "
-                "pass the same number, rows are samples"
+                "wanted the same number, one row a sample"
             )
 
     def __len__(self) -> int:
@@ -77,12 +85,12 @@ class Dataset:
 
     @property
     def flat(self) -> np.ndarray:
-        """The samples as rows: (n, features), a view of x where its memory allows."""
+        """The inputs as rows (n, features), a view of x where its memory layout allows."""
         return self.x.reshape(len(self), -1)
 
     @property
     def targets(self) -> np.ndarray:
-        """What a linear read-out is fitted to: (n, C) float32 one-hot labels, or y itself."""
+        """The targets of a linear fit: one-hot labels (n, C) float32, or y itself."""
         return self.y if self.num_classes is None else one_hot(self.y, self.num_classes)
 
     def take(self, n: int) -> Dataset:
@@ -93,7 +101,7 @@ class Dataset:
         """
         if not 1 <= n <= len(self):
             raise ValueError(
-                f"n is {n}: {self.name} {self.split} has {len(self)} samples, pass 1 to {len(self)}"
+                f"n is {n}: wanted 1 to {len(self)}, the samples of {self.name} {self.split}"
             )
         return dataclasses.replace(self, x=self.x[:n], y=self.y[:n])
 
@@ -101,39 +109,39 @@ class Dataset:
 def _check_floats(name: str, values: np.ndarray) -> None:
     if values.ndim < 2 or values.size == 0:
         raise ValueError(
-            f"{name} has shape {values.shape}: pass at least one sample and one feature, "
+            f"{name} has shape {values.shape}: wanted at least one sample and one feature, "
             "as (n, features) or (n, height, width, channels)"
         )
     if not np.issubdtype(values.dtype, np.floating):
         raise ValueError(
-            f"{name} has dtype {values.dtype}: pass floating point, for example "
-            f"{name}.astype('float32') (divide pixels by 255); integer labels need num_classes"
+            f"{name} has dtype {values.dtype}: wanted floating point; use "
+            f"{name}.astype('float32') (divide pixels by 255), or num_classes for integer labels"
         )
-    # NaN survives min and max, and neither allocates an array the size of the data.
+    # NaN survives min and max, and neither allocates an array of the data's size.
     if not np.isfinite([values.min(), values.max()]).all():
         index = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
         raise ValueError(
-            f"{name} has the value {values[index]} at index {index}: pass finite values, "
+            f"{name} has the value {values[index]} at index {index}: wanted finite values; "
             "drop or repair that sample"
         )
 
 
 def _check_labels(name: str, labels: np.ndarray, num_classes: int) -> None:
     if num_classes < 1:
-        raise ValueError(f"num_classes is {num_classes}: pass 1 or more, or None for regression")
+        raise ValueError(f"num_classes is {num_classes}: wanted at least 1, or None for regression")
     if not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
-            f"{name} has dtype {labels.dtype}: labels are integers, use {name}.astype('int32'), "
+            f"{name} has dtype {labels.dtype}: wanted integer labels; use {name}.astype('int32'), "
             "or num_classes=None for regression targets"
         )
     if labels.ndim != 1 or labels.size == 0:
         raise ValueError(
-            f"{name} has shape {labels.shape}: labels are (n,) with n at least 1; "
+            f"{name} has shape {labels.shape}: wanted labels (n,), at least one; "
             f"use {name}.argmax(axis=1) on one-hot rows"
         )
     outside = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if outside.size:
         raise ValueError(
-            f"{name} has the value {labels[outside[0]]} at index {outside[0]}, outside "
-            f"[0, {num_classes}): renumber the labels from 0 or raise num_classes"
+            f"{name} has the value {labels[outside[0]]} at index {outside[0]}: wanted "
+            f"0 to {num_classes - 1}; renumber the labels from 0 or raise num_classes"
         )

@@ -1,4 +1,4 @@
-"""Importing what only some users need."""
+"""Imports of optional dependencies."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import ModuleType
 
 
 def import_extra(module: str) -> ModuleType:
-    """The module, which belongs to the extra ``data``.
+    """Import a module of the extra ``data``.
 
     Raises:
         ImportError: If it is not installed; the message says how to install it.
@@ -16,5 +16,5 @@ def import_extra(module: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(
-            f"{module} cannot be imported ({error}): pip install 'gramlin_jax[data]'"
+            f"{module} is missing ({error}): wanted the extra; pip install 'gramlin_jax[data]'"
         ) from error

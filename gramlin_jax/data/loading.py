@@ -12,7 +12,7 @@ from gramlin_jax.data.extras import import_extra
 from gramlin_jax.data.tfds_images import TFDS_IMAGES, load_tfds_images
 
 DATASETS = ("digits", *TFDS_IMAGES)
-"""The names that ``load`` knows."""
+"""Names that ``load`` accepts."""
 
 _DIGITS_TRAIN = 1437
 
@@ -22,34 +22,33 @@ def load(
 ) -> Dataset:
     """A data set by name: images (n, height, width, channels) float32 in [0, 1], int32 labels.
 
-    ``digits`` is inside scikit-learn (1437 train, 360 test, 8×8×1; the embedded order permuted
-    by a fixed seed). The others are read from a folder that TFDS prepared; nothing is ever
-    downloaded here.
-
-    Example:
-        >>> load("digits").x.shape
-        (1437, 8, 8, 1)
+    ``digits`` comes with scikit-learn (1437 train, 360 test, 8×8×1, in an order permuted by a
+    fixed seed). The others are read from a folder that TFDS prepared; nothing is downloaded.
 
     Args:
         name: One of ``DATASETS``.
         split: "train" or "test".
-        data_dir: Where TFDS's sets lie; when given, the only folder looked into. Otherwise
-            $GRAMLIN_DATA_DIR, $TFDS_DATA_DIR and ~/tensorflow_datasets, in this order.
-            ``digits`` needs none.
+        data_dir: Folder of the TFDS data sets. None: $GRAMLIN_DATA_DIR, $TFDS_DATA_DIR and
+            ~/tensorflow_datasets, in this order. ``digits`` needs none.
 
     Raises:
-        ValueError: If the name or the split is unknown, or the set is not in array_record format.
-        FileNotFoundError: If the set is in none of the folders, or one of its files is missing.
+        ValueError: If the name or the split is unknown, or the data set is not in array_record
+            format.
+        FileNotFoundError: If the data set, or one of its files, is not found.
         OSError: If a file is damaged.
         ImportError: If a package of the extra ``data`` is not installed.
+
+    Example:
+        >>> load("digits").x.shape
+        (1437, 8, 8, 1)
     """
     if name not in DATASETS:
         near = difflib.get_close_matches(name.lower(), DATASETS, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"name is {name!r}: {hint}pass one of {', '.join(DATASETS)}")
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"name is {name!r}: wanted one of {', '.join(DATASETS)}{hint}")
     if split not in ("train", "test"):
         raise ValueError(
-            f"split is {split!r}: pass 'train' or 'test'; use take(n) for a part of it"
+            f"split is {split!r}: wanted 'train' or 'test'; use take(n) for a part of it"
         )
     if name == "digits":
         return _load_digits(split)
@@ -58,7 +57,7 @@ def load(
 
 def _load_digits(split: str) -> Dataset:
     digits = import_extra("sklearn.datasets").load_digits()
-    # RandomState's stream is frozen by NumPy's compatibility policy, default_rng's is not.
+    # NumPy guarantees the stream of RandomState for ever, that of default_rng not.
     order = np.random.RandomState(0).permutation(len(digits.target))
     part = order[:_DIGITS_TRAIN] if split == "train" else order[_DIGITS_TRAIN:]
     return Dataset(

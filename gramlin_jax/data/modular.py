@@ -1,4 +1,4 @@
-"""Arithmetic modulo p on all pairs, the data of grokking."""
+"""Arithmetic modulo p on all pairs: the data of grokking."""
 
 from __future__ import annotations
 
@@ -32,18 +32,17 @@ _OPERATIONS: dict[str, _Operation] = {
 }
 
 MODULAR_OPERATIONS = tuple(_OPERATIONS)
-"""The operations that ``modular_table`` knows."""
+"""Operations that ``modular_table`` accepts."""
 
 
 def modular_table(operation: str, p: int) -> tuple[np.ndarray, np.ndarray]:
     """Every pair and its result: label = operation(x, y) mod p.
 
-    Pairs are in lexicographic order, 0 ≤ x, y < p, with one exception: "x/y" has no y = 0 and is
-    ordered by its result first, then by y. Division is that of the field, x·y⁻¹ mod p.
+    Pairs are in lexicographic order, 0 ≤ x, y < p. The exception is "x/y", which omits y = 0 and is
+    ordered by result, then by y. Division is modular, x·y⁻¹ mod p.
 
-    In two cases the reference implementation of the paper differs: its "x^3+xy^2+x" adds y in the
-    place of x, and its "(x//y)if(y%2==1)else(x-y)" fails; here both do what their names say.
-    The operations are those of Power et al., arXiv:2201.02177.
+    The paper's reference implementation differs twice: its "x^3+xy^2+x" adds y instead of x, and
+    its "(x//y)if(y%2==1)else(x-y)" fails. Here both do what their names say.
 
     Args:
         operation: One of ``MODULAR_OPERATIONS``.
@@ -53,17 +52,24 @@ def modular_table(operation: str, p: int) -> tuple[np.ndarray, np.ndarray]:
         Pairs (n, 2) int64 and labels (n,) int64; n = p², or p(p−1) for "x/y".
 
     Raises:
-        ValueError: If the operation is unknown, p is not an integer of 2 or more, or the operation
+        ValueError: If the operation is unknown, p is not an integer of at least 2, or the operation
             divides and p is not prime.
+
+    Source: Power et al., arXiv:2201.02177.
+
+    Example:
+        >>> pairs, labels = modular_table("x+y", 3)
+        >>> pairs[5].tolist(), int(labels[5])
+        ([1, 2], 0)
     """
     if operation not in _OPERATIONS:
         raise ValueError(
-            f"operation is {operation!r}: pass one of {', '.join(map(repr, MODULAR_OPERATIONS))}"
+            f"operation is {operation!r}: wanted one of {', '.join(map(repr, MODULAR_OPERATIONS))}"
         )
     if not isinstance(p, Integral) or p < 2:
-        raise ValueError(f"p is {p}: pass an integer modulus of at least 2")
+        raise ValueError(f"p is {p}: wanted an integer modulus of at least 2")
     if "/" in operation and any(p % i == 0 for i in range(2, int(p**0.5) + 1)):
-        raise ValueError(f"p is {p}, not a prime: {operation!r} divides, pass a prime such as 61")
+        raise ValueError(f"p is {p}: wanted a prime such as 61, since {operation!r} divides")
     if operation == "x/y":
         labels, y = (axis.ravel() for axis in np.mgrid[:p, 1:p])
         return np.stack([labels * y % p, y], axis=1), labels
@@ -72,7 +78,7 @@ def modular_table(operation: str, p: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def modular_arithmetic(operation: str = "x+y", p: int = 61) -> Dataset:
-    """All pairs as [one-hot x, one-hot y] with the result as the label.
+    """All pairs as [one-hot x, one-hot y], labelled with the result of the operation.
 
     Args:
         operation: One of ``MODULAR_OPERATIONS``.
@@ -83,6 +89,12 @@ def modular_arithmetic(operation: str = "x+y", p: int = 61) -> Dataset:
 
     Raises:
         ValueError: As ``modular_table``.
+
+    Source: Power et al., arXiv:2201.02177.
+
+    Example:
+        >>> modular_arithmetic("x*y", 5).x.shape
+        (25, 10)
     """
     pairs, labels = modular_table(operation, p)
     return Dataset(

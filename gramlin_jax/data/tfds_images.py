@@ -1,4 +1,4 @@
-"""Image sets that TFDS prepared, read without TensorFlow and without a network."""
+"""Image data sets prepared by TFDS, read without TensorFlow and without a network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gramlin_jax.data.dataset import Dataset
 from gramlin_jax.data.extras import import_extra
 
 TFDS_IMAGES = ("mnist", "fashion_mnist", "cifar10", "cifar100", "svhn_cropped")
-"""The sets with the features ``image`` and ``label`` that are read here."""
+"""Data sets with the features ``image`` and ``label``."""
 
 _CHUNK = 1000
 
@@ -27,24 +27,26 @@ class _Records(Protocol):
 def load_tfds_images(
     name: str, split: str, data_dir: str | os.PathLike[str] | None = None
 ) -> Dataset:
-    """One split of an image set that TFDS prepared in the array_record format.
+    """One split of an image data set that TFDS prepared in the array_record format.
 
     x = pixels/255, (n, height, width, channels) float32; y is the feature ``label``, (n,) int32.
-    Reads about 8 000 images of 32×32×3 a second; threads do not help, the interpreter's lock is
-    held most of the time.
+    Reads about 8 000 images of 32×32×3 a second. Threads do not help, since decoding holds the
+    interpreter's lock most of the time.
 
     Raises:
-        ValueError: If the set is there, but not in the array_record format.
-        FileNotFoundError: If the set, or one of its files, is not there.
+        ValueError: If the data set is not in the array_record format.
+        FileNotFoundError: If the data set, or one of its files, is missing.
         OSError: If a file is damaged.
         ImportError: If a package of the extra ``data`` is not installed.
     """
     folder = _find_folder(name, data_dir)
-    # The package itself only logs what fails while it is imported, its public_api raises.
+    # Importing tensorflow_datasets only logs a failure; importing its public_api raises.
     tfds = import_extra("tensorflow_datasets.public_api")
-    import_extra("array_record.python.array_record_data_source")  # TFDS imports it only later.
+    import_extra(
+        "array_record.python.array_record_data_source"
+    )  # TFDS imports it too late for a clear error
     try:
-        # Unlike tfds.builder, this takes what lies in the folder and never asks a server.
+        # Unlike tfds.builder, this uses the folder as it is and never contacts a server.
         builder = tfds.builder_from_directory(folder)
         records = builder.as_data_source(
             split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
@@ -56,7 +58,7 @@ def load_tfds_images(
         )
     except NotImplementedError as error:
         raise ValueError(
-            f"data_dir: {folder} is not in the array_record format, the one that can be read "
+            f"data_dir has {folder} in another format: wanted array_record, which is read "
             f"without TensorFlow; prepare it in another folder, {_how_to_prepare(name)}"
         ) from error
     except Exception as error:
@@ -74,7 +76,7 @@ def load_tfds_images(
 
 
 def _find_folder(name: str, data_dir: str | os.PathLike[str] | None) -> Path:
-    """The folder of the newest version of a set, <data_dir>/<name>/<version>."""
+    """The folder of the newest version of a data set, <data_dir>/<name>/<version>."""
     if data_dir is not None:
         roots = {"data_dir": str(data_dir)}
     else:
@@ -88,19 +90,19 @@ def _find_folder(name: str, data_dir: str | os.PathLike[str] | None) -> Path:
             return max(folders, key=lambda folder: [int(i) for i in folder.name.split(".")])
     places = "".join(f"\n  {Path(root) / name} ({origin})" for origin, root in roots.items())
     raise FileNotFoundError(
-        f"data_dir: {name} was not found; looked for a version of it in{places}\n"
+        f"data_dir has no {name}: wanted a version of it in one of{places}\n"
         "Point data_dir or $GRAMLIN_DATA_DIR at a folder that has it, or prepare it, "
         f"{_how_to_prepare(name)}"
     )
 
 
 def _decoder(tfds: ModuleType, features: Any) -> Callable[[bytes], tuple[np.ndarray, int]]:
-    """From a record to its pixels (height, width[, channels]) uint8 and its label."""
+    """Decodes a record to pixels (height, width[, channels]) uint8 and a label."""
     image = import_extra("PIL.Image")
     undecoded = {"image": tfds.decode.SkipDecoding()}
 
     def decode(record: bytes) -> tuple[np.ndarray, int]:
-        # A truncated file gives empty records, whose image is None: then this raises too.
+        # A truncated file gives empty records, whose image is None: the next line raises.
         example = features.deserialize_example_np(record, decoders=undecoded)
         png = image.open(io.BytesIO(example["image"]), formats=("PNG",))
         return np.asarray(png), example["label"]
@@ -122,7 +124,7 @@ def _read(
     for path, length in shards:
         if not path.exists():
             raise FileNotFoundError(
-                f"{path} is missing: copy all files of the set, or prepare it again, "
+                f"{path} is missing: wanted all files of the data set; copy or prepare it again, "
                 f"{_how_to_prepare(name)}"
             )
         start, stop = stop, stop + length
@@ -139,8 +141,8 @@ def _read(
 
 def _damaged(path: Path, name: str, error: Exception) -> OSError:
     return OSError(
-        f"{path} is damaged or incomplete ({type(error).__name__}: {error}): delete it and copy "
-        f"it again, or prepare it again, {_how_to_prepare(name)}"
+        f"{path} is damaged or incomplete ({type(error).__name__}: {error}): wanted a "
+        f"whole file; delete it, then copy or prepare it again, {_how_to_prepare(name)}"
     )
 
 

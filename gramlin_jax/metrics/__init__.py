@@ -9,6 +9,7 @@ from gramlin_jax.metrics.linearity import (
     target_linearity,
     target_linearity_adjusted,
 )
+from gramlin_jax.metrics.regression import LeastSquares, least_squares
 from gramlin_jax.metrics.virtual import (
     feature_learning_sides,
     gram_change,
@@ -20,11 +21,13 @@ from gramlin_jax.metrics.virtual import (
 )
 
 __all__ = [
+    "LeastSquares",
     "feature_learning_sides",
     "gram_change",
     "gram_only_step",
     "heldout_target_linearity",
     "input_gradients",
+    "least_squares",
     "nc4_mismatch",
     "neural_collapse",
     "noise_floor",

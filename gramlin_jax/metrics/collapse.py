@@ -1,12 +1,13 @@
-"""Neural collapse: how far features, class means and the classifier are from their final geometry.
+"""Neural collapse: how far features, class means and classifier are from their final geometry.
 
-From moments with one-hot targets, so by streaming: the class means are μ_c = h̄ + S_hy[:, c]/n_c,
-and the scatter within classes is the whole less that of the means. Its rounding is that of the
-whole, so NC1 is known to about 1e-15 tr Σ_T/λ, λ being the smallest variance of Σ_B that is not 0.
+Everything is computed from moments with one-hot targets, so samples can be streamed. The class
+means are μ_c = h̄ + S_hy[:, c]/n_c, and the within-class scatter is the total minus the scatter of
+the class means. It inherits the total's rounding, so NC1 is known to about 1e-15 tr Σ_T/λ, where λ
+is the smallest nonzero eigenvalue of Σ_B.
 
-Classes count alike: the means are centred at their own mean μ = (1/C) Σ_c μ_c, as by Papyan, Han
-and Donoho (2020), and Σ_B = (1/C) Σ_c (μ_c − μ)(μ_c − μ)ᵀ, whatever the classes' sizes. Where these
-differ, so do μ and the mean of the samples, and Σ_T is not Σ_W + Σ_B.
+All classes have equal weight, whatever their sizes. As in Papyan, Han and Donoho (2020), class
+means are centred at μ = (1/C) Σ_c μ_c, and Σ_B = (1/C) Σ_c (μ_c − μ)(μ_c − μ)ᵀ. For unequal class
+sizes μ is not the mean of the samples, and Σ_T ≠ Σ_W + Σ_B.
 """
 
 from __future__ import annotations
@@ -19,29 +20,29 @@ import numpy as np
 from jax import lax
 
 from gramlin_jax._moments.features import CONSTANT, Moments, check_moments
-from gramlin_jax.support.checks import check_array
+from gramlin_jax.support.checks import check_array, is_traced
 from gramlin_jax.support.precision import dot, eigh, in_float64, rank_tolerance
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
 
-FEWEST = 1e-9  # A class with a smaller share of the samples has none, to rounding.
+FEWEST = 1e-9  # a class with a smaller share of the samples is empty, up to rounding
 
 
 class NeuralCollapse(NamedTuple):
-    """What ``neural_collapse`` returns: float64 scalars, each 0 at collapse.
+    """Result of ``neural_collapse``: float64 scalars, each 0 at collapse.
 
     Attributes:
-        nc1: tr(Σ_W Σ_B⁺)/C ≥ 0, variability within classes against that between them.
+        nc1: tr(Σ_W Σ_B⁺)/C ≥ 0, the variability within classes relative to that between classes.
         equinorm: Coefficient of variation of ‖μ_c − μ‖ over classes, in [0, √(C−1)].
         equiangularity: Mean of |cos(μ_c − μ, μ_c' − μ) + 1/(C−1)| over pairs of classes.
-        etf_distance: ‖G/‖G‖ − (I − 11ᵀ/C)/√(C−1)‖ in [0, √2], G the Gram of the centred means: NC2
-            in one number.
-        nc3: ‖K/‖K‖ − A/‖A‖‖² in [0, 4], A (d, C) the centred means; None without a kernel.
-        offset: √C‖b̃‖/‖L‖, with b̃ the logits at μ (C,) and L what they gain at A (C, C), each less
-            its mean over classes. With NC2 and NC3, it is 0 where the classifier is that of the
-            nearest mean. None without a kernel.
-        cdnv: Class-distance normalised variance, the mean of tr Σ_W/‖μ_c − μ_c'‖² over pairs.
+        etf_distance: ‖G/‖G‖ − (I − 11ᵀ/C)/√(C−1)‖ in [0, √2], G the Gram of the centred class
+            means: NC2 as one number.
+        nc3: ‖K/‖K‖ − A/‖A‖‖² in [0, 4], A (d, C) the centred class means; None without a kernel.
+        offset: √C‖b̃‖/‖L‖, where b̃ (C,) are the logits at μ and L = KᵀA (C, C) is the change of the
+            logits from μ to the class means, each centred over classes. Together with NC2 and NC3,
+            0 means that the classifier picks the nearest class mean. None without a kernel.
+        cdnv: Class-distance normalised variance: the mean over pairs of tr Σ_W/‖μ_c − μ_c'‖².
     """
 
     nc1: Float[Array, ""]
@@ -54,13 +55,13 @@ class NeuralCollapse(NamedTuple):
 
 
 class RegressionCollapse(NamedTuple):
-    """What ``regression_collapse`` returns: float64 scalars, each 0 at collapse.
+    """Result of ``regression_collapse``: float64 scalars; all but ``gamma`` are 0 at collapse.
 
     Attributes:
-        nrc1: Share of the features' scatter outside of its first k principal directions, in [0, 1].
-        nrc2: Share of it outside of the kernel's column space, in [nrc1, 1] for k columns.
-        nrc3: ‖KᵀK/‖KᵀK‖ − M/‖M‖‖² in [0, 4], with M = Σ_Y^½ − √γ·I at the γ where it is least.
-        gamma: That γ, in [0, λ_min(Σ_Y)].
+        nrc1: Share of the features' scatter outside its first k principal directions, in [0, 1].
+        nrc2: Share of the scatter outside the column space of the kernel (d, k), in [nrc1, 1].
+        nrc3: ‖KᵀK/‖KᵀK‖ − M/‖M‖‖² in [0, 4], minimised over γ, with M = Σ_Y^½ − √γ·I.
+        gamma: The minimising γ, in [0, λ_min(Σ_Y)].
     """
 
     nrc1: Float[Array, ""]
@@ -75,10 +76,10 @@ def neural_collapse(
 ) -> NeuralCollapse:
     """NC1 to NC3 of features and their classifier, from moments with one-hot targets.
 
-    Invariant to rotations and to the scale of the features (with the kernel turned alike, of any
-    scale). NC1 is computed on the side of the classes, from the C×C Gram AᵀA of the centred means;
-    directions with an eigenvalue below max(64, d)·2⁻⁵² of the largest are not in Σ_B. Squared
-    distances below that share of tr Σ_T, or (1e-12‖h̄‖)², are rounding, and no distances.
+    Invariant under rotations of the features, if the kernel is rotated too, and under changes of
+    scale of either. NC1 is computed from the C×C Gram AᵀA of the centred class means. Directions of
+    Σ_B whose eigenvalue is below max(64, d)·2⁻⁵² times the largest are treated as absent. Squared
+    distances below the same share of tr Σ_T, or below (1e-12‖h̄‖)², are treated as 0.
 
     Args:
         m: Moments of features (n, d) and one-hot targets (n, C).
@@ -86,22 +87,28 @@ def neural_collapse(
         bias: b (C,) of that layer, for ``offset``; None: zeros.
 
     Returns:
-        Scalars; NaN where a class has no sample, where class means coincide for what divides by
-        their distance, and where a moment is NaN.
+        Scalars; NaN if a class has no samples or a moment is NaN, and for metrics that divide by
+        the distance of class means that coincide.
 
     Raises:
-        ValueError: If the moments have fewer than two targets or (outside of transformations) their
+        ValueError: If the moments have fewer than two targets or (outside transformations) their
             targets are not one-hot or a class has fewer than two samples; if shapes do not match;
             or for a bias without a kernel.
-        TypeError: If ``m`` is not of float64 moments.
+        TypeError: If ``m`` is not moments in float64.
 
     Source: Papyan, Han and Donoho (2020), section 3; ``cdnv``: Galanti, György and Hutter (2021),
         with the variance pooled over classes.
+
+    Example:
+        >>> h, y = jnp.repeat(jnp.eye(3), 4, axis=0), jnp.repeat(jnp.eye(3), 4, axis=0)
+        >>> collapse = neural_collapse(moments(h, y))
+        >>> [round(abs(float(x)), 9) for x in (collapse.nc1, collapse.equinorm, collapse.cdnv)]
+        [0.0, 0.0, 0.0]
     """
     counts = _class_counts(m)
     shape = m.cross_scatter.shape
     if kernel is None and bias is not None:
-        raise ValueError("bias is given and kernel is None: wanted the kernel of that layer, too")
+        raise ValueError("kernel is None: wanted the kernel of the layer that has the bias")
     if kernel is not None:
         kernel = check_array("kernel", kernel, ("d", "C"))
         if kernel.shape != shape:
@@ -124,9 +131,10 @@ def _neural_collapse(
         + (CONSTANT**2) * (m.feature_mean**2).sum()
     )
     a = means - means.mean(1, keepdims=True)
-    a = jnp.where((a**2).sum() > rounding, a, 0)  # equal means: 0/0 in all that follows
+    a = jnp.where((a**2).sum() > rounding, a, 0)  # coinciding means give 0/0 = NaN below
 
-    apart = means - m.feature_mean[:, None]  # from the mean of the samples
+    # Σ_T is centred at the mean of the samples, so the scatter to subtract from it is, too.
+    apart = means - m.feature_mean[:, None]
     _, dual, roots = _directions(a, rounding)
     inverse = dual / jnp.where(roots > 0, roots, 1)[None]  # (AAᵀ)⁺ is its Gram
     between = share[None] * dot(inverse.T, apart) ** 2
@@ -154,9 +162,10 @@ def _neural_collapse(
 def _directions(a: Array, rounding: Array | float = 0.0) -> tuple[Array, Array, Array]:
     """U = AVR⁻¹ and U(UᵀU)⁻¹, both (d, c), and R (c,), for A = URVᵀ (d, c).
 
-    Directions with a square of R below ``rounding``, or a share of the largest, are 0 in all. No
-    derivative is taken of V and R: with one step of Newton's for (UᵀU)⁻¹, which is I to rounding,
-    those of the projection on A and of (AAᵀ)⁺ = U(UᵀU)⁻¹R⁻²(UᵀU)⁻¹Uᵀ are right.
+    Directions whose R² is below ``rounding``, or negligible beside the largest, are set to 0. V and
+    R are held constant in derivatives, since those of nearly equal eigenvalues are useless. UᵀU is
+    I to rounding, but one Newton step for its inverse gives the right derivatives of the projection
+    onto A and of (AAᵀ)⁺ = U(UᵀU)⁻¹R⁻²(UᵀU)⁻¹Uᵀ.
     """
     squares, vectors = eigh(lax.stop_gradient(dot(a.T, a)))
     there = squares > rank_tolerance(max(a.shape)) * squares[-1] + rounding
@@ -169,25 +178,31 @@ def _directions(a: Array, rounding: Array | float = 0.0) -> tuple[Array, Array, 
 def nc4_mismatch(
     m: Moments, features: Float[Array, "n d"], predictions: Int[Array, "n"]
 ) -> Float[Array, ""]:
-    """NC4: the share of samples whose predicted class is not that of the nearest class mean.
+    """NC4: the share of samples whose predicted class differs from the nearest class mean's.
 
-    In [0, 1]. It needs samples; over batches of equal size the mean is the whole's.
+    In [0, 1]. It needs the samples themselves; its mean over batches of equal size is its value on
+    all of them.
 
     Args:
-        m: Moments of the train features (n', d) and one-hot targets (n', C): the class means.
+        m: Moments of the training features (n', d) and one-hot targets (n', C): the class means.
         features: H (n, d), of the same layer, on any split.
-        predictions: The network's argmax (n,), integers in [0, C).
+        predictions: The network's predicted classes (n,), integers in [0, C).
 
     Returns:
-        A float64 scalar; NaN where features, a class mean or a moment are NaN, or for a prediction
-        out of range under transformations.
+        A float64 scalar; NaN where a feature, a class mean or a moment is NaN, or under
+        transformations a prediction is out of range.
 
     Raises:
-        ValueError: As ``neural_collapse``, if widths or lengths differ, or if a prediction names
-            no class.
+        ValueError: As ``neural_collapse``, if widths or lengths differ, or if a prediction is out
+            of range.
         TypeError: If ``predictions`` are not integers.
 
     Source: Papyan, Han and Donoho (2020), NC4.
+
+    Example:
+        >>> h, y = jnp.array([[0.0], [1], [9], [10]]), jnp.array([[1.0, 0], [1, 0], [0, 1], [0, 1]])
+        >>> float(nc4_mismatch(moments(h, y), h, jnp.array([0, 0, 1, 0])))
+        0.25
     """
     features = check_array("features", features, ("n", "d"))
     predictions = jnp.asarray(predictions)
@@ -198,17 +213,17 @@ def nc4_mismatch(
         raise ValueError(f"predictions has shape {predictions.shape}: wanted ({len(features)},)")
     if not jnp.issubdtype(predictions.dtype, jnp.integer):
         raise TypeError(f"predictions has dtype {predictions.dtype}: wanted integers")
-    if not isinstance(predictions, jax.core.Tracer):
+    if not is_traced(predictions):
         low, high = np.min(predictions), np.max(predictions)
         if low < 0 or high >= means.shape[1]:
             raise ValueError(
                 f"predictions has values from {low} to {high}: wanted 0 to {means.shape[1] - 1}"
             )
-    origin = m.feature_mean  # near to all means, so that the squares below keep their digits
+    origin = m.feature_mean  # near all class means, so the squares below keep their digits
     h = features.astype(jnp.float64) - origin[None]
     means = means - origin[:, None]
     squares = (means**2).sum(0)[None] - 2 * dot(h, means)
-    # Not by argmin, which names the types of its results where it is traced again (see ``dot``).
+    # Not with argmin, which names its result type and so cannot be traced again (see ``dot``).
     classes = np.arange(means.shape[1], dtype=np.int32)[None]
     predicted = predictions.astype(jnp.int32)[:, None] == classes
     own = jnp.where(predicted, squares, jnp.inf).min(1)
@@ -222,28 +237,35 @@ def regression_collapse(
 ) -> RegressionCollapse:
     """NRC1 to NRC3 of features with k regression targets and the last layer's kernel.
 
-    The paper averages over samples, each scaled to norm 1; these are shares of the scatter of the
-    centred features, which weigh a sample by its square and need moments only. M of
-    NRC3 is positive semi-definite for √γ = s in [0, σ_min], σ of Σ_Y^½; cos(KᵀK, Σ_Y^½ − sI) is
-    largest at s = (t·b − a·τ)/(t·τ − a·k), with a = ⟨KᵀK, Σ_Y^½⟩, t = tr KᵀK, b = tr Σ_Y and
-    τ = tr Σ_Y^½, or at an end.
+    The paper averages over samples, each scaled to norm 1. Here NRC1 and NRC2 are shares of the
+    scatter of the centred features, which weights samples by their squared norm and needs only
+    moments. For NRC3, M is positive semi-definite for √γ = s in [0, σ_min], where σ are the
+    eigenvalues of Σ_Y^½. With a = ⟨KᵀK, Σ_Y^½⟩, t = tr KᵀK, b = tr Σ_Y and τ = tr Σ_Y^½, the cosine
+    cos(KᵀK, Σ_Y^½ − sI) is largest at s = (t·b − a·τ)/(t·τ − a·k) or at an end of the interval.
 
     Args:
         m: Moments of features (n, d), with or without the targets.
-        kernel: K (d, k); with k ≥ d columns NRC1 is 0.
-        target_covariance: Σ_Y (k, k), such as ``moments(targets).feature_scatter / n``. A constant:
-            gradients with respect to it are not right.
+        kernel: K (d, k); NRC1 is 0 for k ≥ d.
+        target_covariance: Σ_Y (k, k), such as ``moments(targets).feature_scatter / n``. It is
+            treated as constant: do not differentiate with respect to it.
 
     Returns:
-        Scalars; NaN for NRC1 and NRC2 of features without scatter or with a moment that is not
-        finite, and for NRC3 of a kernel or targets that are 0.
+        Scalars. NRC1 and NRC2 are NaN for features without scatter or moments that are not finite;
+        NRC3 and γ are NaN for a kernel or targets of zeros.
 
     Raises:
-        ValueError: If shapes do not match, or (outside of transformations) the covariance is not
-            symmetric and positive semi-definite to 1e-6 of its largest entry.
-        TypeError: If ``m`` is not of float64 moments.
+        ValueError: If shapes do not match, or (outside transformations) the covariance is not
+            symmetric and positive semi-definite, up to 1e-6 of its largest entry.
+        TypeError: If ``m`` is not moments in float64.
 
     Source: Andriopoulos et al., arXiv 2409.04180, section 3.1 and theorem 4.1.
+
+    Example:
+        >>> y = jnp.array([[1.0, 0], [-1, 0], [0, 2], [0, -2]])
+        >>> h = jnp.concatenate([y, jnp.zeros((4, 3))], axis=1)  # features span the targets alone
+        >>> collapse = regression_collapse(moments(h), jnp.eye(5, 2), jnp.diag(jnp.array([0.5, 2])))
+        >>> [round(abs(float(x)), 9) for x in (collapse.nrc1, collapse.nrc2)]
+        [0.0, 0.0]
     """
     check_moments(m, targets=False)
     kernel = check_array("kernel", kernel, ("d", "k")).astype(jnp.float64)
@@ -253,7 +275,7 @@ def regression_collapse(
         raise ValueError(f"kernel has shape {kernel.shape}: wanted ({len(m.feature_mean)}, k)")
     if covariance.shape != (k, k):
         raise ValueError(f"target_covariance has shape {covariance.shape}: wanted ({k}, {k})")
-    if not isinstance(covariance, jax.core.Tracer):
+    if not is_traced(covariance):
         _check_covariance(np.asarray(covariance))
     return _regression_collapse(m, kernel, covariance.astype(jnp.float64))
 
@@ -278,26 +300,26 @@ def _regression_collapse(m: Moments, kernel: Array, covariance: Array) -> Regres
 def _check_covariance(covariance: np.ndarray) -> None:
     slack = 1e-6 * abs(covariance).max()
     if abs(covariance - covariance.T).max() > slack:
-        raise ValueError("target_covariance is not symmetric: wanted Σ_Y, a covariance matrix")
+        raise ValueError("target_covariance is not symmetric: wanted a covariance matrix, Σ_Y")
     if (least := np.linalg.eigvalsh(covariance)[0]) < -slack:
         raise ValueError(f"target_covariance has the eigenvalue {least:.3g}: wanted none below 0")
 
 
 def _class_counts(m: Moments) -> Array:
-    """n_c (C,), checked where they are concrete."""
+    """n_c (C,), checked if concrete."""
     check_moments(m)
     if m.target_mean.shape[0] < 2:
         raise ValueError(
             f"m has {m.target_mean.shape[0]} targets: wanted one-hot targets of two classes or more"
         )
     counts = m.count * m.target_mean
-    if not isinstance(counts, jax.core.Tracer):
+    if not is_traced(counts):
         _check_one_hot(m, np.asarray(counts))
     return counts
 
 
 def _class_means(m: Moments, counts: Array) -> Array:
-    """μ_c as columns (d, C), NaN for a class without samples."""
+    """Class means μ_c as columns (d, C); NaN for an empty class."""
     there = counts > FEWEST * m.count
     return m.feature_mean[:, None] + m.cross_scatter / jnp.where(there, counts, jnp.nan)[None]
 
@@ -314,7 +336,7 @@ def _check_one_hot(m: Moments, counts: np.ndarray) -> None:
     if (single := np.flatnonzero(np.isclose(counts, 1))).size:
         raise ValueError(
             f"m has one sample of classes {single.tolist()}: wanted two of each or more, since one "
-            "has no variability (if these are weights, give them another sum)"
+            "sample has no variability; rescale weights that happen to sum to 1"
         )
 
 
@@ -334,6 +356,7 @@ def _duality(
 
 def _weight_structure(gram: Array, covariance: Array) -> tuple[Array, Array]:
     """``nrc3`` and ``gamma``."""
+    # In the eigenvectors of Σ_Y, only the diagonal of KᵀK meets the diagonal M.
     variances, vectors = eigh(lax.stop_gradient(covariance))
     sigma = jnp.sqrt(jnp.maximum(variances, 0))
     diagonal = (vectors * dot(gram, vectors)).sum(0)
@@ -343,7 +366,9 @@ def _weight_structure(gram: Array, covariance: Array) -> tuple[Array, Array]:
     inner = (t * b - a * tau) / jnp.where(slope == 0, 1, slope)
     s = jnp.stack([jnp.zeros_like(inner), jnp.clip(inner, 0, sigma[0]), sigma[0]])
     lengths = jnp.sqrt(((sigma[None] - s[:, None]) ** 2).sum(1))
-    there = lengths > 64 * len(sigma) * 2.0**-52 * jnp.linalg.norm(sigma)  # or M is rounding
+    there = lengths > 64 * len(sigma) * 2.0**-52 * jnp.linalg.norm(
+        sigma
+    )  # else M is rounding error
     cosines = (a - s * t) / (jnp.linalg.norm(gram) * jnp.where(there, lengths, jnp.inf))
     best = jnp.where(there.any(), cosines.max(), jnp.nan)
     gamma = jnp.where(cosines == best, s, jnp.inf).min() ** 2

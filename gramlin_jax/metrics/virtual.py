@@ -1,13 +1,13 @@
-"""The virtual covariance: what a step would do to the features, and does to the weight Gram.
+"""The virtual covariance: how a gradient step would change the features and changes the Gram.
 
-For a layer z = XK (rows X, kernel K) and a loss L, Δ = ∂L/∂z, the gradient through this layer alone
-is g = ΔKᵀ, and ∇_K L = XᵀΔ. So K(∇_K L)ᵀ = gᵀX, the **Feature Learning Equation**: a step of the
-kernel changes the Gram KKᵀ, to first order, just as the **virtual update** X̃ = X − ηg changes the
-covariance of the features.
+A layer z = XK has rows X, kernel K and the gradient Δ = ∂L/∂z of the loss. The gradient at X
+through this layer alone is g = ΔKᵀ, and ∇_K L = XᵀΔ. Hence K(∇_K L)ᵀ = gᵀX, the **Feature Learning
+Equation**: to first order, a step of the kernel changes the Gram KKᵀ just as the **virtual update**
+X̃ = X − ηg changes the covariance of the features.
 
 Shapes: stack, axes of separate kernels (none for a dense layer); rows, samples and shared
-positions; i inputs; o outputs. All sums are over rows, not centred and not divided by their
-number, in float64.
+positions; i inputs; o outputs. All sums run over rows in float64, neither centred nor divided by
+the number of rows.
 """
 
 from __future__ import annotations
@@ -31,20 +31,24 @@ def virtual_update(
     input_gradients: Float[Array, "*rows i"],
     learning_rate: float | Float[Array, ""],
 ) -> Float[Array, "*rows i"]:
-    """The virtual update X̃ = X − ηg: where the features would move if they could.
+    """The virtual update X̃ = X − ηg: a gradient step of the features themselves.
 
     Args:
-        inputs: X, rows of features.
-        input_gradients: g of the same shape, see ``input_gradients``.
+        inputs: X (*rows, i), the features.
+        input_gradients: g (*rows, i), see ``input_gradients``.
         learning_rate: η.
 
     Returns:
-        X̃, of the wider of the two types.
+        X̃ (*rows, i), in the wider of the two types.
 
     Raises:
         ValueError: If the shapes differ.
 
     Source: arXiv 2605.06258, section 3 (virtual update).
+
+    Example:
+        >>> virtual_update(jnp.ones((1, 2)), jnp.array([[1.0, -2]]), 0.5).tolist()
+        [[0.5, 2.0]]
     """
     check_same_shape("inputs", inputs, "input_gradients", input_gradients)
     return inputs - learning_rate * input_gradients
@@ -56,21 +60,25 @@ def input_gradients(
 ) -> Float[Array, "*stack_and_rows i"]:
     """The gradient at a layer's input through this layer only, g = ΔKᵀ.
 
-    On a residual stream it is not ∂L/∂X, which sums all branches that read it. For a convolution
-    it is the gradient of each patch.
+    On a residual stream it differs from ∂L/∂X, which sums over all branches that read the stream.
+    For a convolution it is the gradient at each patch.
 
     Args:
         kernel: K (*stack, i, o).
         output_gradients: Δ = ∂L/∂z (*stack, *rows, o).
 
     Returns:
-        (*stack, *rows, i), of the wider of the two types.
+        (*stack, *rows, i), in the wider of the two types.
 
     Raises:
         ValueError: If the shapes do not match.
-        TypeError: If an argument is not of floating point.
+        TypeError: If the kernel is not floating point.
 
     Source: arXiv 2605.06258, section 3.
+
+    Example:
+        >>> input_gradients(jnp.array([[1.0, 2], [3, 4]]), jnp.array([[1.0, 0]])).tolist()
+        [[1.0, 3.0]]
     """
     kernel = check_matrices("kernel", kernel)
     delta = _rows("output_gradients", output_gradients, kernel, -1)
@@ -84,9 +92,9 @@ def feature_learning_sides(
 ) -> tuple[Float[Array, "*stack i i"], Float[Array, "*stack i i"]]:
     """Both sides of the Feature Learning Equation K(∇_K L)ᵀ = gᵀX, with ∇_K L = XᵀΔ, g = ΔKᵀ.
 
-    They are equal to rounding if Δ is that of the pre-activations; with ∇_K L by autodiff on the
-    left this is a test of Δ and X at every site of a network. −η times either is WᵀΔW of a step
-    of gradient descent.
+    They agree to rounding if Δ is the gradient at the pre-activations. With ∇_K L from autodiff on
+    the left, this tests Δ and X at every site of a network. Either side times −η is WᵀΔW for a step
+    of gradient descent, W = Kᵀ and ΔW its change.
 
     Args:
         tap: Inputs and kernel of a site.
@@ -96,12 +104,20 @@ def feature_learning_sides(
         K(∇_K L)ᵀ and gᵀX, (*stack, i, i) each, float64.
 
     Raises:
-        ValueError: If the shapes do not match, or the tap is of a named activation.
+        ValueError: If the shapes do not match, or the tap belongs to a named activation.
 
     Source: arXiv 2605.06258, section 3 (Feature Learning Equation).
+
+    Example:
+        >>> params, x = {"w": jnp.ones((2, 1))}, jnp.ones((3, 2))
+        >>> _, taps = tap(lambda params, x: x @ params["w"])(params, x)
+        >>> [side.tolist() for side in feature_learning_sides(taps["w"], jnp.ones((3, 1)))]
+        [[[3.0, 3.0], [3.0, 3.0]], [[3.0, 3.0], [3.0, 3.0]]]
     """
     if tap.kernel is None or tap.inputs is None:
-        raise ValueError("tap is of a named activation: wanted one of a linear site")
+        raise ValueError(
+            "tap has no kernel, as a named activation: wanted the tap of a linear site"
+        )
     kernel = check_matrices("kernel", tap.kernel).astype(jnp.float64)
     x = _rows("inputs", tap.inputs, kernel, -2).astype(jnp.float64)
     delta = _rows("output_gradients", output_gradients, kernel, -1).astype(jnp.float64)
@@ -121,22 +137,28 @@ def virtual_covariance(
 ) -> Float[Array, "*stack i i"]:
     """The virtual covariance X̃ᵀX̃ − XᵀX = −η(S + Sᵀ) + η² K(ΔᵀΔ)Kᵀ, S = K(∇_K L)ᵀ.
 
-    From one backward pass, without the samples and without subtracting two covariances. Symmetric,
-    of rank ≤ 2o.
+    Computed from one backward pass, without the samples and without subtracting two covariances.
+    Symmetric, of rank ≤ 2o.
 
     Args:
         kernel: The effective kernel K (*stack, i, o).
-        gradients: Of the same site, see ``gradient_moments``.
+        gradients: Gradient moments of the same site, see ``gradient_moments``.
         learning_rate: η.
 
     Returns:
-        (*stack, i, i), float64. Of float32 gradients it is right to about 1e-5 of its norm.
+        (*stack, i, i), float64. From float32 gradients its relative error is about 1e-5 (norm).
 
     Raises:
         ValueError: If the shapes do not match.
-        TypeError: If an argument is not of floating point.
+        TypeError: If the kernel is not floating point.
 
     Source: arXiv 2605.06258, section 3 (virtual covariance).
+
+    Example:
+        >>> params, x = {"w": jnp.ones((2, 1))}, jnp.array([[1.0, 0], [0, 2]])
+        >>> g = gradient_moments(lambda p, x: x @ p["w"], params, x, loss=lambda z: z.sum())
+        >>> virtual_covariance(params["w"], g["w"], 0.5).tolist()
+        [[-0.5, -1.0], [-1.0, -1.5]]
     """
     kernel = check_matrices("kernel", kernel).astype(jnp.float64)
     check_same_shape("kernel", kernel, "gradients.kernel_gradient", gradients.kernel_gradient)
@@ -154,7 +176,7 @@ def virtual_covariance_of(
 ) -> Float[Array, "i i"]:
     """The virtual covariance X̃ᵀX̃ − XᵀX from rows: −η(gᵀX + Xᵀg) + η² gᵀg.
 
-    The plain form of ``virtual_covariance``, for one kernel.
+    The direct form of ``virtual_covariance``, for one kernel.
 
     Args:
         inputs: X (*rows, i).
@@ -168,6 +190,10 @@ def virtual_covariance_of(
         ValueError: If the shapes differ.
 
     Source: arXiv 2605.06258, section 3 (virtual covariance).
+
+    Example:
+        >>> virtual_covariance_of(jnp.array([[1.0, 0], [0, 2]]), jnp.ones((2, 2)), 0.5).tolist()
+        [[-0.5, -1.0], [-1.0, -1.5]]
     """
     check_same_shape("inputs", inputs, "input_gradients", input_gradients)
     x, g = (jnp.asarray(a, jnp.float64).reshape(-1, a.shape[-1]) for a in (inputs, input_gradients))
@@ -185,16 +211,20 @@ def gram_change(
 
     Args:
         before: K₁ (*stack, i, o).
-        after: K₂ of the same shape.
+        after: K₂ (*stack, i, o).
 
     Returns:
         (*stack, i, i), float64.
 
     Raises:
         ValueError: If the shapes differ.
-        TypeError: If an argument is not of floating point.
+        TypeError: If an argument is not floating point.
 
     Source: arXiv 2605.06258, section 3.
+
+    Example:
+        >>> gram_change(jnp.eye(2), 2 * jnp.eye(2)).tolist()
+        [[3.0, 0.0], [0.0, 3.0]]
     """
     before, after = check_matrices("before", before), check_matrices("after", after)
     check_same_shape("before", before, "after", after)
@@ -209,25 +239,29 @@ def gram_change(
 def virtual_alignment(
     gram_change: Float[Array, "*stack i i"], virtual_covariance: Float[Array, "*stack i i"]
 ) -> Float[Array, "*stack"]:
-    """The cosine ⟨A, B⟩/(‖A‖‖B‖) of the Gram's change with the virtual covariance.
+    """The cosine ⟨A, B⟩/(‖A‖‖B‖) between the change of the Gram and the virtual covariance.
 
-    In [−1, 1]; 1 where they agree up to scale, to first order in η for gradient descent.
+    In [−1, 1]; 1 if they agree up to scale. For gradient descent it tends to 1 as η → 0.
 
     Args:
         gram_change: A (*stack, i, i), see ``gram_change``.
-        virtual_covariance: B of the same shape.
+        virtual_covariance: B (*stack, i, i).
 
     Returns:
-        (*stack,), float64; NaN where one of the two is zero.
+        (*stack,), float64; NaN where A or B is zero.
 
     Raises:
         ValueError: If the shapes differ.
 
     Source: arXiv 2605.06258, section 3.
+
+    Example:
+        >>> round(float(virtual_alignment(jnp.eye(2), jnp.ones((2, 2)))), 6)
+        0.707107
     """
     check_same_shape("gram_change", gram_change, "virtual_covariance", virtual_covariance)
     a, b = (jnp.asarray(m, jnp.float64) for m in (gram_change, virtual_covariance))
-    a, b = (m / jnp.abs(m).max((-2, -1), keepdims=True) for m in (a, b))  # squares of small steps
+    a, b = (m / jnp.abs(m).max((-2, -1), keepdims=True) for m in (a, b))  # or squares underflow
     squares = (a**2).sum((-2, -1)) * (b**2).sum((-2, -1))
     return (a * b).sum((-2, -1)) / jnp.sqrt(squares)
 
@@ -237,11 +271,11 @@ def _expanded(s: Array, squares: Array, learning_rate: float | Array) -> Array:
 
 
 def _rows(name: str, array: Array, kernel: Array, axis: int) -> Array:
-    """``array`` (*stack, *rows, width) as (*stack, rows, width), the width being the kernel's."""
+    """``array`` (*stack, *rows, width) as (*stack, rows, width), checked against the kernel."""
     stack, width = kernel.shape[:-2], kernel.shape[axis]
     if array.shape[: len(stack)] != stack or array.shape[-1] != width or array.ndim <= len(stack):
         raise ValueError(
-            f"{name} has shape {array.shape} and kernel {kernel.shape}: wanted "
+            f"{name} has shape {array.shape} and kernel {kernel.shape}: wanted {name} "
             f"({', '.join([*map(str, stack), '*rows', str(width)])})"
         )
     return array.reshape(*stack, math.prod(array.shape[len(stack) : -1]), width)

@@ -1,4 +1,4 @@
-"""The paper's convolutional network, which returns its hidden features too."""
+"""The paper's convolutional network; it also returns its hidden features."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from gramlin_jax.models.initializers import torch_bias, torch_kernel
+from gramlin_jax.support.checks import check_at_least
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -19,19 +20,25 @@ class CNN(nn.Module):
     """``depth`` 3×3 convolutions h ← relu(h ∗ K + b), some max-pooled, and a linear layer on top.
 
     Attributes:
-        out: Outputs: classes, or regression targets.
+        out: Number of outputs: classes, or regression targets.
         channels: Channels of each convolution.
         depth: Number of convolutions: kernels ``Conv_0`` … (3, 3, in, channels), zero-padded to
             keep height and width. The last layer is ``Dense_0``.
-        pool_after: Convolutions, from 0, whose output is max-pooled 2×2; an odd last row or column
-            is dropped.
+        pool_after: Indices, from 0, of the convolutions that are followed by 2×2 max-pooling. An
+            odd last row or column is dropped.
         use_bias: Whether layers have a bias.
         param_dtype: Type of the parameters; the computation follows parameters and input.
 
-    Parameters start as in PyTorch, uniform in ±1/√fan_in. The last layer's inputs are in the order
-    (height, width, channels), not PyTorch's (channels, height, width).
+    Parameters start as in PyTorch, uniform in ±1/√fan_in. The last layer reads its inputs in the
+    order (height, width, channels), not PyTorch's (channels, height, width).
 
-    Source: arXiv 2605.06258, figure 6, whose network this is by default.
+    Source: arXiv 2605.06258, figure 6: the defaults are its network.
+
+    Example:
+        >>> model, x = CNN(out=10), jnp.ones((2, 28, 28, 1))
+        >>> outputs, features = model.apply(model.init(jax.random.key(0), x), x)
+        >>> outputs.shape, [h.shape for h in features]
+        ((2, 10), [(2, 14, 14, 16), (2, 14, 14, 16), (2, 7, 7, 16)])
     """
 
     out: int
@@ -49,14 +56,13 @@ class CNN(nn.Module):
             x: Images (n, h, w, c).
 
         Raises:
-            ValueError: If a size is below 1, ``x`` has other axes, ``pool_after`` names a
-                convolution that is not there, or there is nothing left to pool.
+            ValueError: If a size is below 1, ``x`` has other axes, ``pool_after`` names an absent
+                convolution, or there is nothing left to pool.
         """
         if x.ndim != 4:
             raise ValueError(f"x has shape {x.shape}: wanted images (n, height, width, channels)")
         for name in ("out", "channels", "depth"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: wanted at least 1")
+            check_at_least(name, getattr(self, name), 1)
         if not set(self.pool_after) <= set(range(self.depth)):
             raise ValueError(
                 f"pool_after is {self.pool_after}: wanted some of 0 … {self.depth - 1}"
@@ -84,8 +90,8 @@ class CNN(nn.Module):
 def _convolve(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
     """The zero-padded convolution, as one product of patches (n, h, w, 9·in) and K (9·in, out).
 
-    Within a ``lax.scan``, as in ``fit``, XLA on a CPU (jaxlib 0.10) computes the gradients of
-    ``lax.conv_general_dilated`` by plain loops: a training step takes 5 to 15 times as long.
+    Inside a ``lax.scan``, as in ``fit``, XLA on a CPU (jaxlib 0.10) computes the gradients of
+    ``lax.conv_general_dilated`` with plain loops: a training step takes 5 to 15 times as long.
     """
     height, width = x.shape[1:3]
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
@@ -94,13 +100,13 @@ def _convolve(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
 
 
 def _max_pool(h: Array) -> Array:
-    """Max-pool 2×2. Of equal values the first takes the gradient, as in PyTorch.
+    """Max-pool 2×2. Among equal values the first receives the gradient, as in PyTorch.
 
     With ``nn.max_pool`` a training step takes 1.6 to 1.9 times as long on a CPU.
     """
     n, height, width, channels = h.shape
     if min(height, width) < 2:
-        raise ValueError(f"x is too small: {height}×{width} pixels are left to max-pool 2×2")
+        raise ValueError(f"x has {height}×{width} pixels left to max-pool: wanted at least 2×2")
     h = h[:, : height // 2 * 2, : width // 2 * 2]
     h = h.reshape(n, height // 2, 2, width // 2, 2, channels)
     h = _maximum(h[..., 0, :], h[..., 1, :])

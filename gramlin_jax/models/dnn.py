@@ -1,4 +1,4 @@
-"""The paper's fully connected network, which returns its hidden features too."""
+"""The paper's fully connected network; it also returns its hidden features."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class DNN(nn.Module):
     Attributes:
         width: Units of each hidden layer.
         depth: Number of hidden layers; ``depth`` + 1 kernels ``Dense_0`` … ``Dense_{depth}``.
-        out: Outputs: classes, or regression targets.
+        out: Number of outputs: classes, or regression targets.
         activation: φ, ``"gelu"`` (exact) or ``"relu"``.
         use_bias: Whether layers have a bias.
         param_dtype: Type of the parameters; the computation follows parameters and input.
@@ -33,6 +33,12 @@ class DNN(nn.Module):
     Parameters start as in PyTorch, uniform in ±1/√fan_in.
 
     Source: arXiv 2605.06258, appendix (experimental details), the fully connected network.
+
+    Example:
+        >>> model, x = DNN(width=32, depth=2, out=10), jnp.ones((4, 8, 8, 1))
+        >>> outputs, features = model.apply(model.init(jax.random.key(0), x), x)
+        >>> outputs.shape, [h.shape for h in features]
+        ((4, 10), [(4, 32), (4, 32)])
     """
 
     width: int
@@ -50,7 +56,7 @@ class DNN(nn.Module):
             x: (n, ...), flattened to (n, in).
 
         Raises:
-            ValueError: If ``activation`` is not known or ``x`` has no axis of samples.
+            ValueError: If ``activation`` is unknown or ``x`` has fewer than two axes.
         """
         if self.activation not in ACTIVATIONS:
             raise ValueError(

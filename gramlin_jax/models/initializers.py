@@ -1,4 +1,4 @@
-"""PyTorch's default initialisation of linear layers, with which the paper's figures were made."""
+"""PyTorch's default initialisation of linear layers, which the paper's figures use."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+
+from gramlin_jax.support.checks import check_at_least
 
 if TYPE_CHECKING:
     from flax.typing import Initializer
@@ -16,16 +18,22 @@ torch_kernel: Initializer = jax.nn.initializers.variance_scaling(1 / 3, "fan_in"
 
 
 def torch_bias(fan_in: int) -> Initializer:
-    """Uniform in ±1/√fan_in for a bias, whose shape does not tell its layer's fan-in.
+    """Uniform in ±1/√fan_in for a bias, whose own shape does not tell the fan-in.
 
     Args:
         fan_in: Inputs of each output: i of a dense layer, height·width·in of a convolution.
 
     Raises:
         ValueError: If ``fan_in`` < 1.
+
+    Source: PyTorch's ``nn.Linear.reset_parameters``.
+
+    Example:
+        >>> bias = torch_bias(100)(jax.random.key(0), (1000,))
+        >>> bool(abs(bias).max() <= 0.1), bool(abs(bias).max() > 0.099)
+        (True, True)
     """
-    if fan_in < 1:
-        raise ValueError(f"fan_in is {fan_in}: wanted the number of inputs, at least 1")
+    check_at_least("fan_in", fan_in, 1)
     bound = fan_in**-0.5
 
     def init(key: Array, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> Array:

@@ -1,4 +1,4 @@
-"""The paper's variational autoencoder and the loss that it descends."""
+"""The paper's variational autoencoder and its loss."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ import jax.numpy as jnp
 
 from gramlin_jax.models.dnn import ACTIVATIONS
 from gramlin_jax.models.initializers import torch_bias, torch_kernel
+from gramlin_jax.support.checks import check_at_least, is_traced
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
 
 class VAEOutputs(NamedTuple):
-    """What a forward pass gives.
+    """Outputs of a forward pass.
 
     Attributes:
-        logits: ℓ (n, pixels): the decoded image is sigmoid(ℓ).
+        logits: ℓ (n, pixels); the decoded image is sigmoid(ℓ).
         mean: μ (n, latent) of the posterior N(μ, diag σ²) of the code.
         log_variance: ln σ² (n, latent).
-        code: z = μ + σε (n, latent), which was decoded.
+        code: The decoded z = μ + σε (n, latent).
     """
 
     logits: Float[Array, "n pixels"]
@@ -32,7 +33,7 @@ class VAEOutputs(NamedTuple):
 
 
 class VAELoss(NamedTuple):
-    """Means over samples, each (): ``total`` = ``reconstruction`` + β ``kl``."""
+    """Scalar means over samples: ``total`` = ``reconstruction`` + β ``kl``."""
 
     total: Float[Array, ""]
     reconstruction: Float[Array, ""]
@@ -43,7 +44,7 @@ class VAE(nn.Module):
     """Fully connected encoder x → μ, ln σ² and decoder z → ℓ, ``depth`` hidden layers each.
 
     Attributes:
-        pixels: Numbers in an image.
+        pixels: Numbers per image.
         width: Units of each hidden layer.
         depth: Hidden layers of the encoder (kernels ``encoder_0`` …, then ``mean`` and
             ``log_variance``) and of the decoder (``decoder_0`` … ``decoder_{depth}``).
@@ -51,8 +52,8 @@ class VAE(nn.Module):
         activation: ``"gelu"`` (exact) or ``"relu"``.
         param_dtype: Type of the parameters; the computation follows parameters and input.
 
-    Parameters start as in PyTorch, uniform in ±1/√fan_in. Parameters of another latent size are a
-    ``ValueError``.
+    Parameters start as in PyTorch, uniform in ±1/√fan_in. Parameters with a different latent size
+    raise a ``ValueError``.
 
     Source: arXiv 2605.06258, figures 5 and 10; Kingma and Welling, arXiv 1312.6114.
 
@@ -72,16 +73,13 @@ class VAE(nn.Module):
     param_dtype: Any = jnp.float32
 
     def setup(self) -> None:
-        """Make the layers, and compare them with the parameters that are given."""
+        """Make the layers and compare their latent size with that of given parameters."""
         if self.activation not in ACTIVATIONS:
             raise ValueError(
                 f"activation is {self.activation!r}: wanted one of {', '.join(ACTIVATIONS)}"
             )
-        if min(self.pixels, self.width, self.depth, self.latent) < 1:
-            raise ValueError(
-                f"pixels, width, depth, latent are {self.pixels}, {self.width}, {self.depth}, "
-                f"{self.latent}: wanted at least 1 of each"
-            )
+        for name in ("pixels", "width", "depth", "latent"):
+            check_at_least(name, getattr(self, name), 1)
         self._check_latent()
         hidden = [self.width] * self.depth
         self.encoder = self._layers([self.pixels, *hidden])
@@ -97,7 +95,7 @@ class VAE(nn.Module):
             noise: ε (n, latent), standard normal; zeros decode the mean.
 
         Raises:
-            ValueError: If a shape is another.
+            ValueError: If a shape does not match.
         """
         mean, log_variance = self.encode(x)
         if noise.shape != mean.shape:
@@ -109,7 +107,7 @@ class VAE(nn.Module):
         """μ and ln σ², each (n, latent).
 
         Raises:
-            ValueError: If an image has other than ``pixels`` numbers.
+            ValueError: If an image does not have ``pixels`` numbers.
         """
         h = x.reshape(x.shape[0], -1)
         if h.shape[1] != self.pixels:
@@ -122,7 +120,7 @@ class VAE(nn.Module):
         """The logits of the pixels.
 
         Raises:
-            ValueError: If a code has other than ``latent`` numbers.
+            ValueError: If a code does not have ``latent`` numbers.
         """
         if code.shape[-1] != self.latent:
             raise ValueError(f"code has shape {code.shape}: wanted (..., {self.latent})")
@@ -136,8 +134,8 @@ class VAE(nn.Module):
         found = self.variables.get("params", {}).get("mean", {}).get("kernel")
         if found is not None and found.shape[-1] != self.latent:
             raise ValueError(
-                f"params are of latent size {found.shape[-1]}: wanted {self.latent}, this model's; "
-                "make the model with the size of its parameters"
+                f"params has latent size {found.shape[-1]}: wanted {self.latent}, as the model; "
+                "make the model with latent= the size of its parameters"
             )
 
     def _layers(self, widths: list[int]) -> list[nn.Dense]:
@@ -155,22 +153,28 @@ class VAE(nn.Module):
 def vae_loss(
     outputs: VAEOutputs, x: Float[Array, "n ..."], beta: float | Float[Array, ""]
 ) -> VAELoss:
-    """β-VAE: mean over samples of Σ_pixels BCE(sigmoid(ℓ), x) + β KL(N(μ, σ²) ‖ N(0, 1)).
+    """β-VAE loss: mean over samples of Σ_pixels BCE(sigmoid(ℓ), x) + β KL(N(μ, σ²) ‖ N(0, 1)).
 
-    BCE = ln(1 + e^ℓ) − xℓ, stable for any logit, and KL = ½ Σ (μ² + σ² − 1 − ln σ²). Not below the
-    images' own entropy; lower is better. The reference takes logarithms of sigmoid(ℓ), cut off at
-    −100: the same in value and gradient where no probability rounds to 0 or 1.
+    BCE = ln(1 + e^ℓ) − xℓ, stable for any logit, and KL = ½ Σ (μ² + σ² − 1 − ln σ²). Lower is
+    better; the entropy of the images is a lower bound. The reference takes logarithms of
+    sigmoid(ℓ), cut off at −100: value and gradient agree where no probability rounds to 0 or 1.
 
     Args:
-        outputs: Of ``VAE``.
-        x: The images (n, ...), numbers in [0, 1].
+        outputs: Outputs of ``VAE``.
+        x: Images (n, ...), numbers in [0, 1].
         beta: β ≥ 0.
 
     Raises:
-        ValueError: If shapes differ, a pixel lies outside of [0, 1] or β is negative. Under a
+        ValueError: If shapes differ, a pixel lies outside [0, 1] or β is negative. Under a
             transformation the last two make the loss NaN, which ``fit`` reports.
 
     Source: Higgins et al. 2017 (β-VAE); arXiv 2605.06258, appendix.
+
+    Example:
+        >>> zero = jnp.zeros((1, 2))
+        >>> loss = vae_loss(VAEOutputs(zero, zero + 1, zero, zero + 1), x=zero, beta=0.5)
+        >>> [round(float(part), 4) for part in loss]  # 2 ln 2 + 0.5·1, 2 ln 2, 1
+        [1.8863, 1.3863, 1.0]
     """
     x = x.reshape(x.shape[0], -1)
     if x.shape != outputs.logits.shape:
@@ -187,23 +191,23 @@ def vae_loss(
 
 
 def check_pixels(name: str, x: Any) -> None:
-    """Raise ``ValueError`` if ``x`` is concrete and a number of it lies outside of [0, 1]."""
-    if isinstance(x, jax.core.Tracer):
+    """Raise ``ValueError`` if ``x`` is concrete and has a number outside [0, 1]."""
+    if is_traced(x):
         return
     with jax.ensure_compile_time_eval():
         low, high = float(jnp.min(x)), float(jnp.max(x))
     if not (low >= 0 and high <= 1):
         raise ValueError(
             f"{name} has values from {low:g} to {high:g}: wanted pixels in [0, 1]; divide grey "
-            "levels by 255, and do not standardise them"
+            "levels by 255, without standardising them"
         )
 
 
 def check_beta(name: str, beta: Any) -> None:
-    """Raise ``ValueError`` if ``beta`` is concrete and not a number of 0 or more."""
+    """Raise ``ValueError`` if ``beta`` is not a scalar, or is concrete and negative or infinite."""
     if jnp.ndim(beta):
         raise ValueError(
             f"{name} has shape {jnp.shape(beta)}: wanted a number; use jax.vmap over it"
         )
-    if not isinstance(beta, jax.core.Tracer) and not 0 <= float(beta) < float("inf"):
-        raise ValueError(f"{name} is {float(beta):g}: wanted the weight of the KL, 0 or more")
+    if not is_traced(beta) and not 0 <= float(beta) < float("inf"):
+        raise ValueError(f"{name} is {float(beta):g}: wanted a finite weight of the KL, 0 or more")

@@ -1,4 +1,4 @@
-"""Checks of what a user passes in, from static shapes where that is enough."""
+"""Checks of user input, from static shapes wherever these suffice."""
 
 from __future__ import annotations
 
@@ -11,12 +11,23 @@ if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
 
 
+def is_traced(value: Any) -> bool:
+    """Whether ``value`` is abstract, as under ``jit`` or ``vmap``, so its numbers are unknown."""
+    return isinstance(value, jax.core.Tracer)
+
+
+def check_at_least(name: str, value: float, least: float) -> None:
+    """Raise ``ValueError`` if a number is below ``least``."""
+    if value < least:
+        raise ValueError(f"{name} is {value}: wanted at least {least}")
+
+
 def check_array(name: str, value: Any, axes: tuple[str, ...]) -> Array:
     """``value`` as a floating-point array with the named axes.
 
     Raises:
-        TypeError: If it is not of floating point.
-        ValueError: If it has another number of axes, or is concrete and not finite.
+        TypeError: If it is not floating point.
+        ValueError: If it has a different number of axes, or is concrete and not finite.
     """
     array = jnp.asarray(value)
     wanted = f"({', '.join(axes)}{',' if len(axes) == 1 else ''})"
@@ -26,23 +37,23 @@ def check_array(name: str, value: Any, axes: tuple[str, ...]) -> Array:
     if array.ndim != len(axes):
         raise ValueError(
             f"{name} has shape {array.shape}: wanted {wanted}; reshape or pool to "
-            f"{len(axes)} axes, or use jax.vmap over further ones"
+            f"{len(axes)} axes, or use jax.vmap over the others"
         )
-    if not isinstance(array, jax.core.Tracer):
+    if not is_traced(array):
         check_finite(name, array)
     return array
 
 
 def check_leading_axis(name: str, tree: PyTree) -> int:
-    """The shared, positive length of the first axis of every array of ``tree``.
+    """The number of samples: the length of the first axis, which all arrays of ``tree`` share.
 
     Raises:
-        ValueError: If there is no array, the lengths differ, or they are 0.
+        ValueError: If there is no array, or the lengths differ or are 0.
     """
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]
     if not shapes or any(not shape for shape in shapes):
         raise ValueError(
-            f"{name} holds arrays of shapes {shapes}: wanted one array (n, ...) or more"
+            f"{name} holds arrays of shapes {shapes}: wanted at least one array (n, ...)"
         )
     sizes = {shape[0] for shape in shapes}
     if len(sizes) > 1 or 0 in sizes:
@@ -56,7 +67,7 @@ def check_leading_axis(name: str, tree: PyTree) -> int:
 def check_finite(name: str, tree: PyTree) -> None:
     """Raise ``ValueError`` if a floating-point array of ``tree`` holds NaN or infinity."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        with jax.ensure_compile_time_eval():  # a constant inside of a traced function has values
+        with jax.ensure_compile_time_eval():  # constants of a traced function are concrete
             array = jnp.asarray(leaf)
             real = jnp.issubdtype(array.dtype, jnp.floating)
             bad = int((~jnp.isfinite(array)).sum()) if real else 0
@@ -71,7 +82,7 @@ def check_matrices(name: str, value: Any) -> Array:
     """``value`` as a floating-point matrix (i, o), or a stack of them (*stack, i, o).
 
     Raises:
-        TypeError: If it is not of floating point.
+        TypeError: If it is not floating point.
         ValueError: If it has fewer than two axes.
     """
     array = jnp.asarray(value)

@@ -1,4 +1,4 @@
-"""Float64 and full-precision matmuls for one function, whatever the global flags say."""
+"""Float64 and full-precision products for one function, whatever the global flags."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from gramlin_jax.support.checks import is_traced
+
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
@@ -20,7 +22,7 @@ R = TypeVar("R")
 def in_float64(function: Callable[P, R]) -> Callable[P, R]:
     """Run ``function`` with 64-bit types enabled and matmul precision ``"highest"``.
 
-    Works inside ``jit``, ``vmap`` and ``scan``, and leaves the rest of the program as it was.
+    Works inside ``jit``, ``vmap`` and ``scan``, and leaves the rest of the program unchanged.
     """
 
     @functools.wraps(function)
@@ -33,39 +35,41 @@ def in_float64(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _settled(value: Any) -> Any:
-    """``value`` as the caller's type rules see it.
+    """``value`` in the type that the caller's rules give it.
 
-    Where ``vmap`` is handed a NumPy array of float64, the tracer says float32 and holds float64,
-    and the two would meet in compiled code. A copy makes them agree; under ``jit`` it is nothing.
+    When ``vmap`` maps over a NumPy array of float64, the tracer claims float32 but holds float64,
+    and the two would clash in compiled code. A copy makes them agree; under ``jit`` it costs
+    nothing.
     """
-    return jnp.array(value, copy=True) if isinstance(value, jax.core.Tracer) else value
+    return jnp.array(value, copy=True) if is_traced(value) else value
+
+
+def widened(a: Float[Array, "..."]) -> Float[Array, "..."]:
+    """``a`` in float32 or wider: half precision is converted, other types are kept."""
+    return a.astype(jnp.promote_types(a.dtype, jnp.float32))
 
 
 def dot(a: Float[Array, "... i"], b: Float[Array, "i ..."]) -> Array:
-    """Product ab of vectors or matrices, in full precision, that does not name its type.
+    """The product ab of vectors or matrices, in full precision and without naming a result type.
 
-    ``a @ b`` asks for a float64 result by name, and a ``vmap`` or ``grad`` around the traced
-    operation repeats that request outside of ``in_float64``, where it would be cut to float32.
+    ``a @ b`` requests a float64 result by name. A ``vmap`` or ``grad`` around the traced operation
+    repeats that request outside ``in_float64``, where it would be truncated to float32.
     """
     return lax.dot(a, b, precision="highest")
 
 
 def matmul(a: Float[Array, "*stack i j"], b: Float[Array, "*stack j k"]) -> Array:
-    """Products of two stacks of matrices, in full precision, that do not name their type."""
+    """``dot`` for two stacks of matrices."""
     stack = tuple(range(a.ndim - 2))
     numbers = ((a.ndim - 1,), (b.ndim - 2,)), (stack, stack)
     return lax.dot_general(a, b, numbers, precision="highest")
 
 
-def widened(array: Array) -> Array:
-    """``array`` in float32 at least."""
-    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
-
-
 def rank_tolerance(size: int) -> float:
-    """max(64, size)·2⁻⁵²: the share of the largest eigenvalue below which there is rounding.
+    """max(64, size)·2⁻⁵², the relative size below which an eigenvalue is rounding error.
 
-    Of a matrix of ``size`` rows in float64.
+    It is relative to the largest eigenvalue of a float64 matrix with ``size`` rows. The floor of 64
+    leaves room for the rounding of the sums in a small matrix.
     """
     return max(64, size) * 2.0**-52
 
@@ -75,9 +79,9 @@ def rank_tolerance(size: int) -> float:
 def eigh(a: Float[Array, "d d"]) -> tuple[Float[Array, "d"], Float[Array, "d d"]]:
     """Eigenvalues, ascending, and eigenvectors (columns) of a symmetric matrix.
 
-    A ``vmap`` over it becomes a loop. On a CPU, jaxlib (0.10) spreads the matrices of a batched
-    call over XLA's thread pool and waits for them in a thread of that pool: as many such calls at
-    once as there are cores wait for ever.
+    ``vmap`` turns it into a loop. On a CPU, jaxlib (0.10) spreads a batched call over XLA's thread
+    pool and waits for it in a thread of the same pool: as many simultaneous calls as there are
+    cores wait forever.
     """
     values, vectors = jnp.linalg.eigh(a)
     return values, vectors

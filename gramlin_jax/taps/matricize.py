@@ -1,8 +1,8 @@
 """A linear site as matrices: inputs (*stack, *rows, in), kernel (*stack, in, out), outputs.
 
-``stack`` counts separate kernels (batch axes of a product, groups of a convolution), ``rows`` what
-shares one kernel (samples, tokens, pixels). Nothing here computes but the patches of a
-convolution; all else moves axes, and can be moved back.
+``stack`` are axes of separate kernels (batch axes of a product, groups of a convolution); ``rows``
+share one kernel (samples, tokens, pixels). Only the patches of a convolution are computed;
+everything else rearranges axes, and can be undone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,14 @@ Axes = tuple[int, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """A reshape that splits axes, a transposition, and a reshape that merges parts of them."""
+    """An invertible rearrangement: split axes, transpose, merge groups of axes.
+
+    Attributes:
+        native: Shape in the primitive's axes.
+        split: Shape after splitting.
+        permutation: Order of the split axes.
+        merged: Shape after merging.
+    """
 
     native: Axes
     split: Axes
@@ -33,7 +40,7 @@ class Layout:
 
     @staticmethod
     def of(shape: Axes, parts: list[Axes], split: Axes | None = None) -> Layout:
-        """Each part names the axes of ``split`` (or of ``shape``) that become one axis."""
+        """The layout in which each part, axes of ``split`` (by default ``shape``), is one axis."""
         split = shape if split is None else split
         merged = tuple(math.prod(split[axis] for axis in part) for part in parts)
         return Layout(shape, split, tuple(axis for part in parts for axis in part), merged)
@@ -53,7 +60,7 @@ class Matricizer:
     """How the operands of one site become matrices.
 
     Attributes:
-        operand: Which operand of the primitive is the data; the other is the kernel.
+        operand: Index of the operand that is data; the other is the kernel.
         features: What the layer reads, (*stack, *positions, channels).
         kernel: (*stack, in, out).
         outputs: Pre-activations (*stack, *rows, out).
@@ -71,7 +78,7 @@ class Matricizer:
 
 @dataclasses.dataclass(frozen=True)
 class ConvolutionMatricizer(Matricizer):
-    """A convolution multiplies patches, (*window, channels) of one group, by its kernel."""
+    """A convolution as a product of patches, (*window, channels) of one group, and a kernel."""
 
     params: dict[str, Any]
     window: Axes
@@ -83,14 +90,16 @@ class ConvolutionMatricizer(Matricizer):
         patches = lax.conv_general_dilated_patches(
             native.transpose(x),
             self.window,
-            precision=lax.Precision.HIGHEST,
+            precision=lax.Precision.HIGHEST,  # patches are a convolution with 0 and 1: exact
             **{name: self.params[name] for name in options},
         )
         n, channels, *positions = patches.shape
         size = math.prod(self.window)
         stack = (groups,) if groups > 1 else ()
         split = (n, *stack, channels // (groups * size), size, *positions)
-        first = 1 + len(stack)  # the channels of one group; then the window, then positions
+        # Patches arrive as (n, groups·channels·window, *positions), with the window fastest. Flax
+        # kernels are (*window, in, out), so the window has to lead the channels.
+        first = 1 + len(stack)  # axis of a group's channels, before the window and the positions
         rows = [(0,), *((axis,) for axis in range(first + 2, len(split)))]
         parts = [*([(1,)] if stack else []), *rows, (first + 1, first)]
         return Layout.of(patches.shape, parts, split).apply(patches)
@@ -99,27 +108,29 @@ class ConvolutionMatricizer(Matricizer):
 def matricizer(
     primitive: str, params: dict[str, Any], operand: int, shapes: list[Axes], out: Axes
 ) -> Matricizer | None:
-    """The matricizer of an equation, None where it is no linear layer that has one.
+    """The matricizer of an equation, or None if it is no linear layer of a supported form.
 
     Args:
         primitive: Name of the primitive.
-        params: Its parameters.
-        operand: Which of its two operands is the data.
-        shapes: Of the two operands.
+        params: Parameters of the primitive.
+        operand: Index of the operand that is data.
+        shapes: Shapes of the two operands.
         out: Shape of the result.
     """
     if primitive != CONVOLUTION:
         return _product(params["dimension_numbers"], operand, shapes, out)
+    # Data as the kernel, or batch groups, occur in the gradients of a convolution.
     if operand != 0 or params["batch_group_count"] != 1:
         return None
     return _convolution(params, shapes, out)
 
 
 def _product(numbers: Any, operand: int, shapes: list[Axes], out: Axes) -> Matricizer:
+    # The data first: where it is the second operand, every pair is reversed.
     (x, k), (xc, kc), (xb, kb) = (pair[:: 1 - 2 * operand] for pair in (tuple(shapes), *numbers))
     rows = [axis for axis in range(len(x)) if axis not in (*xc, *xb)]
     free = tuple(axis for axis in range(len(k)) if axis not in (*kc, *kb))
-    # The result has the batch axes, then the free ones of the first operand, then of the second.
+    # dot_general returns batch axes, free axes of the first operand, free axes of the second.
     batch, first, last = len(xb), len(xb) + (len(free) if operand else len(rows)), len(out)
     ours, theirs = (range(batch, first), range(first, last))[:: 1 - 2 * operand]
     stack = [(axis,) for axis in range(batch)]
@@ -145,7 +156,7 @@ def _convolution(params: dict[str, Any], shapes: list[Axes], out: Axes) -> Matri
 
 
 def _grouped(shape: Axes, groups: int, channels: int, parts: list[Axes]) -> Layout:
-    """The layout that splits the axis ``channels`` into groups, which lead if there are any."""
+    """The layout of ``parts``, after the groups of the axis ``channels`` if there are several."""
     if groups == 1:
         return Layout.of(shape, parts)
     size = shape[channels]

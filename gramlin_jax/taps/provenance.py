@@ -1,9 +1,9 @@
-"""Which values of a jaxpr are computed from the parameters alone, and where these meet data.
+"""Which values of a jaxpr depend on parameters alone, and where they meet data.
 
-A value is *parameter-only* if everything that it is computed from is a parameter or a constant. A
-**linear site** is a ``dot_general`` or ``conv_general_dilated`` with exactly one parameter-only
-operand, the other depending on data. The analysis walks a jaxpr once and leaves a ``Plan`` for the
-interpreter: which equations are sites, and which ones to enter.
+A value is *parameter-only* if it is computed from parameters and constants alone. A **linear site**
+is a ``dot_general`` or ``conv_general_dilated`` with exactly one parameter-only operand; the other
+depends on data. The analysis walks a jaxpr once and returns a ``Plan`` for the interpreter: which
+equations are sites, and which ones to enter.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from gramlin_jax.taps.matricize import Matricizer, matricizer
 
 Leaves = frozenset[int]
 Axes = tuple[int, ...]
-
-
 Varying = tuple[Leaves, frozenset[int]]
 
 
@@ -29,14 +27,13 @@ class Provenance(NamedTuple):
     """Where a value comes from.
 
     Attributes:
-        leaves: Parameter leaves, by number, that it is computed from.
-        data: Whether it depends on data as well.
-        loops: Scans, by number, from one step of which to the next it may change.
-        product: For a product of a parameter with data, value by value: the parameter's leaves
-            and the axes along which it varies. Summed over one of these it is a linear layer that
-            is not written as one.
-        mixed: For parameters mixed with data, value by value, in any way: their leaves, and the
-            axes along which they vary. As a kernel it would be one that depends on data.
+        leaves: Numbers of the parameter leaves that it is computed from.
+        data: Whether it also depends on data.
+        loops: Numbers of the scans in which it may change from step to step.
+        product: For an elementwise product of a parameter and data: the parameter's leaves, and the
+            axes along which it varies. A sum over one of these axes is a linear layer in disguise.
+        mixed: For any elementwise combination of parameters and data: the parameters' leaves, and
+            the axes along which they vary. As a kernel, the value would depend on data.
     """
 
     leaves: Leaves = frozenset()
@@ -47,7 +44,7 @@ class Provenance(NamedTuple):
 
     @property
     def parameter_only(self) -> bool:
-        """Computed from parameters, one at least, and constants."""
+        """Whether it depends on parameters, but not on data."""
         return bool(self.leaves) and not self.data
 
 
@@ -55,7 +52,10 @@ CONSTANT = Provenance()
 
 
 def join(provenances: Sequence[Provenance]) -> Provenance:
-    """The provenance of what is computed from all of these."""
+    """The provenance of a value that is computed from all of these.
+
+    ``product`` and ``mixed`` describe elementwise structure, which does not survive in general.
+    """
     return Provenance(
         frozenset().union(*(p.leaves for p in provenances)),
         any(p.data for p in provenances),
@@ -76,19 +76,19 @@ class Use(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """A linear site, or a named activation, in the axes of the jaxpr that surrounds it.
+    """A linear site or a named activation, in the axes of the enclosing jaxpr.
 
     Attributes:
-        number: Identifies it; in the order of the computation.
+        number: Unique, in the order of the computation.
         primitive: ``dot_general``, ``conv_general_dilated`` or, for a named activation, ``name``.
         leaves: Parameter leaves that the kernel is computed from.
-        name: Of a named activation.
-        loops: Scans over whose steps the kernel changes.
+        name: Name of a named activation.
+        loops: Scans in which the kernel changes from step to step.
         stack, rows, fan_in, fan_out: Sizes, see ``matricize``; a named activation has no fan_out.
-        layers: How many of the stack's axes, its first, are steps of scans.
-        dtype: Of the pre-activations, or of the named activation.
-        kernel_dtype: Of the kernel.
-        varying: Axes of a surrounding ``shard_map`` over which the outputs differ.
+        layers: Number of leading axes of the stack that are steps of scans.
+        dtype: Type of the pre-activations, or of the named activation.
+        kernel_dtype: Type of the kernel.
+        varying: Axes of an enclosing ``shard_map`` over which the outputs differ.
         matricizer: How operands become matrices; None for a named activation.
     """
 
@@ -109,20 +109,20 @@ class Found:
 
 
 class Call(NamedTuple):
-    """An equation to enter by evaluating its jaxpr in place."""
+    """An equation whose jaxpr is evaluated in place."""
 
     plan: Plan
 
 
 class Remat(NamedTuple):
-    """An equation to enter under ``jax.checkpoint``."""
+    """An equation whose jaxpr is evaluated under ``jax.checkpoint``."""
 
     plan: Plan
     parts: compat.Remat
 
 
 class Scan(NamedTuple):
-    """A scan to enter; ``stacked`` says by a site's number if it has a kernel for each step."""
+    """A scan to re-issue; ``stacked``, by site number: whether each step has its own kernel."""
 
     plan: Plan
     parts: compat.Scan
@@ -134,13 +134,13 @@ Step = Found | Call | Remat | Scan
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A jaxpr with what to do at its equations; those without an entry are evaluated as they are.
+    """A jaxpr, and what to do at its equations.
 
     Attributes:
         inner: The jaxpr and its constants.
-        steps: By the equation's index.
-        sites: All sites in it, at any depth, as this jaxpr sees them.
-        outputs: Provenance of its results.
+        steps: What to do, by index of the equation; the others are evaluated unchanged.
+        sites: All sites at any depth, in the axes of this jaxpr.
+        outputs: Provenance of the results.
         uses: Where parameter leaves meet data.
     """
 
@@ -152,7 +152,7 @@ class Plan:
 
 
 def make_plan(inner: Inner, inputs: Sequence[Provenance], numbers: Iterator[int]) -> Plan:
-    """Analyse a jaxpr whose arguments have these provenances; ``numbers`` never repeat."""
+    """Analyse a jaxpr whose arguments have these provenances; ``numbers`` are all distinct."""
     jaxpr = inner.jaxpr
     known: dict[Any, Provenance] = dict.fromkeys(jaxpr.constvars, CONSTANT)
     known.update(zip(jaxpr.invars, inputs, strict=True))
@@ -174,7 +174,7 @@ def make_plan(inner: Inner, inputs: Sequence[Provenance], numbers: Iterator[int]
 def _analyse(
     eqn: JaxprEqn, sources: list[Provenance], plan: Plan, numbers: Iterator[int]
 ) -> tuple[Step | None, list[Provenance]]:
-    """What to do at an equation, and where its results come from; adds to sites and uses."""
+    """The step at an equation and the provenance of its results; extends the plan's lists."""
     if (scan := compat.as_scan(eqn)) is not None:
         return _enter_scan(scan, sources, plan, numbers)
     remat, called = compat.as_remat(eqn), compat.called(eqn)
@@ -207,9 +207,12 @@ def _enter_scan(
     scan: compat.Scan, sources: list[Provenance], plan: Plan, numbers: Iterator[int]
 ) -> tuple[Step | None, list[Provenance]]:
     loop = frozenset({next(numbers)})
+    # join drops the elementwise structure, whose axes are those outside the body.
     constants, carries, arrays = scan.split([join([source]) for source in sources])
     arrays = [source._replace(loops=source.loops | loop) for source in arrays]
     entered = _settle(scan.inner, constants, carries, arrays, loop, numbers)
+    # A kernel that changes from step to step makes the steps layers: they join the stack. A fixed
+    # kernel is applied to further rows. A named activation goes with the kernels around it.
     stacked = {site.number: bool(site.loops & loop) for site in entered.sites if site.matricizer}
     layers = any(stacked.values())
     stacked |= {site.number: layers for site in entered.sites if not site.matricizer}
@@ -232,7 +235,12 @@ def _settle(
     loop: frozenset[int],
     numbers: Iterator[int],
 ) -> Plan:
-    """The plan of a loop's body once no step changes where the carried values come from."""
+    """The plan of a loop's body at the fixed point of its carried provenances.
+
+    What one step computes, the next one reads. Provenances only grow from step to step and are
+    bounded, so the iteration ends.
+    """
+    # A carry that the body returns as it came is the same at every step, such as a shared kernel.
     inside = inner.jaxpr.invars[len(constants) : len(constants) + len(carries)]
     kept = [a is b for a, b in zip(inside, inner.jaxpr.outvars[: len(inside)], strict=True)]
     carries = [
@@ -248,7 +256,7 @@ def _settle(
 
 
 def _site(eqn: JaxprEqn, sources: list[Provenance], numbers: Iterator[int]) -> Found | None:
-    """The linear site or named activation that an equation is, if it is one."""
+    """The equation as a linear site or named activation, or None."""
     name = eqn.primitive.name
     if name not in (compat.NAME, compat.DOT, compat.CONVOLUTION):
         return None
@@ -262,6 +270,7 @@ def _site(eqn: JaxprEqn, sources: list[Provenance], numbers: Iterator[int]) -> F
                      width, 0, 0, dtype, dtype, compat.varying(aval), None)  # fmt: skip
     if name == compat.NAME:
         return None
+    # Two parameter-only operands merge kernels (LoRA's A @ B), which a later equation applies.
     if [source.parameter_only for source in sources].count(True) != 1:
         return None
     operand = int(sources[0].parameter_only)
@@ -280,7 +289,7 @@ def _site(eqn: JaxprEqn, sources: list[Provenance], numbers: Iterator[int]) -> F
 
 
 def _uses(eqn: JaxprEqn, sources: list[Provenance]) -> Iterator[Use]:
-    """Where an equation that is no site combines parameters with data."""
+    """Where an equation other than a site combines parameters with data."""
     name = eqn.primitive.name
     if name == "reduce_sum" and (product := sources[0].product) is not None:
         leaves, axes = product
@@ -300,7 +309,11 @@ def _uses(eqn: JaxprEqn, sources: list[Provenance]) -> Iterator[Use]:
 
 
 def _hidden_kernels(eqn: JaxprEqn, sources: list[Provenance]) -> Iterator[Use]:
-    """Kernels that data change on the way: mixed with data, and contracted along some axes."""
+    """Kernels that were mixed with data before the matmul, such as gated or normalised ones.
+
+    The operand is a kernel, not features plus a bias, if its parameters vary both along a
+    contracted axis and along one that the result keeps.
+    """
     contracted, batched = eqn.params["dimension_numbers"]
     if all(source.data for source in sources):
         for source, over, batch in zip(sources, contracted, batched, strict=True):
@@ -309,7 +322,8 @@ def _hidden_kernels(eqn: JaxprEqn, sources: list[Provenance]) -> Iterator[Use]:
                 yield Use(leaves, "unsupported", "kernel of a matmul that depends on data")
 
 
-def _product(eqn: JaxprEqn, sources: list[Provenance]) -> tuple[Leaves, frozenset[int]] | None:
+def _product(eqn: JaxprEqn, sources: list[Provenance]) -> Varying | None:
+    """The elementwise product of a parameter and data that an equation computes or casts."""
     name = eqn.primitive.name
     if name == "convert_element_type":
         return sources[0].product
@@ -320,7 +334,7 @@ def _product(eqn: JaxprEqn, sources: list[Provenance]) -> tuple[Leaves, frozense
 
 
 def _mixed(eqn: JaxprEqn, sources: list[Provenance]) -> Varying | None:
-    """What an equation makes of, or adds to, parameters that are mixed with data."""
+    """The mixture of parameters and data that an equation computes, with its axes moved along."""
     name, params = eqn.primitive.name, eqn.params
     if name in ("transpose", "broadcast_in_dim") and sources[0].mixed is not None:
         leaves, axes = sources[0].mixed
@@ -339,12 +353,12 @@ def _mixed(eqn: JaxprEqn, sources: list[Provenance]) -> Varying | None:
 
 
 def _axes(atom: Any) -> frozenset[int]:
-    """Axes along which a value may vary."""
+    """Axes along which a value may vary: those longer than 1."""
     return frozenset(axis for axis, size in enumerate(atom.aval.shape) if size > 1)
 
 
 def _uses_inside(eqn: JaxprEqn, sources: list[Provenance], numbers: Iterator[int]) -> Iterator[Use]:
-    """Uses in the jaxprs of an equation that is not entered; a linear site there is lost."""
+    """Uses inside an equation that is not entered, where a linear site would not be tapped."""
     name = eqn.primitive.name
     if not any(source.data for source in sources):
         return

@@ -43,7 +43,7 @@ def test_take(n):
 
 @pytest.mark.parametrize("n", [-1, 0, 7])
 def test_take_refuses(n):
-    with pytest.raises(ValueError, match=rf"n is {n}: toy train has 6 samples, pass 1 to 6"):
+    with pytest.raises(ValueError, match=rf"n is {n}: wanted 1 to 6, the samples of toy train"):
         make().take(n)
 
 
@@ -66,25 +66,28 @@ def with_value(value):
 
 
 REFUSED = {
-    "fewer labels": ({"y": LABELS[:5]}, "x has 6 samples and y has 5: pass the same number"),
-    "no samples": ({"x": IMAGES[:0]}, "x has shape (0, 2, 2, 1): pass at least one sample"),
-    "no features": ({"x": IMAGES[:, 0, 0, 0]}, "x has shape (6,): pass at least one"),
-    "bytes": ({"x": np.zeros((6, 3), np.uint8)}, "x has dtype uint8: pass floating point"),
-    "nan": ({"x": with_value(np.nan)}, "x has the value nan at index (4, 1, 0, 0): pass finite"),
+    "fewer labels": ({"y": LABELS[:5]}, "x has 6 samples and y has 5: wanted the same number"),
+    "no samples": ({"x": IMAGES[:0]}, "x has shape (0, 2, 2, 1): wanted at least one sample"),
+    "no features": ({"x": IMAGES[:, 0, 0, 0]}, "x has shape (6,): wanted at least one"),
+    "bytes": ({"x": np.zeros((6, 3), np.uint8)}, "x has dtype uint8: wanted floating point"),
+    "nan": ({"x": with_value(np.nan)}, "x has the value nan at index (4, 1, 0, 0): wanted finite"),
     "infinite": ({"x": with_value(-np.inf)}, "x has the value -inf at index (4, 1, 0, 0)"),
-    "float labels": ({"y": LABELS * 1.0}, "y has dtype float64: labels are integers, use y.astype"),
-    "boolean labels": ({"y": LABELS > 0}, "y has dtype bool: labels are integers"),
+    "float labels": (
+        {"y": LABELS * 1.0},
+        "y has dtype float64: wanted integer labels; use y.astype",
+    ),
+    "boolean labels": ({"y": LABELS > 0}, "y has dtype bool: wanted integer labels"),
     "one-hot labels": ({"y": np.eye(6, dtype=int)}, "use y.argmax(axis=1) on one-hot rows"),
-    "label too large": ({"num_classes": 2}, "y has the value 2 at index 2, outside [0, 2)"),
+    "label too large": ({"num_classes": 2}, "y has the value 2 at index 2: wanted 0 to 1"),
     "label negative": (
         {"y": LABELS - 1},
-        "y has the value -1 at index 0, outside [0, 3): renumber",
+        "y has the value -1 at index 0: wanted 0 to 2; renumber",
     ),
-    "no classes": ({"num_classes": 0}, "num_classes is 0: pass 1 or more, or None"),
+    "no classes": ({"num_classes": 0}, "num_classes is 0: wanted at least 1, or None"),
     "labels as regression": (
         {"y": LABELS[:, None], "num_classes": None},
-        "y has dtype int32: pass floating point, for example y.astype('float32') "
-        "(divide pixels by 255); integer labels need num_classes",
+        "y has dtype int32: wanted floating point; use y.astype('float32') "
+        "(divide pixels by 255), or num_classes for integer labels",
     ),
     "infinite target": (
         {"y": np.full((6, 1), np.inf), "num_classes": None},
@@ -92,7 +95,7 @@ REFUSED = {
     ),
     "images as targets": (
         {"y": IMAGES, "num_classes": None},
-        "y has shape (6, 2, 2, 1): regression targets are (n, k); use y[:, None]",
+        "y has shape (6, 2, 2, 1): wanted regression targets (n, k); use y[:, None]",
     ),
 }
 
@@ -113,10 +116,10 @@ def test_one_hot(dtype):
 @pytest.mark.parametrize(
     ("labels", "num_classes", "message"),
     [
-        (np.array([0.0, 1.0]), 2, "labels has dtype float64: labels are integers"),
-        (np.array([0, 3, 1, 4]), 3, "labels has the value 3 at index 1, outside [0, 3): renumber"),
+        (np.array([0.0, 1.0]), 2, "labels has dtype float64: wanted integer labels"),
+        (np.array([0, 3, 1, 4]), 3, "labels has the value 3 at index 1: wanted 0 to 2; renumber"),
         (np.array([0, 1, -2]), 3, "labels has the value -2 at index 2"),
-        (np.array([[0, 1]]), 3, "labels has shape (1, 2): labels are (n,)"),
+        (np.array([[0, 1]]), 3, "labels has shape (1, 2): wanted labels (n,)"),
         (np.array([0]), 0, "num_classes is 0"),
     ],
 )

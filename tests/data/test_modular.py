@@ -86,12 +86,12 @@ def test_dataset_is_the_table_in_one_hot(operation):
 @pytest.mark.parametrize(
     ("operation", "p", "message"),
     [
-        ("x**y", 7, "operation is 'x**y': pass one of 'x+y', 'x-y'"),
-        ("x+y", 1, "p is 1: pass an integer modulus of at least 2"),
-        ("x+y", 6.5, "p is 6.5: pass an integer modulus"),
+        ("x**y", 7, "operation is 'x**y': wanted one of 'x+y', 'x-y'"),
+        ("x+y", 1, "p is 1: wanted an integer modulus of at least 2"),
+        ("x+y", 6.5, "p is 6.5: wanted an integer modulus"),
         ("x+y", -3, "p is -3"),
-        ("x/y", 9, "p is 9, not a prime: 'x/y' divides, pass a prime such as 61"),
-        (ODD_QUOTIENT, 15, "p is 15, not a prime"),
+        ("x/y", 9, "p is 9: wanted a prime such as 61, since 'x/y' divides"),
+        (ODD_QUOTIENT, 15, "p is 15: wanted a prime"),
     ],
 )
 def test_refuses(make, operation, p, message):

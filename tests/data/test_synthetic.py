@@ -56,7 +56,10 @@ def test_swiss_roll_is_that_of_scikit_learn(n, noise, seed):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"n": 1}, "n is 1: pass at least 2"), ({"noise": -0.1}, "noise is -0.1: pass a standard")],
+    [
+        ({"n": 1}, "n is 1: wanted at least 2"),
+        ({"noise": -0.1}, "noise is -0.1: wanted a standard"),
+    ],
 )
 def test_swiss_roll_refuses(arguments, message):
     with pytest.raises(ValueError, match=message):
@@ -90,10 +93,10 @@ def test_staircase_inputs_are_standard_normal():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: staircase(n=0), "n is 0: pass at least 1"),
-        (lambda: staircase(dimension=3), "dimension is 3: pass at least 4"),
-        (lambda: staircase_target(np.ones((5, 3))), "x has shape (5, 3): pass (n, d)"),
-        (lambda: staircase_target(np.ones(5)), "x has shape (5,): pass (n, d)"),
+        (lambda: staircase(n=0), "n is 0: wanted at least 1"),
+        (lambda: staircase(dimension=3), "dimension is 3: wanted at least 4"),
+        (lambda: staircase_target(np.ones((5, 3))), "x has shape (5, 3): wanted (n, d)"),
+        (lambda: staircase_target(np.ones(5)), "x has shape (5,): wanted (n, d)"),
     ],
 )
 def test_staircase_refuses(make, message):
@@ -164,16 +167,16 @@ def test_quadratic_regression():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: quadratic(0), "n is 0: pass at least 1"),
-        (lambda: quadratic(dimension=0), "dimension is 0: pass at least 1"),
-        (lambda: quadratic(latent_dimension=-1), "latent_dimension is -1: pass at least 1"),
-        (lambda: quadratic(num_classes=1), "num_classes is 1: pass at least 2"),
-        (lambda: quadratic(3), "num_classes is 4 with n = 3: pass at most n classes"),
+        (lambda: quadratic(0), "n is 0: wanted at least 1"),
+        (lambda: quadratic(dimension=0), "dimension is 0: wanted at least 1"),
+        (lambda: quadratic(latent_dimension=-1), "latent_dimension is -1: wanted at least 1"),
+        (lambda: quadratic(num_classes=1), "num_classes is 1: wanted at least 2"),
+        (lambda: quadratic(3), "num_classes is 4: wanted at most n = 3"),
         (
             lambda: quadratic_from_draws(
                 np.ones((2, 5)), np.ones((4, 3)), np.ones((4, 5)), np.ones((5, 5))
             ),
-            "pass mixing (r, d), latents (n, r), noise (n, d) and form (d, d)",
+            "wanted mixing (r, d), latents (n, r), noise (n, d) and form (d, d)",
         ),
         (
             lambda: quadratic_from_draws(

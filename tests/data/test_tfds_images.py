@@ -162,7 +162,7 @@ def test_folders_are_searched_in_order(tmp_path, monkeypatch):
 def test_the_argument_is_the_only_folder_when_given(tmp_path, monkeypatch):
     write_set(tmp_path / "gramlin", "mnist")
     monkeypatch.setenv("GRAMLIN_DATA_DIR", str(tmp_path / "gramlin"))
-    with pytest.raises(FileNotFoundError, match="data_dir: mnist was not found") as caught:
+    with pytest.raises(FileNotFoundError, match="data_dir has no mnist: wanted") as caught:
         load("mnist", data_dir=tmp_path / "other")
     assert str(tmp_path / "other" / "mnist") in str(caught.value)
     assert str(tmp_path / "gramlin") not in str(caught.value)
@@ -175,7 +175,7 @@ def test_missing_set_says_where_and_how(tmp_path, monkeypatch):
         load("svhn_cropped")
     message = str(caught.value)
     for part in (
-        "data_dir: svhn_cropped was not found",
+        "data_dir has no svhn_cropped: wanted",
         f"{tmp_path / 'gramlin' / 'svhn_cropped'} ($GRAMLIN_DATA_DIR)",
         f"{tmp_path / 'tfds' / 'svhn_cropped'} ($TFDS_DATA_DIR)",
         "~/tensorflow_datasets/svhn_cropped",
@@ -203,7 +203,10 @@ DAMAGES = {
 def test_damaged_file_is_named(tmp_path, damage):
     shard = write_set(tmp_path, "cifar10") / "cifar10-train.array_record-00001-of-00003"
     shard.write_bytes(damage(shard.read_bytes()))
-    expected = re.escape(f"{shard} is damaged or incomplete") + ".*delete it and copy it again"
+    expected = (
+        re.escape(f"{shard} is damaged or incomplete")
+        + ".*delete it, then copy or prepare it again"
+    )
     with pytest.raises(OSError, match=f"(?s){expected}"):
         load("cifar10", data_dir=tmp_path)
     assert len(load("cifar10", "test", data_dir=tmp_path)) == SIZES["test"]
@@ -212,7 +215,9 @@ def test_damaged_file_is_named(tmp_path, damage):
 def test_missing_file_is_named(tmp_path):
     shard = write_set(tmp_path, "cifar10") / "cifar10-train.array_record-00002-of-00003"
     shard.unlink()
-    expected = re.escape(f"{shard} is missing: copy all files of the set, or prepare it again")
+    expected = re.escape(
+        f"{shard} is missing: wanted all files of the data set; copy or prepare it again"
+    )
     with pytest.raises(FileNotFoundError, match=expected):
         load("cifar10", data_dir=tmp_path)
 
@@ -234,7 +239,7 @@ def test_damaged_description_names_the_folder(tmp_path, edit):
 def test_tfrecord_is_refused(tmp_path):
     folder = write_set(tmp_path, "mnist")
     edit_info(folder, lambda text: text.replace("array_record", "tfrecord"))
-    expected = re.escape(f"data_dir: {folder} is not in the array_record format")
+    expected = re.escape(f"data_dir has {folder} in another format: wanted array_record")
     with pytest.raises(ValueError, match=f"(?s){expected}.*--file_format=array_record"):
         load("mnist", data_dir=tmp_path)
 

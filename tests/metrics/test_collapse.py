@@ -352,7 +352,7 @@ def test_bad_input(samples):
         neural_collapse(jax.tree.map(np.float32, m))
     with pytest.raises(TypeError, match="m is a ndarray: wanted Moments"):
         regression_collapse(features, kernel, np.eye(4))
-    with pytest.raises(ValueError, match="bias is given and kernel is None"):
+    with pytest.raises(ValueError, match="kernel is None: wanted the kernel of the layer"):
         neural_collapse(m, bias=bias)
     with pytest.raises(ValueError, match="predictions has values from 1 to 4: wanted 0 to 3"):
         nc4_mismatch(m, features, labels + 1)

@@ -104,5 +104,5 @@ def test_bad_input():
             start((2, 8, 8, 1), **size)
     with pytest.raises(ValueError, match=r"pool_after is \(0, 3\): wanted some of 0 … 2"):
         start((2, 8, 8, 1), pool_after=(0, 3))
-    with pytest.raises(ValueError, match="1×3 pixels are left"):
+    with pytest.raises(ValueError, match="x has 1×3 pixels left"):
         start((2, 3, 6, 1))

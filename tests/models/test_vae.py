@@ -109,7 +109,7 @@ def test_bad_shapes(small):
         SMALL.apply(params, x, jnp.zeros((4, 2)))
     with pytest.raises(ValueError, match=r"code has shape \(4, 2\): wanted \(..., 3\)"):
         SMALL.apply(params, jnp.zeros((4, 2)), method="decode")
-    with pytest.raises(ValueError, match="params are of latent size 3: wanted 5"):
+    with pytest.raises(ValueError, match="params has latent size 3: wanted 5"):
         VAE(pixels=64, width=16, latent=5).apply(params, x, method="encode")
     for options, message in (
         ({"activation": "tanh"}, "activation is 'tanh'"),

@@ -52,13 +52,13 @@ def test_seeds_differ():
 
 def test_bad_input():
     for share in (-0.1, 1.5, float("nan")):
-        with pytest.raises(ValueError, match=r"share is .*: pass a share between 0 and 1"):
+        with pytest.raises(ValueError, match=r"share is .*: wanted a share between 0 and 1"):
             noisy_labels(LABELS, NOISE, share)
     with pytest.raises(ValueError, match=r"labels has shape \(3,\) and noise \(4000,\)"):
         noisy_labels(LABELS[:3], NOISE, 0.5)
-    with pytest.raises(TypeError, match="labels has dtype float32: pass integers"):
+    with pytest.raises(TypeError, match="labels has dtype float32: wanted integers"):
         noisy_labels(np.float32(LABELS), NOISE, 0.5)
-    with pytest.raises(ValueError, match="n is 0: pass at least 1"):
+    with pytest.raises(ValueError, match="n is 0: wanted at least 1"):
         label_noise(0, 10)
-    with pytest.raises(ValueError, match="num_classes is 1: pass at least 2"):
+    with pytest.raises(ValueError, match="num_classes is 1: wanted at least 2"):
         label_noise(5, 1)

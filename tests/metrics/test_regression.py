@@ -1,0 +1,116 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gramlin_jax import moments
+from gramlin_jax.metrics import least_squares
+from gramlin_jax.support.precision import in_float64
+
+
+def draw(n=60, d=5, k=2, seed=0):
+    rng = np.random.default_rng(seed)
+    h = rng.normal(size=(n, d)) + 1
+    return h, h @ rng.normal(size=(d, k)) + rng.normal(size=(n, k))
+
+
+def solved(m, **options):
+    return jax.tree.map(np.asarray, least_squares(m, **options))
+
+
+def centred(*arrays):
+    return (a - a.mean(0) for a in arrays)
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize(("n", "d"), [(60, 5), (20, 50)])
+def test_is_ordinary_least_squares(n, d, intercept):
+    h, y = draw(n, d)
+    fit = solved(moments(h, y), intercept=intercept)
+    h, y = centred(h, y) if intercept else (h, y)
+    expected, _, rank, _ = np.linalg.lstsq(h, y, rcond=1e-9)
+    np.testing.assert_allclose(h @ fit.coefficients, h @ expected, atol=1e-9)
+    explained = (y**2).sum() - ((y - h @ expected) ** 2).sum()
+    np.testing.assert_allclose(fit.explained, explained, rtol=1e-10)
+    assert float(fit.rank) == rank == np.count_nonzero(fit.shrinkage)
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize(("n", "d"), [(60, 5), (5, 60), (10, 10)])
+def test_a_ridge_is_the_plain_solution(n, d, intercept):
+    """Columns of other scales, a duplicate and a dead one: none is scaled or left out."""
+    h, y = draw(n, d)
+    h = h * np.logspace(-1, 1, d)
+    h[:, -1], h[:, -2] = h[:, 0], 0
+    ridge = 0.3
+    fit = solved(moments(h, y), intercept=intercept, ridge=ridge)
+    h, y = centred(h, y) if intercept else (h, y)
+    expected = np.linalg.solve(h.T @ h + ridge * np.eye(d), h.T @ y)
+    np.testing.assert_allclose(fit.coefficients, expected, rtol=1e-9, atol=1e-12)
+    hat = h @ np.linalg.solve(h.T @ h + ridge * np.eye(d), h.T)
+    np.testing.assert_allclose(fit.rank, np.trace(hat), rtol=1e-10)
+    np.testing.assert_allclose((fit.shrinkage**2).sum(), np.trace(hat @ hat), rtol=1e-10)
+    residual = ((y - h @ expected) ** 2).sum() + ridge * (expected**2).sum()
+    np.testing.assert_allclose(fit.explained, (y**2).sum() - residual, rtol=1e-10)
+
+
+def test_the_rank_of_a_small_matrix_survives_its_rounding():
+    """A column that is the sum of two adds no direction, however the three round."""
+    ranks = []
+    for seed in range(200):
+        h = np.random.default_rng(seed).normal(size=(500, 2))
+        ranks.append(float(least_squares(moments(np.c_[h, h.sum(1)])).rank))
+    assert set(ranks) == {2.0}
+
+
+def test_a_column_is_constant_only_where_rounding_hides_its_variance():
+    """A deviation of 1e-9 of the mean is data in float64; one of 1e-13 is rounding."""
+    wave = np.tile([1.0, -1.0], 500)[:, None]
+    for deviation, rank in ((1e-9, 1), (1e-13, 0)):
+        m = moments(1 + deviation * wave, wave)
+        assert float(least_squares(m).rank) == rank
+        explained = float(least_squares(m).explained)
+        np.testing.assert_allclose(explained, 1000 * rank, rtol=1e-6)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.5])
+def test_derivatives(ridge):
+    h, y = draw(30)
+
+    @in_float64
+    def f(h):
+        fit = least_squares(moments(h, y), ridge=ridge)
+        return fit.explained + (fit.coefficients**2).sum()
+
+    with jax.enable_x64(True):
+        gradient = np.asarray(jax.grad(f)(jnp.asarray(h)))
+    step = np.zeros_like(h)
+    step[3, 2] = 1e-5
+    slope = (float(f(h + step)) - float(f(h - step))) / 2e-5
+    np.testing.assert_allclose(gradient[3, 2], slope, rtol=1e-6)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.5])
+def test_transformations(ridge):
+    h, y = (np.stack(a).astype(np.float32) for a in zip(draw(seed=0), draw(seed=1), strict=True))
+
+    def f(h, y):
+        return least_squares(moments(h, y), ridge=ridge)
+
+    one = f(h[1], y[1])
+    for g in (jax.vmap(f), jax.jit(jax.vmap(f)), jax.vmap(jax.jit(f))):
+        for found, expected in zip(g(h, y), one, strict=True):
+            assert found.dtype == np.float64
+            np.testing.assert_allclose(found[1], expected, rtol=1e-11)
+
+
+def test_bad_input():
+    m = moments(*draw())
+    with pytest.raises(ValueError, match="ridge is -1: wanted at least 0"):
+        least_squares(m, ridge=-1)
+    with pytest.raises(TypeError, match="m is a tuple: wanted Moments"):
+        least_squares(draw())
+    broken = dataclasses.replace(m, cross_scatter=jnp.full_like(m.cross_scatter, np.nan))
+    assert all(np.isnan(part).all() for part in least_squares(broken))

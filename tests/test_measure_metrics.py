@@ -1,0 +1,85 @@
+"""The metrics of ``measure`` that no other test holds against their definition."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from gramlin_jax import measure
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(90, 5)).astype(np.float32)
+Y = RNG.normal(size=(90, 3)).astype(np.float32)
+PARAMS = {
+    name: RNG.normal(size=s).astype(np.float32) for name, s in (("in", (5, 4)), ("out", (4, 3)))
+}
+
+
+def network(params, x):
+    return jnp.tanh(x @ params["in"]) @ params["out"]
+
+
+def squares(out, y):
+    return ((out - y) ** 2).sum(-1).mean()
+
+
+def by_definition(layer, learning_rate):
+    """Share and alignment from the rows of all samples, in float64."""
+    params = {name: np.float64(kernel) for name, kernel in PARAMS.items()}
+    x, y = np.float64(X), np.float64(Y)
+    hidden = np.tanh(x @ params["in"])
+    of_out = 2 * (hidden @ params["out"] - y) / len(x)  # Δ = ∂L/∂z
+    of_in = of_out @ params["out"].T * (1 - hidden**2)
+    rows, delta = {"in": (x, of_in), "out": (hidden, of_out)}[layer]
+    kernel = params[layer]
+    moved = rows - learning_rate * delta @ kernel.T
+    virtual = moved.T @ moved - rows.T @ rows
+    after = kernel - learning_rate * rows.T @ delta
+    change = after @ after.T - kernel @ kernel.T
+    norm = np.linalg.norm
+    return {
+        "virtual_share": norm(virtual) / norm(kernel @ kernel.T),
+        "virtual_alignment": (change * virtual).sum() / (norm(change) * norm(virtual)),
+    }
+
+
+@pytest.mark.parametrize("learning_rate", [0.01, 0.3])
+@pytest.mark.parametrize("layer", ["in", "out"])
+def test_virtual_metrics_are_their_definition(layer, learning_rate):
+    """At a large step the change of the Gram and the virtual covariance part: η² terms differ."""
+    m = measure(network, PARAMS, (X, Y), loss=squares, learning_rate=learning_rate, batch_size=40)
+    for name, expected in by_definition(layer, learning_rate).items():
+        np.testing.assert_allclose(m[layer][name], expected, rtol=2e-5, err_msg=name)
+
+
+def test_the_definition_depends_on_the_learning_rate():
+    """Else the test above would hold for a measure that ignores it."""
+    small, large = (by_definition("out", rate) for rate in (0.01, 0.3))
+    assert large["virtual_share"] > 10 * small["virtual_share"]
+    assert large["virtual_alignment"] < small["virtual_alignment"] - 1e-3
+
+
+def cross_entropy(out, y):
+    return optax.softmax_cross_entropy_with_integer_labels(out, y).mean()
+
+
+@pytest.mark.parametrize(
+    "wrong", [(-1,), (-100,), (3,), (-1, 3), (-1, 1), (-100, 100), (-1, 3, -2)]
+)
+@pytest.mark.parametrize("together", [True, False])
+def test_labels_outside_of_the_classes_are_refused(wrong, together):
+    """In one batch or in several, and if their sum or their number of hits is that of good ones."""
+    y = np.random.default_rng(1).integers(0, 3, 90)
+    y[: len(wrong)] = wrong
+    y = y if together else y[np.arange(90) * 37 % 90]
+    bad = sum(label not in (0, 1, 2) for label in wrong)
+    with pytest.raises(ValueError, match=rf"^y has {bad} labels of 90"):
+        measure(network, PARAMS, (X, y), loss=cross_entropy, batch_size=40)
+
+
+def test_a_class_without_samples_is_allowed():
+    y = np.random.default_rng(1).integers(0, 2, 90)
+    m = measure(network, PARAMS, (X, y), loss=cross_entropy, batch_size=40)
+    expected = np.mean(np.argmax(np.asarray(jax.jit(network)(PARAMS, X)), 1) == y)
+    np.testing.assert_allclose(m.accuracy, expected)
