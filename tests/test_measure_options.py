@@ -18,8 +18,10 @@ def squares(out, y):
 def test_the_seed_decides_the_projection():
     params = {"k": jnp.asarray(RNG.normal(size=(12, 2)).astype(np.float32))}
 
+    network, metrics = (lambda p, x: x @ p["k"]), ["target_linearity"]
+
     def linearity(**options):
-        found = measure(lambda p, x: x @ p["k"], params, (X, Y), loss=squares, **options)
+        found = measure(network, params, (X, Y), loss=squares, metrics=metrics, **options)
         return found["k"]["target_linearity"]
 
     whole = linearity()

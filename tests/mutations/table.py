@@ -55,6 +55,7 @@ PROVENANCE = "gramlin_jax/taps/provenance.py", "tests/taps/test_cases.py -k foun
 MATRICIZE = "gramlin_jax/taps/matricize.py", "tests/taps/test_cases.py -k against"
 INTERPRETER = "gramlin_jax/taps/interpreter.py", "tests/taps/test_cases.py -k against"
 TRANSFORM = "gramlin_jax/taps/transform.py", "tests/taps/test_transform.py"
+NAMES = "gramlin_jax/taps/transform.py", "tests/taps/test_cases.py -k found"
 COMPAT = "gramlin_jax/taps/compat.py", "tests/taps/test_cases.py -k found or against"
 ROWS = (
     "gramlin_jax/taps/rows.py",
@@ -107,7 +108,7 @@ MUTATIONS = [
         (GRAM, ("the farther kernel is taken", "(2 * (k2 - k1) + turn)) < 0", "(2 * (k2 - k1) + turn)) > 0")),
         (GRAM, ("the step is always turned", "(2 * (k2 - k1) + turn)) < 0", "(2 * (k2 - k1) + turn)) < jnp.inf")),
         (GRAM, ("float16 is not widened", "return a.astype(jnp.promote_types(a.dtype, jnp.float32))", "return a")),
-        (ROTATION, ("shift of one rounding error", "SHIFT = 128", "SHIFT = 1e6")),
+        (ROTATION, ("shift of a million rounding errors", "SHIFT = 128", "SHIFT = 1e6")),
         (ROTATION, ("generator without its antisymmetry", "a = (s - s.T) / both", "a = s / both")),
         (ROTATION, ("second order of the exponential", "further = a + dot(a, a) / 2", "further = a + dot(a, a)")),
         (ROTATION, ("a negative diagonal is no sign", "positive_s = jnp.diag(s).min() > 0", "positive_s = jnp.isfinite(s).all()")),
@@ -164,7 +165,7 @@ MUTATIONS = [
         # support
         (PRECISION, ("rank tolerance without its floor of 64", "return max(64, size) * 2.0**-52", "return size * 2.0**-52")),
         (PRECISION, ("rank tolerance of float32", "return max(64, size) * 2.0**-52", "return max(64, size) * 2.0**-23")),
-        (PRECISION, ("matmuls at default precision", 'jax.enable_x64(True), jax.default_matmul_precision("highest")', "jax.enable_x64(False)")),
+        (PRECISION, ("float64 is not switched on", 'jax.enable_x64(True), jax.default_matmul_precision("highest")', "jax.enable_x64(False)")),
         (CHECKS, ("infinity is let through", "(~jnp.isfinite(array)).sum()", "jnp.isnan(array).sum()")),
         (CHECKS, ("integers are let through", "if not jnp.issubdtype(array.dtype, jnp.floating):\n        hint", "if False:\n        hint")),
         (FILES, ("an old file is damaged by a write that fails", 'temporary = path.with_name(f".{path.name}-{os.getpid()}")', "temporary = path")),
@@ -178,7 +179,7 @@ MUTATIONS = [
         (CNN, ("the kernel is flipped", "for i in range(3) for j in range(3)]", "for j in range(3) for i in range(3)]")),
         (CNN, ("fan-in of the bias without the window", "self._options(9 * h.shape[-1])", "self._options(h.shape[-1])")),
         (DNN, ("approximate GELU", "approximate=False", "approximate=True")),
-        (DNN, ("features before the activation", "features.append(h)", "features.append(h * 1.01)")),
+        (DNN, ("features are not what the next layer reads", "features.append(h)", "features.append(h * 1.01)")),
         (INITIALIZERS, ("kernels by Glorot", '1 / 3, "fan_in"', '1 / 3, "fan_avg"')),
         (INITIALIZERS, ("biases by 1/fan-in", "bound = fan_in**-0.5", "bound = fan_in**-1.0")),
         (VAE, ("deviation is the variance", "jnp.exp(log_variance / 2) * noise", "jnp.exp(log_variance) * noise")),
@@ -189,7 +190,7 @@ MUTATIONS = [
         (VAE, ("a negative weight of the KL", "jnp.where(beta >= 0, beta, jnp.nan)", "beta")),
         # data
         (NOISE, ("one label too many", "noise.ranks < threshold", "noise.ranks <= threshold")),
-        (NOISE, ("labels are shifted, not drawn", "random.randint(num_classes, size=n)", "random.randint(num_classes - 1, size=n)")),
+        (NOISE, ("the last class is never drawn", "random.randint(num_classes, size=n)", "random.randint(num_classes - 1, size=n)")),
         (MODULAR, ("y in the place of x", "x**3 + x * y**2 + x,", "x**3 + x * y**2 + y,")),
         (MODULAR, ("even y are divided", "y % 2 == 1", "y % 2 == 0")),
         (SYNTHETIC, ("swiss roll of other angles", "1.5 * np.pi * (1 + 2 *", "1.5 * np.pi * (1 + 3 *")),
@@ -229,6 +230,9 @@ MUTATIONS = [
         (MATRICIZE, ("groups: inner before outer", "split = (*shape[:channels], groups, size // groups", "split = (*shape[:channels], size // groups, groups")),
         (INTERPRETER, ("a shift changes the network's type", "return value + shift.astype(value.dtype)", "return value + shift")),
         (INTERPRETER, ("steps lead the stack", "destination=len(site.stack)", "destination=0")),
+        (NAMES, ("integer leaves are parameters", "np.size(leaf) * jnp.issubdtype(leaf.dtype, jnp.floating) for", "np.size(leaf) for")),
+        (NAMES, ("NNX's arrays are named by their value", "paths = [path[:-1] for path in paths]", "pass")),
+        (TRANSFORM, ("a perturbation of another shape is let through", "if np.shape(value) != getattr(site, shape):", "if False:")),
         (COMPAT, ("scans run forwards", '("reverse", "unroll", "_split_transpose")', '("unroll", "_split_transpose")')),
         (COMPAT, ("custom rules are entered", '("custom_", "remat", "checkpoint", "shard_map")', '("remat", "checkpoint", "shard_map")')),
         (ROWS, ("samples are the fast index", "array, stack + axis, stack)", "array, stack + axis, -2)")),
