@@ -27,12 +27,14 @@ LIMIT = 900  # seconds: a mutation that loops for ever is killed, too
 def main() -> None:
     """Try what has no verdict yet; exit with 1 if a mutation survives."""
     parser = argparse.ArgumentParser(prog="make mutations", description=__doc__)
-    parser.add_argument("words", nargs="*", help="only mutations with one of these in their name")
+    parser.add_argument("words", nargs="*", help="only those with one of these in file or name")
     words = parser.parse_args().words
     if wrong := misplaced(ROOT):
         sys.exit("the old text has to be there exactly once:\n" + "\n".join(wrong))
     verdicts = json.loads(VERDICTS.read_text()) if VERDICTS.exists() else {}
-    chosen = [m for m in MUTATIONS if not words or any(word in m.name for word in words)]
+    chosen = [
+        m for m in MUTATIONS if not words or any(word in f"{m.file} {m.name}" for word in words)
+    ]
     with tempfile.TemporaryDirectory() as folder:
         tree = copy_tree(Path(folder))
         for number, mutation in enumerate(chosen, 1):
@@ -78,8 +80,15 @@ def run_tests(tree: Path, tests: str) -> str:
     files, _, words = tests.partition(" -k ")
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
     command += [*files.split(), *(["-k", words] if words else [])]
-    # No bytecode: a file that is changed twice in a second would be read as it was before.
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {
+        **os.environ,
+        # A file that is changed twice in a second would be read as it was before.
+        "PYTHONDONTWRITEBYTECODE": "1",
+        # Most programs are the same under the next mutation.
+        "JAX_COMPILATION_CACHE_DIR": str(tree / ".compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
     try:
         found = subprocess.run(
             command, cwd=tree, env=environment, capture_output=True, timeout=LIMIT

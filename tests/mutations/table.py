@@ -25,7 +25,10 @@ class Mutation(NamedTuple):
 
 
 LINEARITY = "gramlin_jax/metrics/linearity.py", "tests/metrics/test_linearity.py"
-COLLAPSE = "gramlin_jax/metrics/collapse.py", "tests/metrics/test_collapse.py"
+COLLAPSE = (
+    "gramlin_jax/metrics/collapse.py",
+    "tests/metrics/test_nearest_mean.py tests/metrics/test_collapse.py",
+)
 GRAM = "gramlin_jax/metrics/gram.py", "tests/metrics/test_gram.py"
 ROTATION = "gramlin_jax/metrics/rotation.py", "tests/metrics/test_gram.py"
 VIRTUAL = "gramlin_jax/metrics/virtual.py", "tests/metrics/test_virtual.py"
