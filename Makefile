@@ -1,15 +1,30 @@
 # Two commands do everything on a machine with Python and make: `make demo` and `make test`.
+# Beside `make test`: `make quick` tests the core in a minute, `make slow` tests it compiled with all
+# of XLA's optimisations, `make mutations` breaks the code in many places and looks for a failing test.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# A file is one worker's: it compiles what its tests share once.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+CORE := tests/taps tests/metrics tests/test_moments.py tests/test_gradients.py \
+	tests/test_jacobian_probes.py tests/test_measure.py tests/test_measure_options.py
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test quick slow mutations lint bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m experiments run fig04 --preset default
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2
+	$(PYTEST)
+
+quick: $(INSTALLED)
+	$(PYTEST) -m "not long" $(CORE)
+
+slow: $(INSTALLED)
+	GRAMLIN_TEST_OPTIMIZED=1 $(PYTEST) $(CORE)
+
+mutations: $(INSTALLED)
+	$(BIN)/python tests/mutations
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

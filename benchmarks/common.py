@@ -1,9 +1,13 @@
-"""What the benchmarks share: tables, clocks and the paper's setting of figure 4."""
+"""What the benchmarks share: sizes, tables, clocks and the paper's setting of figure 4."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -20,6 +24,127 @@ if TYPE_CHECKING:
 
 CLASSES = 10
 IMAGE = 3072  # numbers in an image of CIFAR-10
+
+
+class Sizes(NamedTuple):
+    """Arguments of a benchmark's ``run``: those that are reported, and tiny ones to try it."""
+
+    full: Mapping[str, Any]
+    quick: Mapping[str, Any]
+
+
+SIZES = {
+    "import_time": Sizes({"rounds": 5}, {"rounds": 1}),
+    "metrics": Sizes(
+        {"sizes": (10_000, 20_000, 50_000), "width": 256, "rounds": 3},
+        {"sizes": (500,), "width": 32, "rounds": 1},
+    ),
+    "epoch": Sizes(
+        {"n": 50_000, "width": 256, "matmul": 2048, "rounds": 3},
+        {"n": 640, "width": 32, "matmul": 256, "rounds": 1},
+    ),
+    "measure": Sizes(
+        {"n": 50_000, "width": 256, "rounds": 3}, {"n": 640, "width": 32, "rounds": 1}
+    ),
+    "taps": Sizes(
+        {
+            "dnns": ((784, 1024), (784, 4096), (3072, 1024), (3072, 4096)),
+            "convolutions": 256,
+            "transformer": (4, 128),
+            "measured": (50_000, 256),
+            "covariances": 10_000,
+            "rounds": 3,
+        },
+        {
+            "dnns": ((784, 64),),
+            "convolutions": 8,
+            "transformer": (1, 4),
+            "measured": (640, 32),
+            "covariances": 500,
+            "rounds": 1,
+        },
+    ),
+    "sweeps": Sizes(
+        {
+            "sweeps": (
+                {"width": 64},
+                {"width": 128},
+                {"width": 192},
+                {"width": 256},
+                {"width": 256, "runs": 5},
+                {"width": 32, "runs": 10, "n": 1000, "inputs": 10, "batch": None},
+                {"width": 128, "runs": 10, "n": 1000, "inputs": 10, "batch": None},
+            ),
+            "rounds": 3,
+        },
+        {
+            "sweeps": (
+                {"width": 8, "runs": 2, "n": 100},
+                {"width": 8, "runs": 2, "n": 100, "batch": None},
+            ),
+            "rounds": 1,
+        },
+    ),
+    "polar": Sizes(
+        {
+            "shapes": ((256, 256), (784, 256), (256, 10), (64, 256)),
+            "shape": (256, 256),
+            "length": 14,
+            "rounds": 10,
+        },
+        {"shapes": ((32, 32), (32, 4), (8, 32)), "shape": (32, 32), "length": 4, "rounds": 1},
+    ),
+    "gram_step": Sizes(
+        {
+            "dnns": ({"width": 256, "depth": 2, "inputs": 784},),
+            "cnns": (
+                {"channels": 16, "depth": 3, "shape": (28, 28, 1)},
+                {"channels": 16, "depth": 3, "shape": (32, 32, 3)},
+            ),
+            "steps": 20,
+            "rounds": 5,
+        },
+        {
+            "dnns": (),
+            "cnns": ({"channels": 4, "depth": 1, "shape": (8, 8, 1)},),
+            "steps": 2,
+            "rounds": 1,
+        },
+    ),
+    "linearising": Sizes(
+        {
+            "grokking": {"p": 61, "width": 256, "epochs": 3},
+            "random_labels": {"n": 50_000, "inputs": 3072, "width": 256, "epochs": 3},
+            "staircase": {"points": 1000, "width": 1024, "epochs": 6},
+        },
+        {
+            "grokking": {"p": 7, "width": 8, "epochs": 2},
+            "random_labels": {"n": 100, "inputs": 12, "width": 8, "epochs": 2},
+            "staircase": {"points": 40, "width": 8, "epochs": 2},
+        },
+    ),
+    "vae": Sizes(
+        {
+            "model": {"pixels": 784},
+            "n": 60_000,
+            "swept": 12_800,
+            "executions": ("auto", "vmap"),
+            "linearity": (50_000, 32, 3072),
+            "matmul": 2048,
+            "rounds": 3,
+        },
+        {
+            "model": {"pixels": 64, "width": 16, "depth": 1, "latent": 4},
+            "n": 512,
+            "swept": 256,
+            "executions": ("auto",),
+            "linearity": (500, 4, 64),
+            "matmul": 256,
+            "rounds": 1,
+        },
+    ),
+}
+"""By benchmark, in the order in which they run."""
 
 
 class Timing(NamedTuple):
@@ -53,6 +178,38 @@ def seconds(function: Callable[[], Any]) -> float:
     start = time.perf_counter()
     jax.block_until_ready(function())
     return time.perf_counter() - start
+
+
+def in_fresh_process(benchmark: str, *arguments: object) -> dict[str, Any]:
+    """What ``python -m benchmarks.BENCHMARK ARGUMENTS`` prints as JSON, of a memory of its own."""
+    command = [sys.executable, "-m", f"benchmarks.{benchmark}", *map(str, arguments)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout)
+
+
+def memory(*, reset: bool = False) -> dict[str, float]:
+    """Megabytes resident now (VmRSS) and at most (VmHWM), from Linux's /proc.
+
+    The high-water mark of ``getrusage`` is the same number, but starts at the parent's.
+    """
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    status = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    return {name: int(status[name].split()[0]) / 1e3 for name in ("VmRSS", "VmHWM")}
+
+
+def matmul_rate(size: int) -> float:
+    """GFLOP/s of the best of several float32 matmuls."""
+    a, b = jax.random.normal(jax.random.key(0), (2, size, size))
+    matmul = jax.jit(jnp.matmul)
+    jax.block_until_ready(matmul(a, b))
+    return 2 * size**3 / min(seconds(lambda: matmul(a, b)) for _ in range(8)) / 1e9
+
+
+def flops(widths: list[int], n: int) -> int:
+    """Of the matmuls alone: forward, to the weights, and to all inputs but the network's."""
+    layers = [2 * n * a * b for a, b in zip(widths[:-1], widths[1:], strict=True)]
+    return 3 * sum(layers) - layers[0]
 
 
 def timed_fit(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -21,15 +21,6 @@ if TYPE_CHECKING:
     from jaxtyping import Array
 
 BATCH = 64
-SETTINGS: Mapping[str, tuple[Any, tuple[int, ...]]] = {
-    "DNN 2x256, 784": (DNN(256, 2, CLASSES), (784,)),
-    "CNN 3x16, 28x28x1": (CNN(CLASSES), (28, 28, 1)),
-    "CNN 3x16, 32x32x3": (CNN(CLASSES), (32, 32, 3)),
-}
-QUICK: Mapping[str, tuple[Any, tuple[int, ...]]] = {
-    "DNN 2x16, 64": (DNN(16, 2, CLASSES), (64,)),
-    "CNN 1x4, 8x8x1": (CNN(CLASSES, channels=4, depth=1, pool_after=(0,)), (8, 8, 1)),
-}
 RUNS: Mapping[str, tuple[int, str]] = {
     "single": (1, "map"),
     "5 seeds, vmap": (5, "vmap"),
@@ -51,12 +42,13 @@ PLAIN = optax.sgd(0.01, momentum=0.85)
 OPTIMIZERS = PLAIN, gram_only(PLAIN), _with_steps(PLAIN, is_kernel, fixed_steps)
 
 
-def run(quick: bool) -> None:
+def run(
+    dnns: Sequence[Mapping[str, Any]], cnns: Sequence[Mapping[str, Any]], steps: int, rounds: int
+) -> None:
     """Print milliseconds of a step, of all runs together, and the ratios to the plain one."""
-    settings, steps, rounds = (QUICK, 2, 1) if quick else (SETTINGS, 20, 5)
     rows = [
         [name, kind, *_compare(model, shape, *runs, steps, rounds)]
-        for name, (model, shape) in settings.items()
+        for name, model, shape in (*(_dnn(**sizes) for sizes in dnns), *(_cnn(**s) for s in cnns))
         for kind, runs in RUNS.items()
     ]
     print_table(
@@ -65,6 +57,16 @@ def run(quick: bool) -> None:
         ["network", "runs", "plain ms", "Gram-only ms", "ten fixed ms", "ratio", "ten fixed"],
         rows,
     )
+
+
+def _dnn(width: int, depth: int, inputs: int) -> tuple[str, Any, tuple[int, ...]]:
+    return f"DNN {depth}x{width}, {inputs}", DNN(width, depth, CLASSES), (inputs,)
+
+
+def _cnn(channels: int, depth: int, shape: tuple[int, ...]) -> tuple[str, Any, tuple[int, ...]]:
+    pools = tuple(layer for layer in (0, 2) if layer < depth)
+    name = f"CNN {depth}x{channels}, {'x'.join(map(str, shape))}"
+    return name, CNN(CLASSES, channels, depth, pools), shape
 
 
 def _compare(

@@ -12,11 +12,11 @@ from benchmarks.common import print_table, seconds
 MODULES = "jax", "gramlin_jax"
 
 
-def run(quick: bool) -> None:
+def run(rounds: int) -> None:
     """Print the median wall time of an interpreter that imports each, in turns."""
     for module in MODULES:  # files into the cache
         _start_and_import(module)
-    times = np.array([[_start_and_import(m) for m in MODULES] for _ in range(2 if quick else 5)])
+    times = np.array([[_start_and_import(m) for m in MODULES] for _ in range(rounds)])
     medians, ratios = np.median(times, 0), np.median(times / times[:, :1], 0)
     print_table(
         "Import, the start of the interpreter included (target: under 2 s)",

@@ -51,13 +51,9 @@ class Case:
     epochs: int
 
 
-def run(quick: bool) -> None:
+def run(**sizes: Mapping[str, int]) -> None:
     """Print what a sweep costs, and what its runs do one after another."""
-    cases = (
-        [grokking(7, 8, 2), random_labels(100, 12, 8, 2), staircase(40, 8, 2)]
-        if quick
-        else [grokking(61, 256, 3), random_labels(50_000, 3072, 256, 3), staircase(1000, 1024, 6)]
-    )
+    cases = [CASES[name](**of) for name, of in sizes.items()]
     print_table(
         "Sweeps of figures 8, 12 and 13, without what they measure (whole call: with compilation, "
         "carried on from the epochs that were timed to the figure's)",
@@ -154,3 +150,6 @@ def staircase(points: int, width: int, epochs: int) -> Case:
     )
     sweep = grid(seed=range(config.seeds))
     return Case(f"staircase, 5 x 2x{width}", train, sweep, config.steps, epochs)
+
+
+CASES = {"grokking": grokking, "random_labels": random_labels, "staircase": staircase}

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from jaxtyping import Array
 
 
-def run(quick: bool) -> None:
+def run(n: int, width: int, rounds: int) -> None:
     """Print the time of the pass, of the metrics on its moments, and of an epoch, in turns."""
-    n, width, rounds = (640, 32, 2) if quick else (50_000, 256, 3)
     model, data = DNN(width, 4, CLASSES), images(n)
     on_device = jax.tree.map(jnp.asarray, data)
     params = model.init(jax.random.key(0), on_device[0][:1])

@@ -7,7 +7,6 @@ the features, computes the two metrics of all layers, and prints the time and me
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.common import CLASSES, images, print_table
+from benchmarks.common import CLASSES, images, in_fresh_process, memory, print_table
 from gramlin_jax import Moments, accumulate, moments, surrogate, target_linearity
 from gramlin_jax.models import DNN
 
@@ -32,12 +31,11 @@ PLAIN = "plain_jax", "plain_numpy"
 ONCE = 50_000  # so many samples or more: the plain form runs once
 
 
-def run(quick: bool) -> None:
+def run(sizes: Sequence[int], width: int, rounds: int) -> None:
     """Print time, memory and error of each form."""
-    width, sizes, rounds = (32, (500, 1000), 2) if quick else (256, (10_000, 20_000, 50_000), 3)
     with tempfile.TemporaryDirectory() as folder:
         files = {n: _write_features(Path(folder) / f"{n}.npz", n, width) for n in sizes}
-        truth = np.array(_in_process("lstsq", files[sizes[0]])["values"])
+        truth = np.array(in_fresh_process("metrics", "lstsq", files[sizes[0]])["values"])
         first = _rounds(files[sizes[0]], (*OURS, *PLAIN), rounds)
         plain = min(PLAIN, key=lambda form: first[form]["seconds"])
         taken = {sizes[0]: {form: first[form] for form in (*OURS, plain)}}
@@ -143,7 +141,9 @@ def _write_features(path: Path, n: int, width: int) -> Path:
 
 def _rounds(file: Path, forms: Sequence[str], rounds: int) -> dict[str, dict[str, Any]]:
     """Medians over rounds in which the forms take turns."""
-    taken = [{form: _in_process(form, file) for form in forms} for _ in range(rounds)]
+    taken = [
+        {form: in_fresh_process("metrics", form, file) for form in forms} for _ in range(rounds)
+    ]
     return {
         form: {
             key: taken[0][form][key]
@@ -155,12 +155,6 @@ def _rounds(file: Path, forms: Sequence[str], rounds: int) -> dict[str, dict[str
     }
 
 
-def _in_process(form: str, file: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.metrics", form, str(file)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout)
-
-
 def _main(form: str, file: str) -> None:
     """Print, as JSON, the values, seconds and megabytes of one form on one file."""
     compute, on_device = FORMS[form]
@@ -170,12 +164,12 @@ def _main(form: str, file: str) -> None:
     layers, kernels = (
         [place(arrays[f"{name}{i}"]) for i in range(DEPTH)] for name in ("features", "kernel")
     )
-    before = _memory(reset=True)["VmRSS"]
+    before = memory(reset=True)["VmRSS"]
     first, values = _clocked(lambda: compute(layers, targets, kernels))
     times = [] if on_device else [first]  # a first call in JAX compiles
     while not times or (len(times) < 5 and sum(times) < 2):
         times.append(_clocked(lambda: compute(layers, targets, kernels))[0])
-    peak = _memory()["VmHWM"]
+    peak = memory()["VmHWM"]
     taken = {
         "seconds": np.median(times),
         "compile": first - np.median(times) if on_device else 0.0,
@@ -190,17 +184,6 @@ def _clocked(function: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
     start = time.perf_counter()
     values = function()
     return time.perf_counter() - start, values
-
-
-def _memory(*, reset: bool = False) -> dict[str, float]:
-    """Megabytes resident now (VmRSS) and at most (VmHWM), from Linux's /proc.
-
-    The high-water mark of ``getrusage`` is the same number, but starts at the parent's.
-    """
-    if reset:
-        Path("/proc/self/clear_refs").write_text("5")
-    status = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
-    return {name: int(status[name].split()[0]) / 1e3 for name in ("VmRSS", "VmHWM")}
 
 
 def _by_moments(layers: list[Array], targets: Array, kernels: list[Array]) -> np.ndarray:

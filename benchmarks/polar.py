@@ -21,7 +21,7 @@ from gramlin_jax.models.initializers import torch_kernel
 from gramlin_jax.support.precision import dot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from jaxtyping import Array, Float
 
@@ -29,13 +29,18 @@ STEP = 3e-3  # ‖K₂ − K₁‖ / ‖K₁‖
 SIZES = 3e-3, 1e-2, 3e-2, 1e-1  # the same, of runs
 
 
-def run(quick: bool) -> None:
-    """Print time, Gram error and distance from the kernel before, for each layer and form."""
-    shapes = [(32, 32), (48, 32), (32, 4), (8, 32)]
-    if not quick:
-        shapes = [(8 * i, 8 * o) for i, o in shapes]
-        shapes[1:3] = (784, 256), (256, 10)
-    rows = [row for shape in shapes for row in _layer(shape, 2 if quick else 40)]
+def run(
+    shapes: Sequence[tuple[int, int]], shape: tuple[int, int], length: int, rounds: int
+) -> None:
+    """Print time, Gram error and distance from the kernel before, for each layer and form.
+
+    Args:
+        shapes: Of the layers.
+        shape: Of the layer of which runs of steps are made.
+        length: Steps of such a run.
+        rounds: Of such runs; four times as many of single steps.
+    """
+    rows = [row for layer in shapes for row in _layer(layer, 4 * rounds)]
     print_table(
         "Gram-only steps, float32 (targets: Gram error below 1e-6; time / ten steps' below 1.2 on "
         "square layers, 0.5 on well-conditioned ones)",
@@ -43,11 +48,10 @@ def run(quick: bool) -> None:
         rows,
     )
 
-    shape, length = ((32, 32), 4) if quick else ((256, 256), 14)
     print_table(
         f"Runs of {length} steps, {shape[0]}×{shape[1]}, the basis carried on",
         ["‖K₂ − K₁‖ / ‖K₁‖", "form", "ms a step", "/ ten steps'"],
-        [row for size in SIZES for row in _run(shape, size, length, 2 if quick else 10)],
+        [row for size in SIZES for row in _run(shape, size, length, rounds)],
     )
 
 

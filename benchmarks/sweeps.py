@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,21 +32,9 @@ class Sweep:
         return f"{self.runs} x 3x{self.width}, {self.n} x {self.inputs}, {batch}"
 
 
-SWEEPS = (
-    Sweep(64),
-    Sweep(128),
-    Sweep(192),
-    Sweep(256),
-    Sweep(256, runs=5),
-    Sweep(32, runs=10, n=1000, inputs=10, batch=None),
-    Sweep(128, runs=10, n=1000, inputs=10, batch=None),
-)
-
-
-def run(quick: bool) -> None:
+def run(sweeps: Sequence[Mapping[str, Any]], rounds: int) -> None:
     """Print the cost of an epoch of all runs, and of the whole call, of each execution."""
-    sweeps = (Sweep(8, runs=2, n=100), Sweep(8, runs=2, n=100, batch=None)) if quick else SWEEPS
-    rows = [_compare(sweep, rounds=1 if quick else 3) for sweep in sweeps]
+    rows = [_compare(Sweep(**sweep), rounds) for sweep in sweeps]
     print_table(
         "Sweeps, an epoch of all runs without compilation (target: auto / best at most 1.1)",
         [

@@ -7,7 +7,6 @@ RESULT``, which writes the matrices and prints the time and memory they took.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -20,8 +19,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks.common import CLASSES, IMAGE, images, print_table, seconds, timed_fit, with_medians
-from benchmarks.metrics import _memory
+from benchmarks.common import (
+    CLASSES,
+    IMAGE,
+    images,
+    in_fresh_process,
+    memory,
+    print_table,
+    seconds,
+    timed_fit,
+    with_medians,
+)
 from gramlin_jax import (
     GradientMoments,
     accumulate,
@@ -46,14 +54,30 @@ LEARNING_RATE = 0.01
 TRUTH = "products"  # the form that the others are compared with: no difference of covariances
 
 
-def run(quick: bool) -> None:
-    """Print cost, memory and compilations of moments; a pass over an epoch; virtual covariances."""
-    networks = _networks(quick)
-    _print_cost(networks, 1 if quick else 9)
+def run(
+    dnns: Sequence[tuple[int, int]],
+    convolutions: int,
+    transformer: tuple[int, int],
+    measured: tuple[int, int],
+    covariances: int,
+    rounds: int,
+) -> None:
+    """Print cost, memory and compilations of moments; a pass over an epoch; virtual covariances.
+
+    Args:
+        dnns: Inputs and samples of each fully connected network.
+        convolutions: Samples of the convolutional network.
+        transformer: Blocks and samples of the transformer.
+        measured: Samples and width of the pass over an epoch.
+        covariances: Samples of the virtual covariances.
+        rounds: In which the forms take turns; three times as many of short ones.
+    """
+    networks = _networks(dnns, convolutions, transformer)
+    _print_cost(networks, 3 * rounds)
     _print_memory(networks)
     _print_compilations(networks)
-    _print_pass(*((640, 32, 1) if quick else (50_000, HIDDEN, 3)))
-    _print_virtual_covariances(*((500, 1) if quick else (10_000, 3)))
+    _print_pass(*measured, rounds)
+    _print_virtual_covariances(covariances, rounds)
 
 
 class Transformer(nn.Module):
@@ -100,23 +124,19 @@ class Network(NamedTuple):
         return self.params, images, jax.random.randint(keys[1], (n,), 0, CLASSES)
 
 
-def _networks(quick: bool) -> list[Network]:
+def _networks(
+    dnns: Sequence[tuple[int, int]], convolutions: int, transformer: tuple[int, int]
+) -> list[Network]:
     image, dnn = (32, 32, 3), DNN(HIDDEN, DEPTH, CLASSES)
+    blocks, n = transformer
     table = [
         *(
             (f"DNN {DEPTH}x{HIDDEN}, {d}", lambda p, x: dnn.apply(p, x)[0], dnn, (d,), n)
-            for d, n in ((DIGITS, 1024), (DIGITS, 4096), (IMAGE, 1024), (IMAGE, 4096))
+            for d, n in dnns
         ),
-        ("convolutions", Convolutions().apply, Convolutions(), image, 256),
-        ("transformer", Transformer().apply, Transformer(), image, 128),
+        ("convolutions", Convolutions().apply, Convolutions(), image, convolutions),
+        ("transformer", Transformer(blocks).apply, Transformer(blocks), image, n),
     ]
-    if quick:
-        small = Transformer(blocks=1)
-        table = [
-            (*table[0][:4], 64),
-            (*table[-2][:4], 8),
-            ("transformer", small.apply, small, image, 4),
-        ]
     return [
         Network(name, f, jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, *shape))), shape, n)
         for name, f, model, shape, n in table
@@ -289,9 +309,10 @@ def _print_virtual_covariances(n: int, rounds: int) -> None:
         x, labels = images(n, DIGITS)
         np.savez(data, x=x, labels=labels)
         results = {form: Path(folder) / f"{form}.npz" for form in COVARIANCES}
-        _in_process(TRUTH, data, results[TRUTH])
+        in_fresh_process("taps", TRUTH, data, results[TRUTH])
         taken = [
-            {form: _in_process(form, data, results[form]) for form in forms} for _ in range(rounds)
+            {form: in_fresh_process("taps", form, data, results[form]) for form in forms}
+            for _ in range(rounds)
         ]
         truth = np.load(results[TRUTH])
         rows = []
@@ -315,12 +336,6 @@ def _print_virtual_covariances(n: int, rounds: int) -> None:
     )
 
 
-def _in_process(form: str, data: Path, result: Path) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.taps", form, str(data), str(result)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout)
-
-
 def _main(form: str, data: str, result: str) -> None:
     """Write the virtual covariances by layer; print, as JSON, what they took."""
     arrays = np.load(data)
@@ -328,9 +343,9 @@ def _main(form: str, data: str, result: str) -> None:
     model = DNN(HIDDEN, DEPTH, CLASSES)
     params = jax.jit(model.init)(jax.random.key(0), x[:1])
     form_of = COVARIANCES[form](lambda params, x: model.apply(params, x)[0])
-    before = _memory(reset=True)["VmRSS"]
+    before = memory(reset=True)["VmRSS"]
     first, *times = (seconds(lambda: form_of(params, x, labels)) for _ in range(4))
-    peak = _memory()["VmHWM"]
+    peak = memory()["VmHWM"]
     found = form_of(params, x, labels)
     np.savez(result, **{name.replace("/", "."): np.asarray(c) for name, c in found.items()})
     taken = {"seconds": np.median(times), "compile": first - np.median(times)}

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import gc
 import json
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,9 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks.common import print_table, seconds, with_medians
-from benchmarks.epoch import _flops, _matmul_rate
-from benchmarks.metrics import _memory
+from benchmarks.common import (
+    flops,
+    in_fresh_process,
+    matmul_rate,
+    memory,
+    print_table,
+    seconds,
+    with_medians,
+)
 from experiments.vae.compute import starting, training_loss
 from gramlin_jax import moments, target_linearity
 from gramlin_jax.models import VAE
@@ -31,17 +36,30 @@ BATCH = 128
 BETAS = 0.05, 0.1, 1.0, 10.0
 
 
-def run(quick: bool) -> None:
-    """Print the three tables."""
-    if quick:
-        tiny = VAE(64, width=16, depth=1, latent=4)
-        _epoch(tiny, n=512, size=256, rounds=2)
-        _sweep(tiny, BETAS[:2], n=256, executions=("auto",))
-        _linearity(n=500, features=4, targets=64)
-        return
-    _epoch(VAE(784), n=60_000, size=2048, rounds=3)
-    _sweep(VAE(784), BETAS, n=12_800, executions=("auto", "vmap"))
-    _linearity(n=50_000, features=32, targets=3072)
+def run(
+    model: Mapping[str, int],
+    n: int,
+    swept: int,
+    executions: Sequence[str],
+    linearity: tuple[int, int, int],
+    matmul: int,
+    rounds: int,
+) -> None:
+    """Print the three tables.
+
+    Args:
+        model: Sizes of the VAE.
+        n: Images of an epoch.
+        swept: Images of an epoch of the sweep.
+        executions: Of the sweep.
+        linearity: Samples, features and targets.
+        matmul: Size of the matmuls that the epoch is compared with.
+        rounds: Epochs.
+    """
+    vae = VAE(**model)
+    _epoch(vae, n, matmul, rounds)
+    _sweep(vae, BETAS, swept, executions)
+    _linearity(*linearity)
 
 
 def _epoch(model: VAE, n: int, size: int, rounds: int) -> None:
@@ -50,15 +68,15 @@ def _epoch(model: VAE, n: int, size: int, rounds: int) -> None:
     encoder, decoder = [model.pixels, *hidden, 2 * model.latent], [model.latent, *hidden]
     # The decoder's input needs a gradient too, the encoder's does not.
     first = 2 * n * model.latent * model.width
-    flops = _flops(encoder, n) + _flops([*decoder, model.pixels], n) + first
-    rates, rows = [_matmul_rate(size)], []
+    operations = flops(encoder, n) + flops([*decoder, model.pixels], n) + first
+    rates, rows = [matmul_rate(size)], []
     for epoch in _epochs(model, n, rounds):
-        rates.append(_matmul_rate(size))
-        rate, best = flops / epoch / 1e9, max(rates[-2:])
+        rates.append(matmul_rate(size))
+        rate, best = operations / epoch / 1e9, max(rates[-2:])
         rows.append([epoch, rate, best, rate / best])
     print_table(
         f"A training epoch, {n} x {model.pixels}, VAE {model.depth}x{model.width}, latent "
-        f"{model.latent}, batch {BATCH}, Adam, one β ({flops / 1e9:.1f} GFLOP)",
+        f"{model.latent}, batch {BATCH}, Adam, one β ({operations / 1e9:.1f} GFLOP)",
         ["round", "epoch s", "GFLOP/s", f"matmul {size}^3 GFLOP/s", "share"],
         with_medians(rows, ("{:.3f}", "{:.0f}", "{:.0f}", "{:.2f}")),
     )
@@ -111,9 +129,7 @@ def _linearity(n: int, features: int, targets: int) -> None:
     """Target linearity of a code to images, moments included."""
     rows = []
     for form in ("called", "under jit"):
-        command = [sys.executable, "-m", "benchmarks.vae", form, *map(str, (n, features, targets))]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        taken = json.loads(done.stdout)
+        taken = in_fresh_process("vae", form, n, features, targets)
         places = {"s": 3, "compile": 2, "mb": 0, "data": 0}
         rows.append([form, *(f"{taken[name]:.{digits}f}" for name, digits in places.items())])
     residual = 8 * n * targets / 1e6
@@ -134,7 +150,7 @@ def _main(form: str, n: int, features: int, targets: int) -> None:
     h, y = jnp.asarray(np.tanh(y[:, :features])), jnp.asarray(y)
     jax.block_until_ready((h, y))
     gc.collect()
-    before = _memory(reset=True)["VmRSS"]
+    before = memory(reset=True)["VmRSS"]
 
     def linearity(h: Any, y: Any) -> Any:
         return target_linearity(moments(h, y))
@@ -146,7 +162,7 @@ def _main(form: str, n: int, features: int, targets: int) -> None:
     taken = {
         "s": np.median(times),
         "compile": first - np.median(times),
-        "mb": _memory()["VmHWM"] - before,
+        "mb": memory()["VmHWM"] - before,
         "data": (h.nbytes + y.nbytes) / 1e6,
     }
     print(json.dumps(taken))

@@ -1,5 +1,10 @@
-"""All tests run on eight devices of the CPU, without implicit promotion of ranks."""
+"""All tests run on eight devices of the CPU, without implicit promotion of ranks.
 
+With ``GRAMLIN_TEST_OPTIMIZED=1`` (``make slow``) XLA compiles them with all of its optimisations.
+"""
+
+import os
+import resource
 from pathlib import Path
 
 import jax
@@ -9,9 +14,41 @@ import pytest
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_disable_most_optimizations", True)  # most of the time is compilation
+# Most of the time is compilation.
+jax.config.update("jax_disable_most_optimizations", os.environ.get("GRAMLIN_TEST_OPTIMIZED") != "1")
 
 GOLDEN = Path(__file__).parent / "golden"
+
+PEAKS = {}  # GiB, by process
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_compiled_programs():
+    """A process that keeps the programs of all test modules grows beyond 4 GiB."""
+    yield
+    jax.clear_caches()
+
+
+def pytest_sessionfinish(session):
+    """Hand this process's peak memory to the one that reports."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    output = getattr(session.config, "workeroutput", None)
+    if output is None:
+        PEAKS["main"] = peak
+    else:
+        output["peak"] = peak
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Receive a worker's peak memory."""
+    PEAKS[node.gateway.id] = getattr(node, "workeroutput", {}).get("peak", float("nan"))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print the peak memory of each process."""
+    peaks = ", ".join(f"{name} {peak:.2f} GiB" for name, peak in PEAKS.items())
+    terminalreporter.write_line(f"peak memory: {peaks}")
 
 
 @pytest.fixture(scope="session")

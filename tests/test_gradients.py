@@ -44,6 +44,7 @@ def test_gradient_moments_are_those_of_autodiff(x):
     assert list(found) == ["in", "out"]
 
 
+@pytest.mark.long
 def test_parts_of_a_batch_add_to_the_whole():
     whole = gradient_moments(network, PARAMS, X, loss=loss_of(Y))
     parts = [
@@ -68,6 +69,7 @@ def test_layers_that_a_scan_stacks_have_moments_of_their_own():
 
 
 @pytest.mark.parametrize("dtype, rtol", [(jnp.float32, 1e-5), (jnp.bfloat16, 3e-2)])
+@pytest.mark.long
 def test_narrow_types_are_kept_in_float64(dtype, rtol):
     params = jax.tree.map(lambda a: jnp.asarray(a, dtype), PARAMS)
     narrow = gradient_moments(network, params, jnp.asarray(X, dtype), loss=loss_of(Y))
@@ -95,6 +97,7 @@ def test_jacobian_moments_are_those_of_single_samples(x):
     np.testing.assert_allclose(found.squares, sum((g**2).sum() for g in grams), rtol=1e-11)
 
 
+@pytest.mark.long
 def test_jacobian_moments_by_chunks_and_by_parts():
     whole = jacobian_moments(network, PARAMS, TOKENS)
     chunked = jacobian_moments(network, PARAMS, TOKENS, chunk=2)
@@ -184,6 +187,7 @@ def test_samples_that_cannot_be_told_apart():
         jacobian_moments(halves, PARAMS, X)
 
 
+@pytest.mark.long
 def test_inside_of_shard_map_each_device_has_its_own_and_psum_merges():
     mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     spec = jax.sharding.PartitionSpec

@@ -87,6 +87,7 @@ def test_layers_of_a_scan_and_named_activations_have_lines_of_their_own(measured
     assert "bias: bias or elementwise" in measured.coverage
 
 
+@pytest.mark.long
 def test_some_layers_only(measured):
     some = measure(network, PARAMS, (X, LABELS), loss=cross_entropy, batch_size=64, layers=["in"])
     assert some.layers == ("in",) and some.coverage == measured.coverage
@@ -95,6 +96,7 @@ def test_some_layers_only(measured):
     assert both.layers == ("hidden[0]", "hidden[1]", "last")
 
 
+@pytest.mark.long
 def test_neither_batches_nor_devices_change_a_number(measured):
     mesh = Mesh(np.array(jax.devices()), ("data",))
     options = {"loss": cross_entropy}
@@ -207,6 +209,7 @@ def test_it_is_a_pytree(measured):
     assert doubled.notes == measured.notes
 
 
+@pytest.mark.long
 def test_a_model_with_batch_statistics_and_dropout():
     class Model(nn.Module):
         @nn.compact
@@ -236,6 +239,7 @@ def test_a_model_with_batch_statistics_and_dropout():
     )
 
 
+@pytest.mark.long
 def test_a_label_for_each_token_makes_tokens_samples():
     tokens = RNG.normal(size=(30, 7, 4)).astype(np.float32)
     labels = RNG.integers(0, 3, (30, 7))
@@ -252,6 +256,7 @@ def test_a_label_for_each_token_makes_tokens_samples():
     assert m.count == 30 and 0 < m.accuracy < 1
 
 
+@pytest.mark.long
 def test_real_targets_and_metrics_of_one_s_own():
     y = RNG.normal(size=(203, 3)).astype(np.float32)
     own = {"trace": lambda layer: layer.moments.feature_scatter.trace()}
@@ -333,6 +338,7 @@ def test_the_surrogate_is_not_of_projected_features():
     assert np.isnan(m["in"]["surrogate"])
 
 
+@pytest.mark.long
 def test_explicit_mesh_and_data_in_several_stacks(measured, monkeypatch):
     monkeypatch.setattr("gramlin_jax._measure.stream.STACK_BYTES", 2000)
     mesh = jax.make_mesh((8,), ("data",))

@@ -120,6 +120,7 @@ TRANSFORMATIONS = {
 
 @pytest.mark.parametrize("name", TRANSFORMATIONS)
 @pytest.mark.parametrize("n", [40, ROWS + 8])
+@pytest.mark.long
 def test_transformations_keep_float64(name, n):
     """Outside of ``enable_x64``: what JAX traces again later must not fall back to float32."""
 
@@ -160,6 +161,7 @@ def test_one_compilation_per_shape(caplog):
 
 
 @pytest.mark.parametrize("n", [25, ROWS + 8])
+@pytest.mark.long
 def test_sharded_by_psum_equals_unsharded(n):
     h, y = draw(8 * n)
     mesh = Mesh(jax.devices(), ("data",))

@@ -157,6 +157,7 @@ def test_no_distance_between_class_means():
     assert np.isnan(values.equiangularity) and values.etf_distance > 0.1 and values.nc1 < 1e-15
 
 
+@pytest.mark.long
 def test_derivatives_are_those_of_differences(samples):
     features, labels, kernel, bias = samples
     with jax.enable_x64(True):

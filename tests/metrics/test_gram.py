@@ -119,6 +119,7 @@ def test_polar_factor_of_the_paper_s_code_where_that_converged(golden):
 
 
 @pytest.mark.parametrize("method", ["newton_schulz", "svd"])
+@pytest.mark.long
 def test_polar_factor_under_jit_and_vmap(method):
     a = normal((3, 6, 4)).astype(np.float32)
     r = np.asarray(jax.jit(jax.vmap(lambda x: polar_factor(x, method=method)))(a))
@@ -186,6 +187,7 @@ def test_step_is_found_for_every_fresh_kernel_and_under_vmap(shape):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", SHAPES[:3])
+@pytest.mark.long
 def test_steps_led_by_a_basis(shape, dtype):
     """A run: small steps, a large one, a turned kernel (the basis is of no use), zero, small ones.
 
@@ -225,6 +227,7 @@ def test_steps_led_by_a_basis(shape, dtype):
 
 
 @pytest.mark.parametrize("shape", [(8, 1), (24, 2), (6, 6)])
+@pytest.mark.long
 def test_turned_back_kernels_led_by_a_basis(shape):
     """K₂ = −K₁, or a column of it: symmetric without any rotation, and not nearest."""
     kernel = normal(shape)
@@ -236,6 +239,7 @@ def test_turned_back_kernels_led_by_a_basis(shape):
         np.testing.assert_allclose(step, kernel, atol=1e-5)
 
 
+@pytest.mark.long
 def test_a_basis_leads(monkeypatch):
     """Small steps, one after the other, without the search that they fall back on."""
     monkeypatch.setattr(rotation_module, "_turn", lambda product: (jnp.nan * product, False))
@@ -252,6 +256,7 @@ def test_a_basis_leads(monkeypatch):
     assert kept < 0.1 * old, "it follows the kernel"
 
 
+@pytest.mark.long
 def test_steps_led_by_a_basis_that_are_not_finite():
     kernel = jnp.asarray(normal(SHAPES[1]), jnp.float32)
     basis = first_basis(kernel)
@@ -321,6 +326,7 @@ def test_empty_kernels(shape):
         gram_only_step(empty, empty)
 
 
+@pytest.mark.long
 def test_derivatives_of_the_step():
     """In forward mode, against differences."""
     with jax.enable_x64(True):

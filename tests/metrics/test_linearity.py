@@ -128,6 +128,7 @@ def test_is_least_squares(shape, intercept):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+@pytest.mark.long
 def test_redundant_columns_change_nothing(dtype, scale):
     """Duplicates, sums, constants (0, and one that rounds) and dead units add no direction."""
     h, y = (a.astype(dtype) for a in draw(3000))
@@ -148,6 +149,7 @@ def test_redundant_columns_change_nothing(dtype, scale):
 
 @pytest.mark.parametrize("n", [300, 20_000])
 @pytest.mark.parametrize("d", [4, 64, 300])
+@pytest.mark.long
 def test_rank_is_counted_right(n, d):
     """The default tolerance finds the rank of features that lie in a subspace, and only those."""
     rng = np.random.default_rng(0)
@@ -243,6 +245,7 @@ def test_heldout_is_the_score_of_the_train_fit():
     shift=st.floats(-100, 100),
     scale=st.floats(0.01, 100),
 )
+@pytest.mark.long
 def test_invariances(seed, n, d, k, shift, scale):
     rng = np.random.default_rng(seed)
     h, y = rng.normal(size=(n, d)), rng.normal(size=(n, k))
@@ -287,6 +290,7 @@ METRICS = {
 
 
 @pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.long
 def test_transformations(metric):
     """jit, vmap, map and scan give the eager float64 values outside of ``enable_x64``."""
     draws = [draw(100, seed=seed) for seed in range(4)]
@@ -331,6 +335,7 @@ def test_vmap_over_numpy_arrays_of_float64():
     np.testing.assert_allclose(jax.vmap(target_linearity)(held), [expected] * 2, rtol=1e-12)
 
 
+@pytest.mark.long
 def test_many_fits_at_once_do_not_wait_for_each_other():
     """Batched eigendecompositions side by side hang jaxlib's CPU thread pool."""
     h = jax.random.normal(jax.random.key(0), (6, 5, 300, 128))
@@ -345,6 +350,7 @@ def test_many_fits_at_once_do_not_wait_for_each_other():
 
 
 @pytest.mark.parametrize("metric", [name for name in METRICS if name != "floor"])
+@pytest.mark.long
 def test_derivatives(metric):
     """Against finite differences; the rank, and with it the noise floor, has none."""
     h, y = draw(60)

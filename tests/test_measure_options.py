@@ -1,0 +1,63 @@
+"""Options of ``measure`` that change what a metric reads: the seed of projections, stacks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gramlin_jax import measure
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(60, 12)).astype(np.float32)
+Y = RNG.normal(size=(60, 2)).astype(np.float32)
+
+
+def squares(out, y):
+    return ((out - y) ** 2).mean()
+
+
+def test_the_seed_decides_the_projection():
+    params = {"k": jnp.asarray(RNG.normal(size=(12, 2)).astype(np.float32))}
+
+    network, metrics = (lambda p, x: x @ p["k"]), ["target_linearity"]
+
+    def linearity(**options):
+        found = measure(network, params, (X, Y), loss=squares, metrics=metrics, **options)
+        return found["k"]["target_linearity"]
+
+    whole = linearity()
+    projected = [linearity(width_limit=3, seed=seed) for seed in (0, 1, 2, 1)]
+    assert projected[1] == projected[3], "the same seed, the same projection"
+    assert len(set(projected)) == 3, "another seed, another projection"
+    assert all(0 < value < whole for value in projected), "a projection only loses"
+
+
+def test_a_stack_of_kernels_does_not_read_the_features_side_by_side():
+    """Even of one kernel: the features of all kernels are one row, of a kernel they are a block."""
+    params = {"one": jnp.asarray(RNG.normal(size=(1, 12, 2)).astype(np.float32))}
+
+    def heads(params, x):
+        return jnp.einsum("nhi,hio->nho", x[:, None], params["one"])[:, 0]
+
+    found = measure(heads, params, (X, Y), loss=squares)
+    assert found.sums["one"].kernel.shape == (1, 12, 2) and not found.sums["one"].reads_rows
+    assert np.isnan(found["one"]["surrogate"])
+    h, y = (a.astype(float) - a.mean(0, dtype=float) for a in (X, Y))
+    residual = y - h @ np.linalg.lstsq(h, y, rcond=None)[0]
+    plain = 1 - (residual**2).sum() / (y**2).sum()
+    np.testing.assert_allclose(found["one"]["target_linearity"], plain, rtol=1e-6)
+
+
+def test_layers_of_a_scan_read_rows():
+    """A stack of layers is not a stack of kernels: each has the surrogate of its own features."""
+    params = {"deep": jnp.asarray(RNG.normal(size=(2, 12, 12)).astype(np.float32))}
+
+    def scanned(params, x):
+        return jax.lax.scan(lambda h, k: (jnp.tanh(h @ k), None), x, params["deep"])[0][:, :2]
+
+    found = measure(scanned, params, (X, Y), loss=squares)
+    h, y = X.astype(float), Y - Y.mean(0, dtype=float)
+    for layer, kernel in enumerate(np.asarray(params["deep"], float)):
+        z = h @ kernel
+        plain = ((z.T @ y) ** 2).sum() / ((z**2).sum() * (y**2).sum())
+        np.testing.assert_allclose(found[f"deep[{layer}]"]["surrogate"], plain, rtol=1e-5)
+        h = np.tanh(z)
