@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-
-from experiments import fig08_staircase as staircase
 from experiments.fig08_published import PUBLISHED
 from experiments.framework import Result
+
+from experiments import fig08_staircase as staircase
 
 QUANTILE = 4.302653  # 97.5 % of Student's t with two degrees of freedom, from a table
 

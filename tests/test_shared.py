@@ -22,6 +22,7 @@ from experiments.shared.statistics import (
     spread,
 )
 from experiments.shared.training import classes_of, evenly, load_splits, rate_or_schedule, train
+from gramlin_jax.training import Measure
 
 RUNS = xr.DataArray([[1.0, 2.0], [2.0, 4.0], [6.0, 6.0]], {"epoch": [0, 5]}, ("seed", "epoch"))
 
@@ -187,8 +188,9 @@ def test_axes_of_a_sweep_lead():
         np.ones((4, 1), np.float32),
         epochs=2,
         sweep={"rate": (0.1, 0.2, 0.3), "seed": range(2)},
-        measure=lambda params, hyper, data: {"rate": hyper["rate"], "w": params["w"]},
-        measure_at=[0, 2],
+        measure=Measure(
+            lambda params, hyper, data: {"rate": hyper["rate"], "w": params["w"]}, at=[0, 2]
+        ),
     )
     assert trained.measurements["w"].shape == (3, 2, 2, 2)
     for i, rate in enumerate((0.1, 0.2, 0.3)):

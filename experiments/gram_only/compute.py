@@ -27,7 +27,7 @@ from experiments.shared.training import (
 )
 from gramlin_jax.models import CNN, DNN
 from gramlin_jax.optim import gram_only, gram_preserving
-from gramlin_jax.training import Hyper, classification_loss
+from gramlin_jax.training import Hyper, Measure, classification_loss
 
 OPTIMIZERS: Mapping[str, Callable[[Any], optax.GradientTransformation]] = {
     "original": lambda inner: inner,
@@ -92,9 +92,7 @@ def _train(config: Config, arm: str, model: Any, data: Any, directory: Path | No
         sweep=_sweep(config),
         # A CPU gains nothing by vmap here: the search for Q is as long as its slowest run's.
         execution="map" if jax.default_backend() == "cpu" else "auto",
-        measure=split_scores(model),
-        measure_data=data,
-        measure_at=evenly(config.epochs, config.measurements),
+        measure=Measure(split_scores(model), data, evenly(config.epochs, config.measurements)),
         directory=directory,
     )
 

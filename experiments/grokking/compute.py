@@ -16,7 +16,7 @@ from experiments.shared.training import checkpoints, evenly, on_device, train
 from gramlin_jax.data import modular_arithmetic
 from gramlin_jax.models import DNN
 from gramlin_jax.support.precision import in_float64
-from gramlin_jax.training import Hyper, classification_loss
+from gramlin_jax.training import Hyper, Measure, classification_loss
 
 if TYPE_CHECKING:
     from jaxtyping import Array
@@ -61,9 +61,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         epochs=config.epochs,
         batch_size=config.batch_size,
         sweep={"weight_decay": config.weight_decays, "seed": range(config.seeds)},
-        measure=linearity_metrics(model),
-        measure_data=data,
-        measure_at=at,
+        measure=Measure(linearity_metrics(model), data, at),
         directory=checkpoints(folder),
     )
     sizes = {"train": len(data[0][1]), "test": len(data[1][1])}

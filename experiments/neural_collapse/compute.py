@@ -29,7 +29,7 @@ from gramlin_jax._moments.features import CONSTANT
 from gramlin_jax.data import Dataset
 from gramlin_jax.models import DNN
 from gramlin_jax.support.precision import dot, eigh, in_float64, rank_tolerance
-from gramlin_jax.training import Hyper, SampleLoss, classification_loss
+from gramlin_jax.training import Hyper, Measure, SampleLoss, classification_loss
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
@@ -101,9 +101,7 @@ def _train(
         epochs=config.epochs,
         batch_size=config.batch_size,
         sweep={"seed": range(config.seeds)},
-        measure=collapse_metrics(model, LOSSES[loss]),
-        measure_data=data,
-        measure_at=_measured_at(config),
+        measure=Measure(collapse_metrics(model, LOSSES[loss]), data, _measured_at(config)),
         directory=directory,
     )
 

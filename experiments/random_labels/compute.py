@@ -25,7 +25,7 @@ from experiments.shared.training import (
 )
 from gramlin_jax.data import Dataset, label_noise, noisy_labels
 from gramlin_jax.models import DNN
-from gramlin_jax.training import Hyper, Loss, classification_loss
+from gramlin_jax.training import Hyper, Loss, Measure, classification_loss
 
 if TYPE_CHECKING:
     from jaxtyping import Array
@@ -64,9 +64,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
             "noise": config.noises,
             "seed": range(config.seeds),
         },
-        measure=noisy_metrics(model),
-        measure_data=data,
-        measure_at=at,
+        measure=Measure(noisy_metrics(model), data, at),
         directory=checkpoints(folder),
     )
     noise_floor = np.array(min(1.0, config.width / (n - 1)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,19 @@ import numpy as np
 import optax
 
 from gramlin_jax.data import Dataset, load
-from gramlin_jax.training import Execution, Fit, Loss, Optimizer, fit, grid
+from gramlin_jax.training import (
+    Checkpoint,
+    Execution,
+    Fit,
+    Hook,
+    Loss,
+    Measure,
+    Optimizer,
+    ProgressBar,
+    WarnOfDivergence,
+    fit,
+    grid,
+)
 
 
 class Trained(NamedTuple):
@@ -38,16 +50,26 @@ def train(
     sweep: Mapping[str, Sequence[float]],
     batch_size: int | None = None,
     execution: Execution = "auto",
-    measure: Callable[[Any, Any, Any], Any] | None = None,
-    measure_data: Any = None,
-    measure_at: Iterable[int] | None = None,
+    measure: Measure | None = None,
     directory: Path | None = None,
 ) -> Trained:
     """Train a network for each combination of the values of ``sweep``, all in one program.
 
-    The arguments are those of ``gramlin_jax.training.fit``, but that ``sweep`` has the values of
-    each axis.
+    Args:
+        init: ``key -> params``.
+        loss: As for ``fit``.
+        optimizer: As for ``fit``.
+        data: As for ``fit``.
+        epochs: As for ``fit``.
+        sweep: By name, the values of each axis.
+        batch_size: As for ``fit``.
+        execution: As for ``fit``.
+        measure: What to measure, see ``gramlin_jax.training.Measure``; None: nothing.
+        directory: Where checkpoints go, from which training that was cut off goes on.
     """
+    hooks: list[Hook] = [ProgressBar(), WarnOfDivergence()]
+    hooks += [] if measure is None else [measure]
+    hooks += [] if directory is None else [Checkpoint(directory)]
     fitted = fit(
         init,
         loss,
@@ -57,10 +79,7 @@ def train(
         batch_size=batch_size,
         sweep=grid(**sweep),
         execution=execution,
-        measure=measure,
-        measure_data=measure_data,
-        measure_at=measure_at,
-        directory=None if directory is None else str(directory),
+        hooks=hooks,
     )
     return Trained(fitted, unstack(fitted.measurements, sweep))
 

@@ -16,7 +16,7 @@ from experiments.shared.training import Trained, evenly, train
 from experiments.staircase import Config
 from experiments.staircase.norms import Network, norms_measure, own_points
 from gramlin_jax.data import staircase
-from gramlin_jax.training import Hyper
+from gramlin_jax.training import Hyper, Measure
 
 if TYPE_CHECKING:
     from jaxtyping import Array
@@ -85,9 +85,11 @@ def train_width(
         data[0],
         epochs=config.steps,
         sweep={"seed": range(config.seeds)},
-        measure=norms_measure(network, config.ridge, init),
-        measure_data=data,
-        measure_at=evenly(config.steps, config.measurements),
+        measure=Measure(
+            norms_measure(network, config.ridge, init),
+            data,
+            evenly(config.steps, config.measurements),
+        ),
         directory=directory,
     )
 

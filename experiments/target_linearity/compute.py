@@ -29,7 +29,7 @@ from gramlin_jax import (
     target_linearity_adjusted,
 )
 from gramlin_jax.models import DNN
-from gramlin_jax.training import classification_loss
+from gramlin_jax.training import Measure, classification_loss
 
 if TYPE_CHECKING:
     from jaxtyping import Array
@@ -58,9 +58,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         epochs=config.epochs,
         batch_size=config.batch_size,
         sweep={"seed": range(config.seeds)},
-        measure=layer_metrics(model),
-        measure_data=data,
-        measure_at=at,
+        measure=Measure(layer_metrics(model), data, at),
         directory=checkpoints(folder),
     )
     info = {**sources(*splits), "execution": trained.fit.execution}

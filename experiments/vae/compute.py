@@ -17,7 +17,7 @@ from experiments.vae import SHOWN, Config
 from experiments.vae.measures import vae_measures
 from gramlin_jax.models import VAE, vae_loss
 from gramlin_jax.models.vae import check_pixels
-from gramlin_jax.training import Loss
+from gramlin_jax.training import Loss, Measure
 
 FIGURES = "fig05_vae_interpolation", "fig10_vae_target_linearity"
 
@@ -53,9 +53,9 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         epochs=config.epochs,
         batch_size=config.batch_size,
         sweep={"beta": config.betas, "seed": range(config.seeds)},
-        measure=vae_measures(model, config.frames),
-        measure_data=_measured_on(config, x, images, row),
-        measure_at=at,
+        measure=Measure(
+            vae_measures(model, config.frames), _measured_on(config, x, images, row), at
+        ),
         directory=checkpoints(folder),
     )
     pictures = {"row": images[list(row)], "shown": images[:SHOWN]}

@@ -81,7 +81,7 @@ def measure(
         learning_rate: η of the virtual covariance, and of the step that it is compared with.
         batch_size: Samples per slice; only speed and memory depend on it.
         positions: What becomes of shared positions (pixels, tokens) where a sample has one target:
-            ``"flatten"`` puts them side by side, ``"mean"`` averages them. With one label per token,
+            ``"flatten"`` puts them side by side, ``"mean"`` averages them. With a label per token,
             tokens are the samples, in the order in which the layer reads them.
         width_limit: Wider features are reduced to this width by a random projection, which can
             lower target linearity but not raise it; ``notes`` say where.
