@@ -13,7 +13,7 @@ import optax
 from jax.experimental import io_callback
 
 from gramlin_jax.models import DNN
-from gramlin_jax.training import Fit, classification_loss, fit
+from gramlin_jax.training import Fit, Measure, classification_loss, fit
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
@@ -77,8 +77,7 @@ def timed_fit(
         optax.sgd(5e-4, momentum=0.8),
         data,
         epochs=epochs,
-        measure=stamp,
-        progress=False,
+        hooks=[Measure(stamp)],
         **options,
     )
     total = time.perf_counter() - start

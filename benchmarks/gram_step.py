@@ -15,9 +15,7 @@ import optax
 from benchmarks.common import CLASSES, images, print_table
 from gramlin_jax.models import CNN, DNN
 from gramlin_jax.optim import _with_steps, gram_only, is_kernel
-from gramlin_jax.training import classification_loss
-from gramlin_jax.training.loop import _Run
-from gramlin_jax.training.sweeps import over_runs
+from gramlin_jax.training import Run, classification_loss, over_runs
 
 if TYPE_CHECKING:
     from jaxtyping import Array
@@ -86,12 +84,13 @@ def _epochs(
     x, labels = images(steps * BATCH, int(np.prod(shape)))
     data = jnp.asarray(x.reshape(-1, *shape)), jnp.asarray(labels)
     loss = classification_loss(model.apply)
-    one = _Run(lambda key: model.init(key, data[0][:1]), loss, optimizer, len(x), BATCH, True)
+    one = Run(lambda key: model.init(key, data[0][:1]), loss, optimizer, BATCH)
     hyper = {"seed": jnp.arange(runs)}
     state = jax.jit(over_runs(one.start, execution=execution))(hyper)
-    epoch = jax.jit(over_runs(one.epoch, shared=2, execution=execution), donate_argnums=0)
+    lifted = over_runs(one.epoch, execution=execution, shared=(1, 3))
+    epoch = jax.jit(lifted, donate_argnums=0)
     for count in itertools.count():
         start = time.perf_counter()
-        state, _ = jax.block_until_ready(epoch(state, hyper, data, jnp.int32(count)))
+        state, _ = jax.block_until_ready(epoch(state, data, hyper, jnp.int32(count)))
         if count > 1:
             yield time.perf_counter() - start

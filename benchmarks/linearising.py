@@ -21,7 +21,7 @@ from experiments.fig08_norms import Network
 from experiments.fig12_random_labels import noisy_loss
 from gramlin_jax.data import label_noise
 from gramlin_jax.models import DNN
-from gramlin_jax.training import Fit, classification_loss, fit, grid
+from gramlin_jax.training import Fit, Measure, classification_loss, fit, grid
 
 if TYPE_CHECKING:
     from jaxtyping import Array
@@ -94,7 +94,7 @@ def _timed(case: Case, sweep: Sweep) -> tuple[Timing, str]:
             lambda: np.float32(time.perf_counter() - start), jax.ShapeDtypeStruct((), jnp.float32)
         )
 
-    fitted = case.fit(sweep=sweep, epochs=case.epochs, measure=stamp, progress=False)
+    fitted = case.fit(sweep=sweep, epochs=case.epochs, hooks=[Measure(stamp)])
     epoch = np.median(np.diff(fitted.measurements.max(0))[1:])
     return Timing(float(epoch), time.perf_counter() - start), fitted.execution
 

@@ -25,8 +25,7 @@ from benchmarks.metrics import _memory
 from experiments.vae_runs import starting, training_loss
 from gramlin_jax import moments, target_linearity
 from gramlin_jax.models import VAE
-from gramlin_jax.training import fit
-from gramlin_jax.training.loop import _Run
+from gramlin_jax.training import Run, fit
 
 BATCH = 128
 BETAS = 0.05, 0.1, 1.0, 10.0
@@ -68,12 +67,12 @@ def _epoch(model: VAE, n: int, size: int, rounds: int) -> None:
 def _epochs(model: VAE, n: int, rounds: int) -> Iterator[float]:
     """Seconds of one epoch after another; the caller does as it likes in between."""
     x, hyper = _images(n, model.pixels), {"seed": jnp.int32(0), "beta": jnp.float32(1)}
-    one = _Run(starting(model), training_loss(model), optax.adam(1e-4), n, BATCH, True)
+    one = Run(starting(model), training_loss(model), optax.adam(1e-4), BATCH)
     state = jax.jit(one.start)(hyper)
     epoch = jax.jit(one.epoch, donate_argnums=0)
     for count in range(rounds + 1):
         start = time.perf_counter()
-        state, _ = jax.block_until_ready(epoch(state, hyper, x, jnp.int32(count)))
+        state, _ = jax.block_until_ready(epoch(state, x, hyper, jnp.int32(count)))
         if count:  # the first one compiles
             yield time.perf_counter() - start
 
@@ -92,7 +91,7 @@ def _sweep(model: VAE, betas: Sequence[float], n: int, executions: Sequence[str]
             batch_size=BATCH,
             sweep={"beta": swept},
             execution=execution,
-            progress=False,
+            hooks=(),
         ).params
 
     train(betas[0])  # what is compiled once a process

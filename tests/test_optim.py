@@ -15,7 +15,7 @@ from torch_layout import cnn_params
 from gramlin_jax.metrics.gram import gram_only_step
 from gramlin_jax.models import CNN, DNN
 from gramlin_jax.optim import GramState, _with_steps, gram_only, gram_preserving, is_kernel
-from gramlin_jax.training import classification_loss, fit
+from gramlin_jax.training import Checkpoint, classification_loss, fit
 
 WRAPPERS = gram_only, gram_preserving
 
@@ -298,7 +298,7 @@ def test_sharded(problem, axes, kind):
     chex.assert_trees_all_close(jax.device_get(sharded), alone, atol=2e-6)
 
 
-def train(execution, **options):
+def train(execution, hooks=()):
     x = np.random.default_rng(0).normal(size=(64, 6)).astype(np.float32)
     model = DNN(8, 1, 3)
     return fit(
@@ -310,14 +310,13 @@ def train(execution, **options):
         batch_size=32,
         sweep={"learning_rate": [0.01, 0.1]},
         execution=execution,
-        progress=False,
-        **options,
+        hooks=hooks,
     )
 
 
 def test_in_a_sweep(tmp_path):
     """Vmapped and mapped runs agree, at each learning rate; a run goes on from its checkpoint."""
-    mapped = train("map", directory=str(tmp_path), save_interval=0)
+    mapped = train("map", [Checkpoint(tmp_path, interval=0)])
     np.testing.assert_allclose(train("vmap").history["loss"], mapped.history["loss"], rtol=1e-5)
     slow, fast = mapped.history["loss"]
     assert fast[-1] < slow[-1] < slow[0]
@@ -325,7 +324,7 @@ def test_in_a_sweep(tmp_path):
     assert [bases[f"Dense_{i}"]["kernel"].shape for i in range(2)] == [(2, 8, 8), (2, 3, 3)]
     assert bases["Dense_0"]["bias"] == optax.MaskedNode()
     shutil.rmtree(tmp_path / "checkpoints" / "3")
-    again = train("map", directory=str(tmp_path))
+    again = train("map", [Checkpoint(tmp_path)])
     chex.assert_trees_all_equal(again.opt_state, mapped.opt_state)
     chex.assert_trees_all_equal(again.params, mapped.params)
 

@@ -1,23 +1,35 @@
-"""Train entirely on device: an epoch is one `lax.scan`; sweeps are vmapped or mapped."""
+"""Train entirely on device: an epoch is one ``lax.scan``; sweeps run under vmap or ``lax.map``."""
 
-from gramlin_jax.training.loop import (
-    Fit,
-    Hyper,
-    Loss,
-    Optimizer,
-    SampleLoss,
-    classification_loss,
-    fit,
+from gramlin_jax.training.hooks import (
+    Checkpoint,
+    Hook,
+    Log,
+    Measure,
+    ProgressBar,
+    Training,
+    WarnOfDivergence,
 )
+from gramlin_jax.training.loop import Fit, fit
+from gramlin_jax.training.losses import SampleLoss, classification_loss
+from gramlin_jax.training.program import Hyper, Loss, Optimizer, Run, State
 from gramlin_jax.training.sweeps import Execution, check_sweep, choose_execution, grid, over_runs
 
 __all__ = [
+    "Checkpoint",
     "Execution",
     "Fit",
+    "Hook",
     "Hyper",
+    "Log",
     "Loss",
+    "Measure",
     "Optimizer",
+    "ProgressBar",
+    "Run",
     "SampleLoss",
+    "State",
+    "Training",
+    "WarnOfDivergence",
     "check_sweep",
     "choose_execution",
     "classification_loss",

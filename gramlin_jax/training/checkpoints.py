@@ -1,4 +1,4 @@
-"""Checkpoints of a run through orbax: of one configuration, written whole or not at all."""
+"""Atomic Orbax checkpoints that refuse to resume a run of another configuration."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Checkpoints:
     """The newest two checkpoints of a run in a folder, beside its configuration.
 
     Args:
-        directory: The folder, made if it is not there; None: nothing is kept.
+        directory: The folder, made if it is absent.
         like: A tree of arrays as it will be saved; its paths, shapes and types have to agree.
         configuration: What else has to be the same for a run to go on; plain JSON values.
-        interval: Seconds from one checkpoint to the next, at least.
+        interval: Least seconds between two checkpoints.
 
     Raises:
         ValueError: If the folder holds a run of another configuration; it is left as it is.
@@ -29,16 +29,14 @@ class Checkpoints:
 
     def __init__(
         self,
-        directory: str | Path | None,
+        directory: str | Path,
         like: Any,
         configuration: dict[str, Any],
         *,
         interval: float = 30.0,
     ) -> None:
-        self._directory = None if directory is None else Path(directory).absolute()
+        self._directory = Path(directory).absolute()
         self._like, self._interval, self._saved = like, interval, time.monotonic()
-        if self._directory is None:
-            return
         import orbax.checkpoint as ocp
 
         arrays = {name: f"{a.dtype}{list(a.shape)}" for name, a in _named(like).items()}
@@ -52,7 +50,7 @@ class Checkpoints:
         Raises:
             ValueError: If that checkpoint cannot be read; it is left as it is.
         """
-        step = None if self._directory is None else self._manager.latest_step()
+        step = self._manager.latest_step()
         if step is None:
             return 0, self._like
         import orbax.checkpoint as ocp
@@ -73,9 +71,9 @@ class Checkpoints:
         return step, jax.tree.unflatten(structure, named)
 
     def save(self, step: int, tree: Any, *, last: bool = False) -> None:
-        """Keep ``tree`` if ``interval`` seconds have passed since the last time, or it is last."""
+        """Keep ``tree`` if it is ``last``, or ``interval`` seconds after the one before."""
         now = time.monotonic()
-        if self._directory is None or not (last or now - self._saved >= self._interval):
+        if not last and now - self._saved < self._interval:
             return
         import orbax.checkpoint as ocp
 

@@ -1,9 +1,9 @@
-"""Sweeps: the same program over seeds and hyper-parameters, vmapped or mapped."""
+"""Sweeps over seeds and hyper-parameters, under ``vmap`` or ``lax.map``."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import jax
@@ -52,17 +52,45 @@ def choose_execution(working_set: int, runs: int) -> Literal["vmap", "map"]:
 
 
 def over_runs(
-    function: Callable[..., Any], *, execution: str, shared: int = 0
+    function: Callable[..., Any], *, execution: str, shared: Sequence[int] = ()
 ) -> Callable[..., Any]:
-    """``function`` over the first axis of its arguments, but the last ``shared`` ones."""
+    """``function`` of one run as a function of all runs.
+
+    Args:
+        function: Of positional arguments, without an axis of runs.
+        execution: ``"vmap"`` or ``"map"``.
+        shared: Positions of the arguments that are the same for all runs; the others, and what
+            is returned, have the runs as their first axis.
+
+    Example:
+        >>> add = over_runs(lambda a, b: a + b, execution="vmap", shared=(1,))
+        >>> add(np.arange(3), 10).tolist()
+        [10, 11, 12]
+    """
 
     def lifted(*args: Any) -> Any:
-        mapped, same = args[: len(args) - shared], args[len(args) - shared :]
-        if execution == "vmap":
-            return jax.vmap(lambda a: function(*a, *same))(mapped)
-        return lax.map(lambda a: function(*a, *same), mapped)
+        same = {i: args[i] for i in shared}
+        own = {i: arg for i, arg in enumerate(args) if i not in same}
+
+        def one(own: dict[int, Any]) -> Any:
+            return function(*(value for _, value in sorted({**own, **same}.items())))
+
+        return jax.vmap(one)(own) if execution == "vmap" else lax.map(one, own)
 
     return lifted
+
+
+def labels(sweep: Mapping[str, np.ndarray]) -> list[str]:
+    """The hyper-parameters of each run in words; nothing to say where there is one run.
+
+    Example:
+        >>> labels(grid(learning_rate=(0.1, 0.01), seed=(0,)))
+        ['learning_rate=0.1 seed=0', 'learning_rate=0.01 seed=0']
+    """
+    rows = list(zip(*sweep.values(), strict=True))
+    if len(rows) == 1:
+        return [""]
+    return [" ".join(f"{k}={v:g}" for k, v in zip(sweep, row, strict=True)) for row in rows]
 
 
 def check_sweep(sweep: Mapping[str, Any] | None) -> dict[str, np.ndarray]:

@@ -1,0 +1,274 @@
+"""What happens along the way of a training: measurements, checkpoints, a bar, warnings, logs."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm.auto import tqdm
+
+from gramlin_jax.training.checkpoints import Checkpoints
+from gramlin_jax.training.program import Hyper, State
+from gramlin_jax.training.sweeps import labels, over_runs
+
+if TYPE_CHECKING:
+    from jaxtyping import PyTree
+
+    from gramlin_jax.training.sources import Arrays, Batches
+
+
+class Progress(NamedTuple):
+    """What a checkpoint keeps."""
+
+    state: State
+    history: dict[str, np.ndarray]
+    measured: Any
+
+
+@dataclasses.dataclass
+class Training:
+    """What hooks see of a call of ``fit``, and may change; the first axis of arrays is the run.
+
+    Attributes:
+        source: Where batches come from; ``source.data`` are its arrays, None for an iterable.
+        hyper: The hyper-parameters of the runs, each (r,).
+        epochs: Epochs to train.
+        execution: ``"vmap"`` or ``"map"``.
+        state: Parameters and optimiser's state, each leaf (r, ...). The next epoch overwrites
+            its buffers: copy what is to be kept.
+        history: ``loss`` and the loss's metrics, each (r, epochs), filled up to ``epoch``.
+        epoch: Epochs done.
+        measured: What was measured, each leaf (r, len(measured_at), ...).
+        measured_at: The epochs of the measurements.
+    """
+
+    source: Arrays | Batches
+    hyper: dict[str, np.ndarray]
+    epochs: int
+    execution: str
+    state: State
+    history: dict[str, np.ndarray]
+    epoch: int = 0
+    measured: Any = None
+    measured_at: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, int))
+
+    def identity(self) -> dict[str, Any]:
+        """What has to be the same for a run to go on from a checkpoint."""
+        return {
+            "epochs": self.epochs,
+            "measure_at": self.measured_at.tolist(),
+            "execution": self.execution,
+            "sweep": {name: values.tolist() for name, values in self.hyper.items()},
+            **self.source.identity(),
+        }
+
+
+class Hook:
+    """What ``fit`` calls; a hook overrides what it needs, the rest does nothing.
+
+    Example:
+        >>> class Announce(Hook):
+        ...     def after_epoch(self, training):
+        ...         print(training.epoch, "of", training.epochs)
+    """
+
+    def prepare(self, training: Training) -> None:
+        """Called first: check the settings, make room for what is kept."""
+
+    def start(self, training: Training) -> None:
+        """Called when all hooks are prepared: move ``training`` to where an earlier one was."""
+
+    def before_epoch(self, training: Training) -> None:
+        """Called before each epoch; ``training.epoch`` are done."""
+
+    def after_epoch(self, training: Training) -> None:
+        """Called after each epoch; ``training.epoch`` are done."""
+
+    def end(self, training: Training) -> None:
+        """Called once when all epochs are done."""
+
+
+@dataclasses.dataclass
+class Measure(Hook):
+    """Measure the parameters of every run at chosen epochs, into ``Fit.measurements``.
+
+    Attributes:
+        function: ``(params, hyper, data) -> pytree`` of one run, jitted.
+        data: Arrays that ``function`` receives (closed over, they would be compiled into the
+            program); None: the training data.
+        at: Epochs at which to measure; 0 is before training; None: all of them.
+
+    Raises:
+        ValueError: When training begins, if ``at`` is not within 0 to ``epochs``, there are no
+            data, or there is another ``Measure``.
+
+    Example:
+        >>> hook = Measure(lambda params, hyper, data: jnp.sum(data @ params), at=(0, 10))
+    """
+
+    function: Callable[[Any, Hyper, Any], Any]
+    data: PyTree = None
+    at: Iterable[int] | None = None
+
+    def prepare(self, training: Training) -> None:
+        """Compile the measurement and make room for it."""
+        if training.measured is not None:
+            raise ValueError("hooks has two Measure: wanted one, whose function returns both")
+        epochs = range(training.epochs + 1)
+        at = np.unique(np.fromiter(epochs if self.at is None else self.at, int))
+        if len(at) and (at[0] < 0 or at[-1] > training.epochs):
+            raise ValueError(
+                f"Measure.at is {at.tolist()}: wanted epochs from 0 to {training.epochs}"
+            )
+        data = training.source.data if self.data is None else self.data
+        if data is None:
+            raise ValueError("Measure.data is None where data yields batches: wanted arrays")
+        self._data = jax.tree.map(jnp.asarray, data)
+        training.measured_at = at
+        self._function = jax.jit(
+            over_runs(self._measured, execution=training.execution, shared=(2,))
+        )
+        if len(at):
+            shapes = jax.eval_shape(self._function, training.state, training.hyper, self._data)
+            training.measured = blank(shapes, len(at))
+
+    def before_epoch(self, training: Training) -> None:
+        """Measure, if this is one of the epochs."""
+        if training.epoch in training.measured_at:
+            column = int(np.searchsorted(training.measured_at, training.epoch))
+            values = self._function(training.state, training.hyper, self._data)
+            record(training.measured, column, values)
+
+    def end(self, training: Training) -> None:
+        """Measure the trained parameters, if that is wanted."""
+        self.before_epoch(training)
+
+    def _measured(self, state: State, hyper: Hyper, data: PyTree) -> Any:
+        return self.function(state.params, hyper, data)
+
+
+@dataclasses.dataclass
+class Checkpoint(Hook):
+    """Keep checkpoints in a folder, and go on from the newest one that is there.
+
+    A run that was killed ends bitwise as if it had not been. Its settings, shapes and data have
+    to be the same; functions, and what they close over, cannot be compared. Of an iterable only
+    the first batch is compared: it has to yield the same batches again.
+
+    Attributes:
+        directory: The folder, made if it is absent.
+        interval: Least seconds between two checkpoints; the last epoch always has one.
+
+    Raises:
+        ValueError: When training begins, if the folder holds a run of another configuration or a
+            damaged checkpoint; nothing in it is changed then.
+
+    Example:
+        >>> hook = Checkpoint("runs/first", interval=60)
+    """
+
+    directory: str | Path
+    interval: float = 30.0
+
+    def start(self, training: Training) -> None:
+        """Go on from the newest checkpoint."""
+        self._checkpoints = Checkpoints(
+            self.directory, _progress(training), training.identity(), interval=self.interval
+        )
+        training.epoch, progress = self._checkpoints.restore()
+        training.state, training.history, training.measured = progress
+
+    def after_epoch(self, training: Training) -> None:
+        """Save, if it is time to."""
+        last = training.epoch == training.epochs
+        self._checkpoints.save(training.epoch, _progress(training), last=last)
+
+
+class ProgressBar(Hook):
+    """Show a bar of epochs with the mean loss of all runs."""
+
+    def prepare(self, training: Training) -> None:
+        """Forget the bar of a training before."""
+        self._bar: Any = None
+
+    def before_epoch(self, training: Training) -> None:
+        """Open the bar where the training begins or goes on."""
+        if self._bar is None:
+            self._bar = tqdm(total=training.epochs, initial=training.epoch, unit="epoch")
+
+    def after_epoch(self, training: Training) -> None:
+        """Move on by one."""
+        loss = np.mean(training.history["loss"][:, training.epoch - 1])
+        self._bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
+        self._bar.update()
+
+    def end(self, training: Training) -> None:
+        """Close the bar, if there was anything to train."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+class WarnOfDivergence(Hook):
+    """Warn at the end of each run whose loss became NaN or infinite.
+
+    Warns:
+        RuntimeWarning: With the run and its first epoch that is not finite.
+    """
+
+    def end(self, training: Training) -> None:
+        """Look through the losses."""
+        for run, finite in enumerate(np.isfinite(training.history["loss"])):
+            if not finite.all():
+                warnings.warn(
+                    f"the loss of run {run} is NaN or infinite from epoch {int(finite.argmin())} "
+                    "on: lower its learning rate, or look for labels out of range",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
+
+
+@dataclasses.dataclass
+class Log(Hook):
+    """Hand the metrics of each epoch to a logger.
+
+    Attributes:
+        logger: ``(values, epoch) -> None``. ``values`` are floats by the name of the metric, and
+            in a sweep by name and run, as ``"loss/learning_rate=0.1 seed=0"``, so that each run
+            has a line of its own.
+
+    Example:
+        >>> hook = Log(lambda values, epoch: print(epoch, values))
+    """
+
+    logger: Callable[[Mapping[str, float], int], None]
+
+    def after_epoch(self, training: Training) -> None:
+        """Log the epoch."""
+        names = [f"/{label}" if label else "" for label in labels(training.hyper)]
+        values = {
+            f"{metric}{name}": float(column)
+            for metric, history in training.history.items()
+            for name, column in zip(names, history[:, training.epoch - 1], strict=True)
+        }
+        self.logger(values, training.epoch)
+
+
+def blank(shapes: Any, length: int) -> Any:
+    """Host arrays (r, length, ...) to record values of the given shapes (r, ...) in."""
+    return jax.tree.map(lambda s: np.zeros((s.shape[0], length, *s.shape[1:]), s.dtype), shapes)
+
+
+def record(arrays: Any, column: int, values: Any) -> None:
+    """Write values (r, ...) into a column of arrays (r, columns, ...)."""
+    for array, value in zip(jax.tree.leaves(arrays), jax.tree.leaves(values), strict=True):
+        array[:, column] = value
+
+
+def _progress(training: Training) -> Progress:
+    return Progress(training.state, training.history, training.measured)

@@ -1,0 +1,151 @@
+"""Where the batches of an epoch come from: arrays on the device, or an iterable."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gramlin_jax.support.checks import check_finite, check_leading_axis
+from gramlin_jax.training.program import Hyper, Metrics, Run, State
+from gramlin_jax.training.sweeps import over_runs
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, PyTree
+
+# (state, hyper, epoch) -> (state, metrics) of all runs, each with a first axis (r, ...)
+Epoch: TypeAlias = Callable[[State, Mapping[str, Any], int], tuple[State, Metrics]]
+
+
+class Arrays:
+    """Arrays on the device, from which an epoch selects its batches inside of one program.
+
+    Raises:
+        ValueError: If ``data`` is empty, not of equal lengths, or not finite.
+    """
+
+    def __init__(self, data: PyTree, run: Run) -> None:
+        n = check_leading_axis("data", data)
+        check_finite("data", data)
+        self.data, self._run = jax.tree.map(jnp.asarray, data), run
+        self._batch_size = min(run.batch_size or n, n)
+        self.first = jax.tree.map(self._batch_shape, self.data)
+
+    def _batch_shape(self, array: Array) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((self._batch_size, *array.shape[1:]), array.dtype)
+
+    def epoch(self, execution: str) -> Epoch:
+        """An epoch of all runs, compiled once; the state that it is given is donated."""
+        lifted = over_runs(self._run.epoch, execution=execution, shared=(1, 3))
+        jitted = jax.jit(lifted, donate_argnums=0)
+        return lambda state, hyper, epoch: jitted(state, self.data, hyper, jnp.int32(epoch))
+
+    def identity(self) -> dict[str, Any]:
+        """What has to be the same for a run to go on."""
+        return {
+            "batch_size": self._batch_size,
+            "shuffle": self._run.shuffle,
+            "data": _fingerprint(self.data),
+        }
+
+
+class Batches:
+    """Batches as an iterable yields them, or a callable ``epoch -> iterable``.
+
+    Only the first batch is compared when a run goes on, and only it is checked to be finite.
+
+    Raises:
+        ValueError: If there is no batch, or ``run`` has a batch size of its own.
+    """
+
+    data = None  # nothing that a measurement could be made on
+
+    def __init__(self, data: Iterable[Any] | Callable[[int], Iterable[Any]], run: Run) -> None:
+        if run.batch_size is not None:
+            raise ValueError(
+                f"batch_size is {run.batch_size} where data yields batches: wanted None"
+            )
+        self._made, self._run = data, run
+        self._pass: Iterator[Any] | None = None
+        self.first, _ = next(self._batches(0))
+        check_finite("the first batch of data", self.first)
+
+    def epoch(self, execution: str) -> Epoch:
+        """An epoch of all runs; its step is compiled once for each shape of a batch."""
+
+        def one(state: State, batch: PyTree, hyper: Hyper, epoch: Array, i: Array) -> Any:
+            return self._run.step(state, batch, self._run.batch_key(hyper, epoch, i), hyper)
+
+        lifted = over_runs(one, execution=execution, shared=(1, 3, 4))
+        step = jax.jit(lifted, donate_argnums=0)
+
+        def train(state: State, hyper: Hyper, epoch: int) -> tuple[State, Metrics]:
+            means: Metrics = {}
+            seen = 0
+            for i, (batch, size) in enumerate(self._batches(epoch)):
+                seen += size
+                state, metrics = step(state, batch, hyper, np.int32(epoch), np.int32(i))
+                means = _moved(means, metrics, size / seen) if means else metrics
+            return state, means
+
+        return train
+
+    def identity(self) -> dict[str, Any]:
+        """What has to be the same for a run to go on."""
+        return {"batch_size": None, "shuffle": None, "data": _fingerprint(self.first)}
+
+    def _batches(self, epoch: int) -> Iterator[tuple[PyTree, int]]:
+        """The batches of an epoch as JAX arrays, and their sizes.
+
+        Raises:
+            ValueError: If there are none, or the iterator is that of the pass before.
+        """
+        made = self._made(epoch) if callable(self._made) else self._made
+        batches = iter(made)
+        if batches is self._pass:
+            raise ValueError(
+                f"data is a {type(made).__name__} that can be read once: wanted an iterable that "
+                "starts anew each epoch, or a callable epoch -> iterable"
+            )
+        self._pass, empty = batches, True
+        for batch in batches:
+            empty = False
+            batch = jax.tree.map(jnp.asarray, batch)
+            yield batch, check_leading_axis("a batch of data", batch)
+        if empty:
+            raise ValueError(f"data has no batch in epoch {epoch}: wanted at least one")
+
+
+def source_of(data: Any, run: Run) -> Arrays | Batches:
+    """``data`` as a source of batches: a pytree of arrays, or else what yields batches.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if hasattr(data, "shape") or not jax.tree_util.all_leaves([data]):
+        return Arrays(data, run)
+    if not callable(data) and not isinstance(data, Iterable):
+        raise ValueError(
+            f"data has type {type(data).__name__}: wanted arrays (n, ...), an iterable of batches "
+            "or a callable epoch -> iterable"
+        )
+    return Batches(data, run)
+
+
+@jax.jit
+def _moved(means: Metrics, values: Metrics, share: float) -> Metrics:
+    """Means over samples, ``share`` of which are new."""
+    return jax.tree.map(lambda mean, value: mean + share * (value - mean), means, values)
+
+
+def _fingerprint(data: PyTree) -> dict[str, str]:
+    """Type, shape and checksum of each array."""
+    prints = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(data):
+        checksum = zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8).data)
+        prints[jax.tree_util.keystr(path)] = f"{leaf.dtype}{list(leaf.shape)} {checksum:08x}"
+    return prints

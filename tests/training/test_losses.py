@@ -1,0 +1,36 @@
+import jax
+import numpy as np
+import pytest
+from toy import MODEL, init, toy, train
+
+from gramlin_jax.training import WarnOfDivergence, classification_loss
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_labels_out_of_range_are_reported(label):
+    x, y = toy()
+    y[7] = label
+    with pytest.warns(RuntimeWarning, match="loss of run 0 is NaN.*labels out of range"):
+        assert np.isnan(train((x, y), epochs=1, hooks=[WarnOfDivergence()]).history["loss"]).all()
+
+
+def test_inputs_of_the_wrong_type():
+    x, y = toy()
+    with pytest.raises(TypeError, match="x has dtype uint8.*divide pixels by 255"):
+        train(((x > 0).astype(np.uint8), y))
+    with pytest.raises(TypeError, match=r"labels are float32\[16, 3\]: wanted integers"):
+        train((x, np.eye(3, dtype=np.float32)[y]))
+
+
+@pytest.mark.parametrize("n", [16, 2])  # two rows of logits unpack as if they were a pair
+def test_logits_alone_are_refused(n):
+    x, y = toy(n)
+    loss = classification_loss(lambda params, x: MODEL.apply(params, x)[0])
+    with pytest.raises(TypeError, match=rf"apply returned shapes \({n}, 3\): wanted \(logits"):
+        loss(init(jax.random.key(0)), (x, y), None, {})
+
+
+def test_features_before_logits_are_refused():
+    loss = classification_loss(lambda params, x: MODEL.apply(params, x)[::-1])
+    with pytest.raises(TypeError, match=r"wanted \(logits \(n, C\), features\)"):
+        loss(init(jax.random.key(0)), toy(), None, {})
