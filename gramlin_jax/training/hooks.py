@@ -1,4 +1,4 @@
-"""What happens along the way of a training: measurements, checkpoints, a bar, warnings, logs."""
+"""Hooks of ``fit``: measurements, checkpoints, a progress bar, warnings and logs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from gramlin_jax.training.checkpoints import Checkpoints
 from gramlin_jax.training.program import Hyper, State
-from gramlin_jax.training.sweeps import labels, over_runs
+from gramlin_jax.training.sweeps import over_runs, run_labels
 
 if TYPE_CHECKING:
     from jaxtyping import PyTree
@@ -33,7 +33,9 @@ class Progress(NamedTuple):
 
 @dataclasses.dataclass
 class Training:
-    """What hooks see of a call of ``fit``, and may change; the first axis of arrays is the run.
+    """The state of a call of ``fit``, which hooks read and may change.
+
+    The first axis of every array is the run (r of them).
 
     Attributes:
         source: Where batches come from; ``source.data`` are its arrays, None for an iterable.
@@ -70,7 +72,7 @@ class Training:
 
 
 class Hook:
-    """What ``fit`` calls; a hook overrides what it needs, the rest does nothing.
+    """What ``fit`` calls between epochs. A hook overrides the methods that it needs.
 
     Example:
         >>> class Announce(Hook):
@@ -79,10 +81,10 @@ class Hook:
     """
 
     def prepare(self, training: Training) -> None:
-        """Called first: check the settings, make room for what is kept."""
+        """Called first: check settings and allocate what is recorded."""
 
     def start(self, training: Training) -> None:
-        """Called when all hooks are prepared: move ``training`` to where an earlier one was."""
+        """Called once all hooks are prepared: a checkpoint restores its progress here."""
 
     def before_epoch(self, training: Training) -> None:
         """Called before each epoch; ``training.epoch`` are done."""
@@ -117,7 +119,7 @@ class Measure(Hook):
     at: Iterable[int] | None = None
 
     def prepare(self, training: Training) -> None:
-        """Compile the measurement and make room for it."""
+        """Check the settings and allocate the measurements."""
         if training.measured is not None:
             raise ValueError("hooks has two Measure: wanted one, whose function returns both")
         epochs = range(training.epochs + 1)
@@ -146,7 +148,7 @@ class Measure(Hook):
             record(training.measured, column, values)
 
     def end(self, training: Training) -> None:
-        """Measure the trained parameters, if that is wanted."""
+        """Measure after the last epoch, if it is one of the epochs."""
         self.before_epoch(training)
 
     def _measured(self, state: State, hyper: Hyper, data: PyTree) -> Any:
@@ -155,11 +157,11 @@ class Measure(Hook):
 
 @dataclasses.dataclass
 class Checkpoint(Hook):
-    """Keep checkpoints in a folder, and go on from the newest one that is there.
+    """Keep checkpoints in a folder, and resume from its newest one.
 
-    A run that was killed ends bitwise as if it had not been. Its settings, shapes and data have
-    to be the same; functions, and what they close over, cannot be compared. Of an iterable only
-    the first batch is compared: it has to yield the same batches again.
+    A run that was killed and resumed ends bitwise the same as one that was not. Its settings,
+    shapes and data must be the same. Functions, and what they close over, cannot be compared; of
+    an iterable only the first batch is compared, and it must yield the same batches again.
 
     Attributes:
         directory: The folder, made if it is absent.
@@ -177,7 +179,7 @@ class Checkpoint(Hook):
     interval: float = 30.0
 
     def start(self, training: Training) -> None:
-        """Go on from the newest checkpoint."""
+        """Claim the folder and restore its newest checkpoint."""
         self._checkpoints = Checkpoints(
             self.directory, _progress(training), training.identity(), interval=self.interval
         )
@@ -185,7 +187,7 @@ class Checkpoint(Hook):
         training.state, training.history, training.measured = progress
 
     def after_epoch(self, training: Training) -> None:
-        """Save, if it is time to."""
+        """Save if the interval has passed or this was the last epoch."""
         last = training.epoch == training.epochs
         self._checkpoints.save(training.epoch, _progress(training), last=last)
 
@@ -194,16 +196,16 @@ class ProgressBar(Hook):
     """Show a bar of epochs with the mean loss of all runs."""
 
     def prepare(self, training: Training) -> None:
-        """Forget the bar of a training before."""
+        """Forget the bar of an earlier call of ``fit``."""
         self._bar: Any = None
 
     def before_epoch(self, training: Training) -> None:
-        """Open the bar where the training begins or goes on."""
+        """Open the bar at the first epoch, or where a checkpoint left off."""
         if self._bar is None:
             self._bar = tqdm(total=training.epochs, initial=training.epoch, unit="epoch")
 
     def after_epoch(self, training: Training) -> None:
-        """Move on by one."""
+        """Advance by one epoch."""
         loss = np.mean(training.history["loss"][:, training.epoch - 1])
         self._bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
         self._bar.update()
@@ -250,7 +252,7 @@ class Log(Hook):
 
     def after_epoch(self, training: Training) -> None:
         """Log the epoch."""
-        names = [f"/{label}" if label else "" for label in labels(training.hyper)]
+        names = [f"/{label}" if label else "" for label in run_labels(training.hyper)]
         values = {
             f"{metric}{name}": float(column)
             for metric, history in training.history.items()

@@ -117,7 +117,7 @@ def fit(
         raise ValueError(f"execution is {execution!r}: wanted {', '.join(get_args(Execution))}")
     run = Run(init, loss, optimizer, batch_size, shuffle)
     source = source_of(data, run)
-    hooks = (ProgressBar(), WarnOfDivergence()) if hooks is None else hooks
+    hooks = (ProgressBar(), WarnOfDivergence()) if hooks is None else tuple(hooks)
     training = _begin(run, source, hyper, epochs, execution)
     train = source.epoch(training.execution)
 

@@ -22,7 +22,11 @@ Epoch: TypeAlias = Callable[[State, Mapping[str, Any], int], tuple[State, Metric
 
 
 class Arrays:
-    """Arrays on the device, from which an epoch selects its batches inside of one program.
+    """Arrays on the device, from which one compiled epoch selects its batches.
+
+    Attributes:
+        data: The arrays (n, ...).
+        first: The shapes of a batch.
 
     Raises:
         ValueError: If ``data`` is empty, not of equal lengths, or not finite.
@@ -45,7 +49,7 @@ class Arrays:
         return lambda state, hyper, epoch: jitted(state, self.data, hyper, jnp.int32(epoch))
 
     def identity(self) -> dict[str, Any]:
-        """What has to be the same for a run to go on."""
+        """What must be the same for a run to be resumed."""
         return {
             "batch_size": self._batch_size,
             "shuffle": self._run.shuffle,
@@ -54,15 +58,19 @@ class Arrays:
 
 
 class Batches:
-    """Batches as an iterable yields them, or a callable ``epoch -> iterable``.
+    """Batches from an iterable, or from a callable ``epoch -> iterable``.
 
-    Only the first batch is compared when a run goes on, and only it is checked to be finite.
+    Only the first batch is checked to be finite, and compared when a run is resumed.
+
+    Attributes:
+        data: None: there are no arrays to measure on.
+        first: The first batch of epoch 0.
 
     Raises:
         ValueError: If there is no batch, or ``run`` has a batch size of its own.
     """
 
-    data = None  # nothing that a measurement could be made on
+    data = None
 
     def __init__(self, data: Iterable[Any] | Callable[[int], Iterable[Any]], run: Run) -> None:
         if run.batch_size is not None:
@@ -95,14 +103,14 @@ class Batches:
         return train
 
     def identity(self) -> dict[str, Any]:
-        """What has to be the same for a run to go on."""
+        """What must be the same for a run to be resumed."""
         return {"batch_size": None, "shuffle": None, "data": _fingerprint(self.first)}
 
     def _batches(self, epoch: int) -> Iterator[tuple[PyTree, int]]:
         """The batches of an epoch as JAX arrays, and their sizes.
 
         Raises:
-            ValueError: If there are none, or the iterator is that of the pass before.
+            ValueError: If there are none, or the iterator is the one of the pass before.
         """
         made = self._made(epoch) if callable(self._made) else self._made
         batches = iter(made)
@@ -121,7 +129,7 @@ class Batches:
 
 
 def source_of(data: Any, run: Run) -> Arrays | Batches:
-    """``data`` as a source of batches: a pytree of arrays, or else what yields batches.
+    """``Arrays`` for a pytree of arrays, ``Batches`` for what yields batches.
 
     Raises:
         ValueError: If it is neither.

@@ -80,11 +80,11 @@ def over_runs(
     return lifted
 
 
-def labels(sweep: Mapping[str, np.ndarray]) -> list[str]:
-    """The hyper-parameters of each run in words; nothing to say where there is one run.
+def run_labels(sweep: Mapping[str, np.ndarray]) -> list[str]:
+    """A name for each run from its hyper-parameters; empty where there is one run.
 
     Example:
-        >>> labels(grid(learning_rate=(0.1, 0.01), seed=(0,)))
+        >>> run_labels(grid(learning_rate=(0.1, 0.01), seed=(0,)))
         ['learning_rate=0.1 seed=0', 'learning_rate=0.01 seed=0']
     """
     rows = list(zip(*sweep.values(), strict=True))

@@ -18,7 +18,7 @@ from gramlin_jax.training import Checkpoint, Hook, Measure, checkpoints, grid
 SCRIPT = """
 import sys
 sys.path[:0] = {path!r}
-import conftest
+import conftest  # the same settings of the compiler, or the last bits differ
 from test_checkpoints import train_long
 from gramlin_jax.training import Checkpoint
 

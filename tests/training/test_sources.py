@@ -17,7 +17,7 @@ def test_batches_are_the_arrays_in_their_order(execution, wrap):
     def loss(params, batch, key, hyper):
         x, y = batch
         noise = params @ jax.random.normal(key, (6,))
-        metrics = {"mean": x.mean(), "largest label": y.max()}
+        metrics = {"mean": x.mean(), "first label": y[0]}
         return ((x - params[None]) ** 2).mean() + 0.1 * noise, metrics
 
     options = dict(loss=loss, init=lambda key: jax.random.normal(key, (6,)))
@@ -26,14 +26,13 @@ def test_batches_are_the_arrays_in_their_order(execution, wrap):
     batches = train(wrap(toy()), **options)
     chex.assert_trees_all_close(batches.params, arrays.params, rtol=1e-6)
     chex.assert_trees_all_close(batches.opt_state, arrays.opt_state, rtol=1e-5)
-    assert batches.history.keys() == arrays.history.keys() == {"loss", "mean", "largest label"}
+    assert batches.history.keys() == arrays.history.keys() == {"loss", "mean", "first label"}
     for name, values in batches.history.items():
         np.testing.assert_allclose(values, arrays.history[name], rtol=1e-5)
     x, y = toy()
     np.testing.assert_allclose(batches.history["mean"], np.full((3, 3), x.mean()), rtol=1e-4)
-    largest = [y[i : i + 16].max() for i in range(0, 50, 16)]
-    wanted = np.average(largest, weights=[16, 16, 16, 2])
-    np.testing.assert_allclose(batches.history["largest label"], np.full((3, 3), wanted), rtol=1e-5)
+    wanted = np.average(y[::16], weights=[16, 16, 16, 2])  # a fraction, though labels are integers
+    np.testing.assert_allclose(batches.history["first label"], np.full((3, 3), wanted), rtol=1e-5)
 
 
 def test_a_callable_is_told_the_epoch():
