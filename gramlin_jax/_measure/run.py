@@ -26,7 +26,7 @@ from gramlin_jax.metrics.registry import (
     chosen_metrics,
     needs_of,
 )
-from gramlin_jax.support.checks import check_leading_axis
+from gramlin_jax.support.checks import check_at_least, check_leading_axis
 from gramlin_jax.support.devices import automatic, replicated
 from gramlin_jax.support.memory import remembered
 from gramlin_jax.support.precision import in_float64, widened
@@ -149,9 +149,8 @@ class _Plan(NamedTuple):
 
 
 def _check_options(batch_size: int, width_limit: int, positions: str) -> None:
-    for name, value in (("batch_size", batch_size), ("width_limit", width_limit)):
-        if value < 1:
-            raise ValueError(f"{name} is {value}: wanted at least 1")
+    check_at_least("batch_size", batch_size, 1)
+    check_at_least("width_limit", width_limit, 1)
     if positions not in ("flatten", "mean"):
         raise ValueError(f"positions is {positions!r}: wanted 'flatten' or 'mean'")
 

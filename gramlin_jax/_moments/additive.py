@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from gramlin_jax.support.checks import check_leading_axis
+from gramlin_jax.support.checks import check_at_least, check_leading_axis
 from gramlin_jax.support.precision import in_float64
 from gramlin_jax.taps import compat
 
@@ -102,8 +102,8 @@ def accumulate(
     """
     if isinstance(data, Iterator):
         return _sum_iterator(function, data)
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}: wanted at least 1")
+    if batch_size is not None:
+        check_at_least("batch_size", batch_size, 1)
     data = _on_device(data)
     n = check_leading_axis("data", data)
     if batch_size is None:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from gramlin_jax._moments.additive import Additive, beside
-from gramlin_jax.support.checks import check_leading_axis
+from gramlin_jax.support.checks import check_at_least, check_leading_axis
 from gramlin_jax.support.precision import in_float64, matmul, widened
 from gramlin_jax.taps import capture
 from gramlin_jax.taps.rows import doubled, sample_axes, samples_first
@@ -100,8 +100,8 @@ def jacobian_moments(
     """
     n = check_leading_axis("args[0]", args[0] if args else ())
     for name, number in (("chunk", chunk), ("probes", probes)):
-        if number is not None and number < 1:
-            raise ValueError(f"{name} is {number}: wanted at least 1")
+        if number is not None:
+            check_at_least(name, number, 1)
     traced, values = capture(f, params, args)
     axes, skipped = sample_axes(traced, doubled(f, params, args), n)
     sites = {name: site for name, site in traced.layers.sites.items() if site.has_kernel}
