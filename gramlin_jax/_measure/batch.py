@@ -12,6 +12,7 @@ from jax import lax
 from gramlin_jax._moments.additive import accumulate
 from gramlin_jax._moments.features import Moments, moments
 from gramlin_jax._moments.gradients import reduce_gradients, run_backward, run_forward
+from gramlin_jax._moments.jacobians import reduce_jacobians
 from gramlin_jax.metrics.registry import Need
 from gramlin_jax.support.checks import check_leading_axis
 from gramlin_jax.support.memory import remembered
@@ -28,8 +29,9 @@ def summing(
     traced: Traced,
     loss: Callable[[Any, Any], Any],
     outputs: Callable[[Any], Any] | None,
-    rows: tuple[tuple[str, Rows], ...],
     names: tuple[str, ...],
+    rows: tuple[tuple[str, Rows], ...],
+    axes: tuple[tuple[str, int], ...],
     needs: frozenset[Need],
 ) -> Callable[..., Any]:
     """The compiled sums over a stack of batches, a function of arrays alone.
@@ -38,8 +40,9 @@ def summing(
         traced: The user's function at the shapes of one batch.
         loss: ``(output, y) -> L``.
         outputs: ``output -> logits``; None: the output itself.
-        rows: By site, how features become rows; sites that are not here are not summed.
         names: Sites whose gradients are summed.
+        rows: By site whose features are summed, how they become rows.
+        axes: By site whose Jacobians are summed, the row axis that counts samples.
         needs: Of the metrics.
 
     Returns:
@@ -50,7 +53,8 @@ def summing(
 
     def of_batch(held: list[Any], projections: dict[str, Array], x: PyTree, y: Array) -> Any:
         n = check_leading_axis("x", x)
-        passed = run(traced, [*held, *jax.tree.leaves(x)], lambda output: loss(output, y))
+        values = [*held, *jax.tree.leaves(x)]
+        passed = run(traced, values, lambda output: loss(output, y))
         targets, numbers = _targets(outputs, passed.output, y)
         of_features = {
             name: _moments(
@@ -63,10 +67,16 @@ def summing(
         }
         numbers |= {"count": n, "loss": _times(n, passed.loss)}
         products = "output_gradients" in needs
+        of_outputs = (
+            reduce_jacobians(traced, values, dict(axes), n, outputs=outputs or _whole)
+            if "jacobians" in needs
+            else {}
+        )
         return {
             "numbers": {name: _as_float64(value) for name, value in numbers.items()},
             "moments": of_features,
             "gradients": reduce_gradients(passed, n, names, products=products),
+            "jacobians": of_outputs,
         }
 
     @jax.jit
@@ -77,6 +87,10 @@ def summing(
         return accumulate(of_one, (xs, ys), batch_size=None)
 
     return of_stack
+
+
+def _whole(output: Any) -> Any:
+    return output
 
 
 def is_labels(y: Any) -> bool:

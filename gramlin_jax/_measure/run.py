@@ -21,8 +21,10 @@ from gramlin_jax.metrics.linearity import undefined_because
 from gramlin_jax.metrics.registry import (
     DEFAULT,
     OF_FEATURES,
+    OF_SAMPLES,
     LayerSums,
     Metric,
+    Need,
     chosen_metrics,
     needs_of,
 )
@@ -31,7 +33,7 @@ from gramlin_jax.support.devices import automatic, replicated
 from gramlin_jax.support.memory import remembered
 from gramlin_jax.support.precision import in_float64, widened
 from gramlin_jax.taps import Layers, Site, Traced, recall
-from gramlin_jax.taps.rows import Rows, doubled, find_rows, follow_samples
+from gramlin_jax.taps.rows import Rows, doubled, find_rows, follow_samples, sample_axes
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
@@ -113,39 +115,71 @@ def measure(
         raise ValueError("batches is empty: wanted one pair (x, y) or more")
     at, (x, y) = _tracing(f, params, mesh), jax.tree.map(lambda a: a[0], first)
     traced, held = at(first[0])
-    names = _named(traced.layers, layers)
-    rows: dict[str, Rows] = {}
-    skipped: dict[str, str] = {}
-    if needs & OF_FEATURES:
-        tokens = math.prod(y.shape[1:]) if is_labels(y) else 1
-        twice = doubled(f, params, (x,), how=recall)
-        rows, skipped = _find_rows(traced, twice, held, x, names, tokens, positions)
-    projections = replicated(_projections(names, rows, width_limit, seed), mesh)
+    twice = functools.partial(doubled, f, params, (x,), how=recall)
+    plan = _plan(traced, twice, held, (x, y), layers, needs, positions, width_limit)
+    projections = replicated(_projections(plan, seed), mesh)
 
     def of_stack(stack: tuple[PyTree, Array]) -> Any:
         xs, ys = stack
         here, held = at(xs)
-        _check_same_layers(traced, here, rows, len(y), ys.shape[1])
-        sums = summing(here, loss, outputs, tuple(rows.items()), names, needs)
+        _check_same_layers(traced, here, plan.axes, len(y), ys.shape[1])
+        rows, axes = tuple(plan.rows.items()), tuple(plan.axes.items())
+        sums = summing(here, loss, outputs, plan.names, rows, axes, needs)
         return sums(held, projections, xs, ys)
 
     total = accumulate(of_stack, itertools.chain([first], pieces))
-    total["kernels"] = _kernels(traced)(held, x)
+    total["kernel"] = _kernels(traced)(held, x)
     total = jax.device_get(total)  # float64, and on no device
     _check_labels(total["numbers"])
-    plan = _Plan(traced.layers, names, rows, skipped, width_limit, is_labels(y))
     return _measured(plan, total, chosen, learning_rate)
 
 
 class _Plan(NamedTuple):
-    """What becomes of the layers that are measured."""
+    """What becomes of the layers that are measured.
+
+    Attributes:
+        layers: All that were found.
+        names: Sites to measure.
+        axes: By site, the row axis that counts samples.
+        rows: By site, how features become rows.
+        skipped: By site, why something is not measured.
+        width_limit: Of features before they are projected.
+        classes: Whether targets are labels.
+    """
 
     layers: Layers
     names: tuple[str, ...]
+    axes: dict[str, int]
     rows: dict[str, Rows]
     skipped: dict[str, str]
     width_limit: int
     classes: bool
+
+
+def _plan(
+    traced: Traced,
+    twice: Callable[[], Traced | None],
+    held: list[Any],
+    batch: tuple[PyTree, Array],
+    layers: Sequence[str] | None,
+    needs: frozenset[Need],
+    positions: Literal["flatten", "mean"],
+    width_limit: int,
+) -> _Plan:
+    """Which layers are measured, and how; samples are told apart only where a metric needs it."""
+    (x, y), names = batch, _named(traced.layers, layers)
+    axes: dict[str, int] = {}
+    rows: dict[str, Rows] = {}
+    skipped: dict[str, str] = {}
+    if needs & OF_SAMPLES:
+        found, reasons = sample_axes(traced, twice(), len(y))
+        axes = {name: found[name] for name in names if name in found}
+        skipped = {name: reasons[name] for name in names if name in reasons}
+    if needs & OF_FEATURES:
+        tokens = math.prod(y.shape[1:]) if is_labels(y) else 1
+        rows, more = _find_rows(traced, axes, held, x, tokens, positions)
+        skipped |= more
+    return _Plan(traced.layers, names, axes, rows, skipped, width_limit, is_labels(y))
 
 
 def _check_options(batch_size: int, width_limit: int, positions: str) -> None:
@@ -190,25 +224,22 @@ def _named(found: Layers, layers: Sequence[str] | None) -> tuple[str, ...]:
 
 def _find_rows(
     traced: Traced,
-    twice: Traced | None,
+    axes: Mapping[str, int],
     held: list[Any],
     x: PyTree,
-    names: tuple[str, ...],
     tokens: int,
     positions: Literal["flatten", "mean"],
 ) -> tuple[dict[str, Rows], dict[str, str]]:
-    """How features become rows, by site, and why they do not."""
+    """How features become rows, by site, and why they do not; checked on a batch."""
     taps = jax.eval_shape(lambda: traced([*held, *jax.tree.leaves(x)])[1])
     shapes = {name: tap.features.shape for name, tap in taps.items()}
     n = check_leading_axis("x", x)
-    found, skipped = find_rows(traced, twice, shapes, n, tokens, positions)
-    rows = {name: how for name, how in found.items() if name in names}
+    rows, skipped = find_rows(traced, axes, shapes, n, tokens, positions)
     follow = jax.device_get(_following(traced, tuple(rows.items()))(held, x))
     reason = (
         "they do not follow when samples change places (positions are the slow index of a merged "
         "axis, or f is random)"
     )
-    skipped = {name: why for name, why in skipped.items() if name in names}
     skipped |= {name: reason for name in rows if not follow[name]}
     return {name: how for name, how in rows.items() if follow[name]}, skipped
 
@@ -229,28 +260,25 @@ def _kernels(traced: Traced) -> Callable[..., dict[str, Array]]:
     return jax.jit(kernels)
 
 
-def _projections(
-    names: tuple[str, ...], rows: Mapping[str, Rows], limit: int, seed: int
-) -> dict[str, Array]:
+def _projections(plan: _Plan, seed: int) -> dict[str, Array]:
     """Random maps (width, limit) of features that are wider than the limit."""
-    keys = {name: jax.random.fold_in(jax.random.key(seed), i) for i, name in enumerate(names)}
+    keys = {name: jax.random.fold_in(jax.random.key(seed), i) for i, name in enumerate(plan.names)}
     return {
-        name: random_projection(keys[name], how.width, limit)
-        for name, how in rows.items()
-        if how.width > limit
+        name: random_projection(keys[name], how.width, plan.width_limit)
+        for name, how in plan.rows.items()
+        if how.width > plan.width_limit
     }
 
 
 def _check_same_layers(
-    traced: Traced, here: Traced, rows: Mapping[str, Rows], n: int, size: int
+    traced: Traced, here: Traced, axes: Mapping[str, int], n: int, size: int
 ) -> None:
     """A batch of another size has to have the same layers, and samples on the same axes."""
     if here is traced:
         return
     before, after = traced.layers.sites, here.layers.sites
     same = before.keys() == after.keys() and all(
-        before[name].rows[how.axis] * size == after[name].rows[how.axis] * n
-        for name, how in rows.items()
+        before[name].rows[axis] * size == after[name].rows[axis] * n for name, axis in axes.items()
     )
     if not same:
         raise ValueError(
@@ -276,7 +304,9 @@ def _measured(
     for name in plan.names:
         note, reads_rows = _note(plan, name), _reads_rows(plan, name)
         for label, part in _unstacked(name, plan.layers.sites[name], total):
-            sums[label] = LayerSums(*part, learning_rate, reads_rows, plan.classes)
+            sums[label] = LayerSums(
+                **part, learning_rate=learning_rate, reads_rows=reads_rows, classes=plan.classes
+            )
             notes += [(label, note)] if note else []
     values = {label: jax.device_get(_evaluate(layer, metrics)) for label, layer in sums.items()}
     for label, value in values.items():
@@ -317,19 +347,20 @@ def _reads_rows(plan: _Plan, name: str) -> bool:
 
 def _unstacked(
     name: str, site: Site, total: Mapping[str, Any]
-) -> Iterator[tuple[str, tuple[Any, Any, Any]]]:
-    """The moments, kernel and gradients of a site; of each layer by itself where a scan stacks."""
-    parts = (total[part].get(name) for part in ("moments", "kernels", "gradients"))
-    moments, kernel, gradients = parts
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A site's sums and kernel; of one layer after the other where a scan stacks layers."""
+    moments = total["moments"].get(name)
+    blocks = {part: total[part].get(name) for part in ("kernel", "gradients", "jacobians")}
     shape = site.stack[: site.layers]
     if not shape:
-        yield name, (moments, kernel, gradients)
+        yield name, {"moments": moments, **blocks}
         return
     for flat, index in enumerate(np.ndindex(shape)):
         label = f"{name}[{', '.join(map(str, index))}]"
         of_layer = jax.tree.map(lambda a: a[flat], moments)  # noqa: B023
-        blocks = jax.tree.map(lambda a: a[index] if np.ndim(a) else a, (kernel, gradients))  # noqa: B023
-        yield label, (of_layer, *blocks)
+        # A count belongs to all layers and has no axis of theirs.
+        cut = jax.tree.map(lambda a: a[index] if np.ndim(a) else a, blocks)  # noqa: B023
+        yield label, {"moments": of_layer, **cut}
 
 
 @in_float64

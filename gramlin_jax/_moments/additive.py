@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from gramlin_jax.support.checks import check_at_least, check_leading_axis
@@ -61,7 +62,7 @@ class Additive:
 
     def _check_mergeable(self, other: Self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            shapes = [jnp.shape(getattr(sums, field.name)) for sums in (self, other)]
+            shapes = [np.shape(getattr(sums, field.name)) for sums in (self, other)]
             if shapes[0] != shapes[1]:
                 raise ValueError(
                     f"{type(self).__name__} do not add: {field.name} has shape {shapes[0]} in one "

@@ -104,7 +104,7 @@ def _of_size(site: Site, n: int) -> tuple[list[int], str]:
 
 def find_rows(
     traced: Traced,
-    twice: Traced | None,
+    axes: Mapping[str, int],
     shapes: Mapping[str, tuple[int, ...]],
     n: int,
     tokens: int,
@@ -114,14 +114,14 @@ def find_rows(
 
     Args:
         traced: The function at n samples.
-        twice: The function at 2n, see ``doubled``.
+        axes: By site, the row axis that counts samples, see ``sample_axes``.
         shapes: Of each site's features.
         n: Number of samples.
         tokens: Labels a sample; with several, positions are samples.
         positions: What becomes of positions where a sample has one target.
     """
-    axes, skipped = sample_axes(traced, twice, n)
     rows: dict[str, Rows] = {}
+    skipped: dict[str, str] = {}
     for name, axis in axes.items():
         site, shape = traced.layers.sites[name], shapes[name]
         channels = math.prod(site.stack[site.layers :]) * shape[-1]
