@@ -11,7 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.shared.measures import layer_sums, scores
-from gramlin_jax import heldout_target_linearity, noise_floor, target_linearity, weight_gram
+from gramlin_jax import (
+    heldout_target_linearity,
+    noise_floor,
+    random_projection,
+    target_linearity,
+    weight_gram,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Array
@@ -86,7 +92,7 @@ def _projections(model: Any, params: Any, x: Array, limit: int) -> list[Array | 
     widths = [int(np.prod(h.shape[1:])) for h in jax.eval_shape(model.apply, params, x)[1]]
     keys = jax.random.split(jax.random.key(0), len(widths))
     return [
-        jax.random.normal(key, (width, limit)) / width**0.5 if width > limit else None
+        random_projection(key, width, limit) if width > limit else None
         for key, width in zip(keys, widths, strict=True)
     ]
 
