@@ -34,8 +34,15 @@ ROTATION = "gramlin_jax/metrics/rotation.py", "tests/metrics/test_gram.py"
 VIRTUAL = "gramlin_jax/metrics/virtual.py", "tests/metrics/test_virtual.py"
 OPTIM = "gramlin_jax/optim.py", "tests/test_optim.py"
 FEATURES = "gramlin_jax/_moments/features.py", "tests/test_moments.py"
-GRADIENTS = "gramlin_jax/_moments/gradients.py", "tests/test_gradients.py"
-MEASURE = "gramlin_jax/_measure/run.py", "tests/test_measure.py"
+CONSTANTS = "gramlin_jax/_moments/features.py", "tests/metrics"
+GRADIENTS = (
+    "gramlin_jax/_moments/gradients.py",
+    "tests/test_jacobian_probes.py tests/test_gradients.py",
+)
+MEASURE = (
+    "gramlin_jax/_measure/run.py",
+    "tests/test_measure_options.py tests/test_measure.py",
+)
 MEASUREMENT = "gramlin_jax/_measure/measurement.py", "tests/test_measure.py"
 STREAM = "gramlin_jax/_measure/stream.py", "tests/test_measure.py"
 PRECISION = "gramlin_jax/support/precision.py", "tests/metrics/test_linearity.py"
@@ -142,7 +149,7 @@ MUTATIONS = [
         (FEATURES, ("weights do not count in the scatter", "h if weights is None else h * w[:, None]", "h")),
         (FEATURES, ("weights do not count in the targets", "dot(w, y**2))", "(y**2).sum(0))")),
         (FEATURES, ("the last block is left out", "if whole and rest:", "if whole > 1 and rest:")),
-        (FEATURES, ("constant columns: 1e-8", "CONSTANT = 1e-12", "CONSTANT = 1e-8")),
+        (CONSTANTS, ("constant columns: 1e-8", "CONSTANT = 1e-12", "CONSTANT = 1e-8")),
         (GRADIENTS, ("sums: gradients of the mean loss", "n * gradient, n**2 * products", "gradient, n**2 * products")),
         (GRADIENTS, ("sums: products by n once", "n * gradient, n**2 * products", "n * gradient, n * products")),
         (GRADIENTS, ("products by the count once", "self.output_sum / self.count**2", "self.output_sum / self.count")),
