@@ -74,6 +74,7 @@ ROWS = (
 STAIRCASE = "experiments/fig08_staircase.py", "tests/test_claims_staircase.py"
 NORMS = "experiments/fig08_norms.py", "tests/test_fig08.py -k linear_fit"
 NEURAL = "experiments/neural_collapse.py", "tests/test_claims_neural_collapse.py"
+LINK = "experiments/neural_collapse.py", "tests/test_neural_collapse.py -k smoke"
 GRAM_ONLY = "experiments/fig02_gram_whitening.py", "tests/test_fig02.py -k check"
 CURVES = "experiments/curves.py", "tests/test_fig02.py tests/test_fig08.py -k check or spread"
 RANKS = "experiments/rank_correlation.py", "tests/test_fig05.py -k rank"
@@ -253,7 +254,7 @@ MUTATIONS = [
         (NORMS, ("noise: the largest eigenvalues are left out", "inverse[-min(n, w) :]", "inverse[: min(n, w)]")),
         (NEURAL, ("the terminal phase begins at 0", "int(reached.argmax()) if reached.any()", "0 if reached.any()")),
         (NEURAL, ("a run that never gets there begins at 0", "else len(accuracy) - 1", "else 0")),
-        (NEURAL, ("the link: not over C - 1", "return total / (len(m.target_mean) - 1)", "return total / len(m.target_mean)")),
+        (LINK, ("the link: not over C - 1", "return total / (len(m.target_mean) - 1)", "return total / len(m.target_mean)")),
         (GRAM_ONLY, ("margin of figure 2", "test.low > -MARGIN", "test.low > -10 * MARGIN")),
         (GRAM_ONLY, ("a tenth of the gain", "gain[2] >= LITTLE * gain[0]", "gain[2] >= gain[0]")),
         (GRAM_ONLY, ("table: ± of the population", "values.std(ddof=1)", "values.std()")),
