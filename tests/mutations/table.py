@@ -61,7 +61,10 @@ DATASET = "gramlin_jax/data/dataset.py", "tests/data/test_dataset.py"
 LOOP = "gramlin_jax/training/loop.py", "tests/test_training.py"
 CHECKPOINTS = "gramlin_jax/training/checkpoints.py", "tests/test_training.py"
 SWEEPS = "gramlin_jax/training/sweeps.py", "tests/test_training.py"
-PROVENANCE = "gramlin_jax/taps/provenance.py", "tests/taps/test_cases.py -k found"
+PROVENANCE = (
+    "gramlin_jax/taps/provenance.py",
+    "tests/taps/test_uses.py tests/taps/test_cases.py -k found or layer",
+)
 MATRICIZE = "gramlin_jax/taps/matricize.py", "tests/taps/test_cases.py -k against"
 INTERPRETER = "gramlin_jax/taps/interpreter.py", "tests/taps/test_cases.py -k against"
 TRANSFORM = "gramlin_jax/taps/transform.py", "tests/taps/test_transform.py"
@@ -227,11 +230,10 @@ MUTATIONS = [
         (SWEEPS, ("vmap whatever the size", "fits = runs * working_set <= CACHE_BYTES", "fits = working_set <= CACHE_BYTES")),
         (SWEEPS, ("the first name varies fastest", "itertools.product(*columns.values())", "itertools.product(*reversed(columns.values()))")),
         # taps
-        (PROVENANCE, ("a product of two kernels is a site", ".count(True) != 1", ".count(True) == 0")),
+        (PROVENANCE, ("constants are data", "if not sources[operand].data or shape is None:", "if shape is None:")),
         (PROVENANCE, ("sums over any axis are layers", 'if axes & set(eqn.params["axes"]):', "if axes:")),
         (PROVENANCE, ("kernels of a scan never change", "source._replace(loops=source.loops | loop) for source in arrays", "source for source in arrays")),
         (PROVENANCE, ("a carry settles at once", "if after == carries:", "if True:")),
-        (PROVENANCE, ("complex kernels are sites", "if not jnp.issubdtype(kernel_dtype, jnp.floating):", "if False:")),
         (PROVENANCE, ("hidden kernels along any axes", "if axes & set(over) and axes - {*over, *batch}:", "if axes & set(over):")),
         (PROVENANCE, ("a transposed product is forgotten", "frozenset(i for i, a in enumerate(params[\"permutation\"]) if a in axes)", "frozenset()")),
         (PROVENANCE, ("lookups of indices are lookups", "name in compat.LOOKUPS and index == 0", "name in compat.LOOKUPS and index == 1")),
