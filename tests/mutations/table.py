@@ -69,6 +69,7 @@ MATRICIZE = "gramlin_jax/taps/matricize.py", "tests/taps/test_cases.py -k agains
 INTERPRETER = "gramlin_jax/taps/interpreter.py", "tests/taps/test_cases.py -k against"
 TRANSFORM = "gramlin_jax/taps/transform.py", "tests/taps/test_transform.py"
 NAMES = "gramlin_jax/taps/transform.py", "tests/taps/test_cases.py -k found"
+SHIFTS = "gramlin_jax/taps/interpreter.py", "tests/taps/test_transform.py"
 COMPAT = "gramlin_jax/taps/compat.py", "tests/taps/test_cases.py -k found or against"
 ROWS = (
     "gramlin_jax/taps/rows.py",
@@ -241,7 +242,7 @@ MUTATIONS = [
         (MATRICIZE, ("kernel of a convolution: channels first", "[(*k[2:], k[1]), (k[0],)]", "[(k[1], *k[2:]), (k[0],)]")),
         (MATRICIZE, ("undo transposes again", "transpose(np.argsort(self.permutation))", "transpose(self.permutation)")),
         (MATRICIZE, ("groups: inner before outer", "split = (*shape[:channels], groups, size // groups", "split = (*shape[:channels], size // groups, groups")),
-        (INTERPRETER, ("a shift changes the network's type", "return value + shift.astype(value.dtype)", "return value + shift")),
+        (SHIFTS, ("a shift changes the network's type", "return value + shift.astype(value.dtype)", "return value + shift")),
         (INTERPRETER, ("steps lead the stack", "destination=len(site.stack)", "destination=0")),
         (NAMES, ("integer leaves are parameters", "np.size(leaf) * jnp.issubdtype(leaf.dtype, jnp.floating) for", "np.size(leaf) for")),
         (NAMES, ("NNX's arrays are named by their value", "paths = [path[:-1] for path in paths]", "pass")),
