@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-
 from experiments.framework import Result
+
 from experiments.neural_collapse import PRESETS, check, table
 
 ACCURACY = [0.1, 0.9, 1, 1, 1]  # the terminal phase begins at the third measurement
