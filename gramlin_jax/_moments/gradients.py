@@ -177,13 +177,13 @@ def gradient_moments(
 
 
 def reduce_gradients(
-    passed: Backward, count: int, names: Collection[str] | None = None, *, products: bool = True
+    passed: Backward, count: Any, names: Collection[str] | None = None, *, products: bool = True
 ) -> dict[str, GradientMoments]:
     """The gradient moments of a pass over ``count`` samples, of all sites or those named.
 
     Args:
         passed: The pass.
-        count: Number of samples.
+        count: Number of samples, or the sum of their weights.
         names: Of sites; None: all with a kernel.
         products: Whether to make Σ δδᵀ, which is (o, o).
     """
@@ -204,8 +204,12 @@ def _rows(delta: Array, stack: tuple[int, ...]) -> Array:
 
 @in_float64
 def _gradient_moments(
-    count: int, kernel_gradient: Array, products: Array | None
+    count: Any, kernel_gradient: Array, products: Array | None
 ) -> GradientMoments:
-    n = jnp.float64(count)
-    output_sum = None if products is None else n**2 * products.astype(jnp.float64)
-    return GradientMoments(n, n * kernel_gradient.astype(jnp.float64), output_sum)
+    n = jnp.asarray(count).astype(jnp.float64)
+
+    def summed(scale: Array, array: Array) -> Array:  # a mean over no weight is NaN
+        return jnp.where(n > 0, scale * array.astype(jnp.float64), 0.0)
+
+    output_sum = None if products is None else summed(n**2, products)
+    return GradientMoments(n, summed(n, kernel_gradient), output_sum)
