@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
 from gramlin_jax._measure.batch import is_labels
 from gramlin_jax._measure.stream import Batch
+from gramlin_jax._measure.tracing import Tracing, same_layers
 from gramlin_jax._moments.projection import Projection, random_projection
 from gramlin_jax.metrics.registry import OF_FEATURES, OF_SAMPLES, Need
 from gramlin_jax.support.memory import remembered
@@ -21,14 +22,10 @@ from gramlin_jax.taps.rows import (
     follow_samples,
     position_changes,
     positions_of,
-    sample_axes,
 )
 
 if TYPE_CHECKING:
     from jaxtyping import PyTree
-
-# By a stack of batches, the trace for one of them, and the values that it holds but the batch.
-Tracing: TypeAlias = "Callable[[PyTree], tuple[Traced, list[Any]]]"
 
 
 class Options(NamedTuple):
@@ -64,18 +61,13 @@ class Plan(NamedTuple):
     classes: bool
 
 
-def make_plan(
-    twice: Callable[[PyTree], Traced | None],
-    at: Tracing,
-    options: Options,
-    stack: Batch,
-) -> Plan:
+def make_plan(tracing: Tracing, options: Options, stack: Batch) -> Plan:
     """Which layers are measured, and how; samples are told apart only where a metric needs it."""
-    batch, (traced, held) = first_of(stack), at(stack.x)
+    batch, (traced, held) = first_of(stack), tracing.at(stack.x)
     names, n = _named(traced.layers, options.layers), len(batch.labels)
     plan = Plan(traced, n, names, {}, {}, {}, options.width_limit, is_labels(batch.labels))
     if options.needs & OF_SAMPLES:
-        found, reasons = sample_axes(traced, twice(batch.x), n)
+        found, reasons = tracing.sample_axes(traced, batch.x, n)
         axes = {name: found[name] for name in names if name in found}
         skipped = {name: reasons[name] for name in names if name in reasons}
         plan = plan._replace(axes=axes, skipped=skipped)
@@ -147,12 +139,20 @@ def inner_shapes(stack: Batch) -> tuple[tuple[int, ...], ...]:
     return tuple(a.shape[2:] for a in jax.tree.leaves(stack))
 
 
-def same_features(plan: Plan, other: Plan) -> Plan:
+def plan_for_length(plan: Plan, tracing: Tracing, options: Options, stack: Batch) -> Plan:
     """The plan for batches of another length, whose sums have to add to those of the first.
 
     Raises:
-        ValueError: If they do not.
+        ValueError: If they do not, or ``f`` cannot be traced with such samples.
     """
+    try:
+        other = make_plan(tracing, options, stack)
+    except Exception as error:  # f is the user's, and may raise anything
+        shapes = [a.shape[2:] for a in jax.tree.leaves(stack.x)]
+        raise ValueError(
+            f"batches hold samples x of other shapes, {shapes}, than the first, with which f fails "
+            f"({type(error).__name__}: {error}): wanted one shape, or lengths that f takes"
+        ) from error
     widths = [{name: how.width for name, how in p.rows.items()} for p in (plan, other)]
     if widths[0] != widths[1]:
         names = [name for name in plan.names if widths[0].get(name) != widths[1].get(name)]
@@ -174,17 +174,17 @@ def _named(found: Layers, layers: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(name for name in found.sites if name in layers)
 
 
-def same_layers(plan: Plan, here: Traced, size: int) -> Plan:
-    """The plan, if a batch of another size has the same layers, and samples on the same axes."""
-    before, after = plan.traced.layers.sites, here.layers.sites
-    same = before.keys() == after.keys() and all(
-        before[name].rows[axis] * size == after[name].rows[axis] * plan.n
-        for name, axis in plan.axes.items()
-    )
-    if not same:
+def for_size(plan: Plan, here: Traced, size: int) -> Plan:
+    """The plan for a batch of another number of samples.
+
+    Raises:
+        ValueError: If it has other layers, or samples on other axes.
+    """
+    if not same_layers(plan.traced, here, plan.axes, plan.n, size):
+        before, after = (", ".join(traced.layers.sites) for traced in (plan.traced, here))
         raise ValueError(
-            f"f has the layers {', '.join(after)} for a batch of {size} samples and "
-            f"{', '.join(before)} for one of {plan.n}: wanted the same, with rows in proportion"
+            f"f has the layers {after} for a batch of {size} samples and {before} for one of "
+            f"{plan.n}: wanted the same, with rows in proportion"
         )
     return plan
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,15 +14,15 @@ from gramlin_jax._measure.finish import measured
 from gramlin_jax._measure.measurement import Measurement
 from gramlin_jax._measure.plan import (
     Options,
-    Tracing,
     first_of,
+    for_size,
     inner_shapes,
     make_plan,
+    plan_for_length,
     projections_of,
-    same_features,
-    same_layers,
 )
 from gramlin_jax._measure.stream import Batch, Reader, stacks
+from gramlin_jax._measure.tracing import Tracing
 from gramlin_jax._measure.trial import constants, not_a_mean, try_loss
 from gramlin_jax._moments.additive import accumulate
 from gramlin_jax.metrics.registry import DEFAULT, LayerSums, Metric, chosen_metrics, needs_of
@@ -31,8 +30,7 @@ from gramlin_jax.support.checks import check_at_least
 from gramlin_jax.support.devices import automatic, replicated
 from gramlin_jax.support.memory import remembered
 from gramlin_jax.support.precision import widened
-from gramlin_jax.taps import Traced, recall
-from gramlin_jax.taps.rows import doubled
+from gramlin_jax.taps import Traced
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
@@ -129,26 +127,24 @@ def measure(
     first = next(pieces, None)
     if first is None:
         raise ValueError("batches is empty: wanted one batch or more")
-    at, twice = _tracing(f, params, mesh), functools.partial(_twice, f, params)
-    planned = functools.partial(
-        make_plan, twice, at, Options(layers, needs, positions, width_limit)
-    )
-    plan = planned(first)
+    tracing = Tracing(f, params, mesh)
+    options = Options(layers, needs, positions, width_limit)
+    plan = make_plan(tracing, options, first)
     plans = {inner_shapes(first): plan}
     projections = replicated(projections_of(plan, seed), mesh)
-    remarks = _tried(at, twice, losses, first)
+    remarks = _tried(tracing, losses, first)
 
     def of_stack(stack: Batch) -> Any:
         shapes = inner_shapes(stack)
         if shapes not in plans:  # batches of another length
-            plans[shapes] = same_features(plan, planned(stack))
-        here, held = at(stack.x)
-        own = same_layers(plans[shapes], here, stack.labels.shape[1])
+            plans[shapes] = plan_for_length(plan, tracing, options, stack)
+        here, held = tracing.at(stack.x)
+        own = for_size(plans[shapes], here, stack.labels.shape[1])
         rows, axes = tuple(own.rows.items()), tuple(own.axes.items())
         return summing(here, losses, own.names, rows, axes, needs)(held, projections, stack)
 
     total = accumulate(of_stack, itertools.chain([first], pieces))
-    total["kernel"] = _kernels(plan.traced)(at(first.x)[1], first_of(first).x)
+    total["kernel"] = _kernels(plan.traced)(tracing.at(first.x)[1], first_of(first).x)
     total = jax.device_get(total)  # float64, and on no device
     refuse_unknown(total["numbers"])
     return measured(plan, total, chosen, learning_rate, remarks)
@@ -161,38 +157,10 @@ def _check_options(batch_size: int, width_limit: int, positions: Any) -> None:
         raise ValueError(f"positions is {positions!r}: wanted 'flatten', 'mean' or a position")
 
 
-def _tracing(f: Callable[..., PyTree], params: PyTree, mesh: Mesh | None) -> Tracing:
-    """By a stack of batches, the trace for one of them, and what it holds but the batch.
-
-    ``f`` is traced once for each shape, in this call and in later ones.
-    """
-    known: dict[Any, tuple[Traced, list[Any]]] = {}
-
-    def at(xs: PyTree) -> tuple[Traced, list[Any]]:
-        x = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), xs)
-        leaves, structure = jax.tree.flatten(x)
-        key = structure, tuple(leaves)
-        if key not in known:
-            traced, values = recall(f, params, (x,))
-            if not traced.layers.sites:
-                raise ValueError(f"f has no linear layer that is tapped:\n{traced.layers}")
-            known[key] = traced, replicated(values[: -len(leaves)], mesh)
-        return known[key]
-
-    return at
-
-
-def _twice(f: Callable[..., PyTree], params: PyTree, x: PyTree) -> Traced | None:
-    """``f`` traced with twice these samples."""
-    return doubled(f, params, (x,), how=recall)
-
-
-def _tried(
-    at: Tracing, twice: Callable[[PyTree], Traced | None], losses: Losses, stack: Batch
-) -> dict[str, str]:
+def _tried(tracing: Tracing, losses: Losses, stack: Batch) -> dict[str, str]:
     """What the first batch shows of the user's functions; refuses labels that name no class."""
-    batch, (traced, held) = first_of(stack), at(stack.x)
-    *parts, numbers = jax.device_get(try_loss(traced, twice(batch.x), losses)(held, batch))
+    batch, (traced, held) = first_of(stack), tracing.at(stack.x)
+    *parts, numbers = jax.device_get(try_loss(traced, tracing.twice(batch.x), losses)(held, batch))
     refuse_unknown(numbers)
     return {"f": constants(traced), "loss": not_a_mean(*map(float, parts))}
 
