@@ -333,9 +333,7 @@ def test_bad_input():
         call((X, LABELS[:3]))
     with pytest.raises(TypeError, match="wanted pairs"):
         call([X])
-    with pytest.raises(
-        ValueError, match=r"samples x of other shapes, \[\(3,\)\], .* with which f fails"
-    ):
+    with pytest.raises(ValueError, match=r"x of other shapes, \[\(3,\)\], .* f fails"):
         call([(X, LABELS), (X[:, :3], LABELS)])
     with pytest.raises(ValueError, match="y has 203 labels of 203 that name none of the classes"):
         call((X, LABELS + 3))

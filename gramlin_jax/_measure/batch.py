@@ -132,7 +132,7 @@ def score(losses: Losses, output: Any, batch: Batch) -> Scored:
     logits = _logits(losses.outputs, output, labels)
     classes = logits.shape[-1]
     if losses.ignore_label is not None or weights is not None:
-        weights = _of_labels(weights, labels, losses.ignore_label)
+        weights = label_weights(losses, batch)
     counted = jnp.ones(labels.shape, bool) if weights is None else weights > 0
     labels = jnp.where(counted, labels, 0)
     right = jnp.where(jnp.isnan(logits).any(-1), jnp.nan, logits.argmax(-1) == labels)
@@ -157,13 +157,20 @@ def refuse_unknown(numbers: Mapping[str, Any]) -> None:
         )
 
 
-def _of_labels(weights: Array | None, labels: Array, ignored: int | None) -> Array:
-    """A weight for each label."""
-    full = jnp.ones(labels.shape) if weights is None else weights.astype(jnp.float32)
-    full = jnp.broadcast_to(
-        full.reshape(*full.shape, *[1] * (labels.ndim - full.ndim)), labels.shape
+def label_weights(losses: Losses, batch: Batch) -> Array:
+    """A weight for each label, or for each sample with real targets."""
+    labels = (
+        batch.labels
+        if is_labels(batch.labels)
+        else batch.labels.reshape(len(batch.labels), -1)[:, 0]
     )
-    return full if ignored is None else jnp.where(labels == ignored, 0, full)
+    weights = jnp.ones(labels.shape) if batch.weights is None else batch.weights
+    weights = weights.astype(jnp.float32).reshape(
+        *weights.shape, *[1] * (labels.ndim - weights.ndim)
+    )
+    weights = jnp.broadcast_to(weights, labels.shape)
+    ignored = losses.ignore_label
+    return weights if ignored is None else jnp.where(labels == ignored, 0, weights)
 
 
 def is_labels(y: Any) -> bool:

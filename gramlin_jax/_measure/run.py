@@ -160,9 +160,9 @@ def _check_options(batch_size: int, width_limit: int, positions: Any) -> None:
 def _tried(tracing: Tracing, losses: Losses, stack: Batch) -> dict[str, str]:
     """What the first batch shows of the user's functions; refuses labels that name no class."""
     batch, (traced, held) = first_of(stack), tracing.at(stack.x)
-    *parts, numbers = jax.device_get(try_loss(traced, tracing.twice(batch.x), losses)(held, batch))
-    refuse_unknown(numbers)
-    return {"f": constants(traced), "loss": not_a_mean(*map(float, parts))}
+    parts = jax.device_get(try_loss(traced, tracing.other(batch.x), losses)(held, batch))
+    refuse_unknown(parts.numbers)
+    return {"f": constants(traced), "loss": not_a_mean(parts)}
 
 
 @remembered

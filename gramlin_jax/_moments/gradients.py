@@ -118,7 +118,7 @@ def run_backward(traced: Traced, values: Sequence[Any], loss: Callable[[Any], Ar
 
     def objective(shifts: tuple[dict, dict]) -> tuple[Array, tuple[Any, dict[str, Tap]]]:
         output, taps = traced(values, *shifts)
-        return _scalar(loss(output)), (output, taps)
+        return scalar_loss(loss(output)), (output, taps)
 
     zeros = traced.layers.zeros(), traced.layers.kernel_zeros()
     (value, (output, taps)), gradients = jax.value_and_grad(objective, has_aux=True)(zeros)
@@ -128,10 +128,11 @@ def run_backward(traced: Traced, values: Sequence[Any], loss: Callable[[Any], Ar
 def run_forward(traced: Traced, values: Sequence[Any], loss: Callable[[Any], Array]) -> Backward:
     """The same without gradients."""
     output, taps = traced(values)
-    return Backward(_scalar(loss(output)), output, taps, {}, {})
+    return Backward(scalar_loss(loss(output)), output, taps, {}, {})
 
 
-def _scalar(loss: Any) -> Array:
+def scalar_loss(loss: Any) -> Array:
+    """What a loss returns, if it is a scalar."""
     value = jnp.asarray(loss)
     if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
         raise ValueError(

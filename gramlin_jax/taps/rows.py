@@ -236,7 +236,7 @@ def position_changes(
         shape: Of the positions in x.
     """
     n, size = check_leading_axis("x", x), math.prod(shape)
-    rounds = min(-(-size // n), PASSES)
+    rounds = min(-(-EACH * size // n), PASSES)
     base = {k: _joined(h) for k, h in _features(traced, rows, held, x).items()}
 
     def step(total: dict[str, Array], first: Array) -> tuple[dict[str, Array], None]:
@@ -253,7 +253,9 @@ def position_changes(
     return jax.lax.scan(step, zeros, n * jnp.arange(rounds))[0]
 
 
-PASSES = 64  # at most, to find positions: with more than 64·n some stay untried
+# To find positions: samples at which each is changed, and passes at most, which leave positions
+# untried where there are more than 64·n.
+EACH, PASSES = 8, 64
 
 
 def _joined(h: Array) -> Array:
@@ -281,17 +283,19 @@ def _changed(a: Array, at: Array, shape: tuple[int, ...]) -> Array:
 def positions_of(changes: np.ndarray) -> tuple[int, ...] | None:
     """The row of each position: its own in general, or another order; None where it is not clear.
 
-    A position is in the row that it changes most. Where mixing hides some, their own row is
-    taken if it is that of three in four.
+    A position is in the row that it changes most. Where layers mix positions, as attention does,
+    this is seldom clear for all; then half of them have to be in their own rows.
 
     Args:
         changes: (position, row), see ``position_changes``.
     """
     tried = changes.max(1) > 0
+    second, first = np.sort(changes, 1)[:, -2:].T
     best = changes.argmax(1)
+    one_each = bool(tried.all()) and len(set(best.tolist())) == len(best)
     own = best == np.arange(len(best))
-    if tried.any() and own[tried].mean() >= 0.75:
-        return tuple(range(len(best)))
-    if tried.all() and len(set(best.tolist())) == len(best):
+    if one_each and (first > 1.5 * second).all():
         return tuple(best.tolist())
-    return None
+    if tried.any() and own[tried].mean() >= 0.5:
+        return tuple(range(len(best)))
+    return tuple(best.tolist()) if one_each else None
