@@ -247,6 +247,12 @@ def test_saved_and_loaded(measured, tmp_path):
         Measurement.load(tmp_path / "other.npz")
 
 
+def test_it_is_a_mapping_of_layers_and_shows_its_table(measured):
+    assert list(measured) == list(measured.layers) and len(measured) == 5
+    assert "in" in measured and "inn" not in measured
+    assert repr(measured) == str(measured) == measured.table()
+
+
 def test_it_is_a_pytree(measured):
     doubled = jax.tree.map(lambda a: 2 * a, measured)
     assert doubled["in"]["kernel_norm"] == 2 * measured["in"]["kernel_norm"]
