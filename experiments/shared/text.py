@@ -42,10 +42,10 @@ def listed(
     )
 
 
-def start_to_end(runs: xr.DataArray, mean: str, deviation: str) -> str:
-    """Means over seeds of curves (seed, epoch), first and last, with the last one's deviation."""
-    first = spread(runs.isel(epoch=0))[0]
-    return f"{float(first):{mean}} → {plus_minus(runs.isel(epoch=-1), mean, deviation)}"
+def start_to_end(runs: xr.DataArray, mean: str, deviation: str, dim: str = "epoch") -> str:
+    """Means over seeds of curves (seed, dim), first and last, with the last one's deviation."""
+    first = spread(runs.isel({dim: 0}))[0]
+    return f"{float(first):{mean}} → {plus_minus(runs.isel({dim: -1}), mean, deviation)}"
 
 
 def over_seeds(seeds: int) -> str:
