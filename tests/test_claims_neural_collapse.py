@@ -4,9 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
-from experiments.framework import Result
 
-from experiments.neural_collapse import PRESETS, check
+from experiments.neural_collapse import DIMENSIONS, PRESETS, coordinates
+from experiments.neural_collapse.claims import check
+from experiments.shared.results import Result, label
 
 ACCURACY = [0.1, 0.9, 1, 1, 1]  # the terminal phase begins at the third measurement
 CLAIMS = {"nc1": 1, "etf_distance": 2, "nc3": 3}
@@ -15,12 +16,12 @@ CLAIMS = {"nc1": 1, "etf_distance": 2, "nc3": 3}
 def result(**courses):
     """Two seeds, one loss and two layers that collapse as these courses (5,) say, or at once."""
     config = dataclasses.replace(PRESETS["smoke"], losses=("squared_error",), seeds=2)
-    arrays = {"train_accuracy": np.tile(ACCURACY, (1, 2, 1))}
+    arrays = {"epochs": range(5), "train_accuracy": np.tile(ACCURACY, (1, 2, 1))}
     for name in ("nc1", "etf_distance", "nc3", "train_nc4", "target_linearity", "link_error"):
         course = np.tile(courses.get(name, np.zeros(5)), (1, 2, 1))
         by_layer = name not in ("nc3", "train_nc4")
         arrays[name] = np.stack([2 * course, course], -1) if by_layer else course
-    return Result(config, arrays, {})
+    return Result(config, label(arrays, DIMENSIONS, coordinates(config)), {})
 
 
 @pytest.mark.parametrize("name", CLAIMS)
