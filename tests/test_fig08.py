@@ -11,6 +11,7 @@ from experiments.runs import perform
 from experiments.shared.results import Result, label
 from experiments.staircase import compute
 from experiments.staircase.claims import check, table
+from experiments.staircase.draw import plot
 from experiments.staircase.norms import Network, noise_left
 from experiments.staircase.published import PUBLISHED
 from gramlin_jax import moments
@@ -42,6 +43,8 @@ def test_smoke_run(smoke):
     assert len(json.loads((folder / "summary.json").read_text())["claims"]) == 5
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
     assert len(table(result).splitlines()) == 2 + len(SMOKE.widths)
+    above = plot(result).subfigs[0]
+    assert [axes.get_title() for axes in above.axes] == ["width 4", "width 48"]
 
 
 def golden_run(numbers, width, steps):
@@ -123,6 +126,8 @@ def test_check_can_find_each_claim_false():
     assert verdicts() == [True] * 6
     assert verdicts(feature_change=values_of("feature_change")[::-1])[0] is False
     assert verdicts(target_output=values_of("target_output")[::-1])[1:6:4] == [False, False]
+    rising = values_of("target_fit") * np.array([[[1, 1]], [[1, 2]]])
+    assert verdicts(target_fit=rising)[2] is True, "the smallest width counts"
     assert verdicts(target_fit=1 / values_of("target_fit"))[2:4] == [False, False]
     assert verdicts(new_target_fit=values_of("target_fit")[::-1])[2:5] == [True, True, False]
     one = values_of("feature_change").copy()

@@ -98,6 +98,8 @@ def test_check_can_find_each_claim_false():
     layer = (1, 2, 0, -1)
     lower = one((*run, 2), (*layer, -1), -0.05)
     assert verdicts(target_linearity=lower, heldout=lower)[2:4] == [False, True]
+    ends = check(made_up(target_linearity=lower))[3].evidence
+    assert ends.endswith("12 of 12 runs; by layer 0.940 … 0.990")
     lower = one((*run, 2), layer, -0.1)
     assert verdicts(target_linearity=lower, heldout=lower)[2:4] == [True, False]
     assert verdicts(heldout=one((*run, 2), (1, 1, 0, -1, -1), 0.65))[4] is False

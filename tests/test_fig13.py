@@ -80,6 +80,7 @@ def test_check_can_find_each_claim_false():
     level[1, 1] = level[0, 1]
     assert verdicts(test_accuracy=level)[0] is False, "one run"
     assert verdicts(test_accuracy=test[..., [0, 3, 2, 1]], train_accuracy=0 * train)[1] is False
+    assert verdicts(train_accuracy=test)[1] is False, "in the same epoch is not first"
     assert verdicts(test_accuracy=0.1 * test)[1:5] == [None] * 4, "no run generalises"
     linearity, heldout = whole["target_linearity"], whole["heldout"]
     assert verdicts(target_linearity=linearity[::-1])[2:5] == [False, True, False]
@@ -104,7 +105,9 @@ def test_evidence_has_the_sign_of_what_it_names():
     np.testing.assert_allclose(float(nearest), gap.where(generalised).max(), atol=1e-3)
     np.testing.assert_allclose(float(other), gap.where(~generalised).min(), atol=1e-3)
     assert float(re.search(r"accuracy (\S+) over", found[4].evidence)[1]) < 0
-    assert "once memorised" in found[5].evidence
+    # From the epoch of train accuracy 1 on, the gap falls with train less test accuracy.
+    assert found[6].evidence.endswith("once memorised 1.00 to 1.00, median 1.00")
+    assert "-" in found[6].evidence.split(";")[1], "over all epochs it does not"
 
 
 def test_evidence_counts_epochs():

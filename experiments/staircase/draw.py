@@ -69,7 +69,7 @@ def _norms(axes: Axes, data: xr.Dataset, *, fits_any: bool) -> None:
     axes.set_xlim(*data["step"].values[[0, -1]])
     axes.set_ylim(0, None)
     axes.set_xlabel("step")
-    tidy(axes, title=f"width {data['width']}")
+    tidy(axes, title=f"width {data['width'].item()}")
     if fits_any:
         axes.set_facecolor("0.93")
         note = "width ≥ n:\nany target is fitted"
