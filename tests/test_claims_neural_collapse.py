@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.neural_collapse import DIMENSIONS, PRESETS, coordinates
-from experiments.neural_collapse.claims import check
+from experiments.neural_collapse.claims import check, table
 from experiments.shared.results import Result, label
 
 ACCURACY = [0.1, 0.9, 1, 1, 1]  # the terminal phase begins at the third measurement
@@ -16,11 +16,11 @@ CLAIMS = {"nc1": 1, "etf_distance": 2, "nc3": 3}
 def result(**courses):
     """Two seeds, one loss and two layers that collapse as these courses (5,) say, or at once."""
     config = dataclasses.replace(PRESETS["smoke"], losses=("squared_error",), seeds=2)
-    arrays = {"epochs": range(5), "train_accuracy": np.tile(ACCURACY, (1, 2, 1))}
-    for name in ("nc1", "etf_distance", "nc3", "train_nc4", "target_linearity", "link_error"):
+    courses = {"train_accuracy": ACCURACY, **courses}
+    arrays = {"epochs": range(5)}
+    for name, dims in DIMENSIONS.items():
         course = np.tile(courses.get(name, np.zeros(5)), (1, 2, 1))
-        by_layer = name not in ("nc3", "train_nc4")
-        arrays[name] = np.stack([2 * course, course], -1) if by_layer else course
+        arrays[name] = np.stack([2 * course, course], -1) if "layer" in dims else course
     return Result(config, label(arrays, DIMENSIONS, coordinates(config)), {})
 
 
@@ -39,3 +39,15 @@ def test_target_linearity_follows_in_the_terminal_phase_only():
     assert follows.holds is True and "1.000 ± 0.000" in follows.evidence
     against = check(result(nc1=nc1, target_linearity=1 - np.array([1.0, 2, 3, 4, 5]) / 10))[5]
     assert against.holds is False and "-1.000 ± 0.000" in against.evidence
+
+
+def test_the_table_shows_where_the_terminal_phase_begins():
+    """At its first measurement, or the last of all where it never comes."""
+
+    def shown(accuracy):
+        text = table(result(train_accuracy=accuracy, nc3=np.array([9.0, 8, 7, 6, 5])))
+        (row,) = (line for line in text.splitlines() if line.startswith("nc3"))
+        return [float(word) for word in row.split()[1::3]]
+
+    assert shown(ACCURACY) == [9, 7, 5]
+    assert shown([0.1, 0.5, 0.9, 0.95, 0.99]) == [9, 5, 5]

@@ -6,6 +6,7 @@ import optax
 import pytest
 from counting import compilations
 from flax import linen as nn
+from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh
 
@@ -14,6 +15,7 @@ from gramlin_jax import (
     Measurement,
     Metric,
     gradient_moments,
+    jacobian_moments,
     measure,
     moments,
     neural_collapse,
@@ -180,6 +182,48 @@ def test_only_the_sums_that_are_needed_are_made():
     assert m["last"] == {"n": 203.0} and m.sums["out"].gradients is None
 
 
+def test_jacobians_are_summed_for_a_metric_that_needs_them(tmp_path):
+    def trace(layer):
+        return layer.jacobians.mean.trace()
+
+    options = {"loss": cross_entropy, "batch_size": 64}
+    needs = {"trace": Metric("", "", frozenset({"jacobians"}), trace, "higher")}
+    m = measure(network, PARAMS, (X, LABELS), metrics=needs, **options)
+    whole = jacobian_moments(network, PARAMS, X)
+    for i in range(2):
+        expected = np.trace(whole["hidden"].mean[i])
+        np.testing.assert_allclose(m[f"hidden[{i}]"]["trace"], expected, rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(m.sums["out"].jacobians.mean), np.eye(3), atol=1e-12)
+    assert np.isnan(m["last"]["trace"]) and m.sums["in"].moments is None
+    m.save(tmp_path / "m.npz")
+    chex.assert_trees_all_equal(Measurement.load(tmp_path / "m.npz").sums, m.sums)
+
+
+def test_an_nnx_module_that_trains_is_measured_as_it_is():
+    class Net(nnx.Module):
+        def __init__(self, rngs):
+            self.first, self.norm = nnx.Linear(4, 8, rngs=rngs), nnx.BatchNorm(8, rngs=rngs)
+            self.drop, self.head = nnx.Dropout(0.5, rngs=rngs), nnx.Linear(8, 3, rngs=rngs)
+
+        def __call__(self, x):
+            return self.head(self.drop(nnx.relu(self.norm(self.first(x)))))
+
+    net = Net(nnx.Rngs(0))
+    optimizer = nnx.Optimizer(net, optax.sgd(0.3), wrt=nnx.Param)
+    f, sizes = counted(lambda model, x: model(x))
+    losses = []
+    for epoch in range(3):
+        net.train()
+        _, gradients = nnx.value_and_grad(lambda model: cross_entropy(model(X), LABELS))(net)
+        optimizer.update(net, gradients)
+        net.eval()
+        with compilations() as made:
+            losses.append(measure(f, net, (X, LABELS), loss=cross_entropy).loss)
+        np.testing.assert_allclose(losses[-1], cross_entropy(net(X), LABELS), rtol=1e-6)
+        assert epoch == 0 or not made
+    assert sizes == [203, 406] and len(set(losses)) == 3
+
+
 def test_every_metric_of_the_registry():
     m = measure(network, PARAMS, (X, LABELS), loss=cross_entropy, metrics=tuple(METRICS))
     assert tuple(m["in"]) == tuple(METRICS) and all(np.isfinite(list(m["in"].values())))
@@ -227,7 +271,9 @@ def test_a_model_with_batch_statistics_and_dropout():
 
     m = measure(f, variables["params"], (images, labels), loss=cross_entropy, width_limit=60)
     assert m.layers == ("Conv_0/kernel", "Dense_0/kernel")
-    assert dict(m.notes) == {"Dense_0/kernel": "100 features, projected to 60"}
+    notes = dict(m.notes)
+    assert notes.pop("f").startswith("closes over 2 arrays, of shapes (4), (4): constants to it")
+    assert notes == {"Dense_0/kernel": "100 features, projected to 60"}
     flat = moments(images.reshape(90, -1), jax.nn.one_hot(labels, 3))
     np.testing.assert_allclose(
         m["Conv_0/kernel"]["target_linearity"], target_linearity(flat), rtol=1e-6
@@ -287,7 +333,7 @@ def test_bad_input():
         call((X, LABELS[:3]))
     with pytest.raises(TypeError, match="wanted pairs"):
         call([X])
-    with pytest.raises(ValueError, match=r"batches\[1\] has shapes .*the same structure"):
+    with pytest.raises(ValueError, match=r"x of other shapes, \[\(3,\)\], .* f fails"):
         call([(X, LABELS), (X[:, :3], LABELS)])
     with pytest.raises(ValueError, match="y has 203 labels of 203 that name none of the classes"):
         call((X, LABELS + 3))

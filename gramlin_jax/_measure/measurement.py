@@ -13,6 +13,7 @@ import numpy as np
 
 from gramlin_jax._moments.features import Moments
 from gramlin_jax._moments.gradients import GradientMoments
+from gramlin_jax._moments.jacobians import JacobianMoments
 from gramlin_jax.metrics.registry import LayerSums
 from gramlin_jax.support.files import read_arrays, write_arrays
 
@@ -136,13 +137,14 @@ def _shape(sums: LayerSums) -> str:
     return "".join(f"{size} × " for size in groups) + f"{fan_in} → {fan_out}"
 
 
-# Fields of ``LayerSums`` that are numbers.
+# Fields of ``LayerSums`` that are sums, and those that are numbers.
+NESTED = {"moments": Moments, "gradients": GradientMoments, "jacobians": JacobianMoments}
 NUMBERS = "learning_rate", "reads_rows", "classes"
 
 
 def _parts(sums: LayerSums) -> list[tuple[str, Any]]:
     """Names and arrays of a layer's sums, without those that are None."""
-    nested = {"moments": sums.moments, "gradients": sums.gradients}
+    nested = {name: getattr(sums, name) for name in NESTED}
     parts = [
         (f"{name}.{field.name}", getattr(value, field.name))
         for name, value in nested.items()
@@ -160,9 +162,8 @@ def _rebuilt(arrays: dict[str, np.ndarray], prefix: str) -> LayerSums:
         return kind(*(arrays.get(key) for key in keys)) if keys[0] in arrays else None
 
     return LayerSums(
-        moments=of(Moments, "moments"),
+        **{name: of(kind, name) for name, kind in NESTED.items()},
         kernel=arrays.get(f"{prefix}kernel"),
-        gradients=of(GradientMoments, "gradients"),
         learning_rate=float(arrays[f"{prefix}learning_rate"]),
         **{name: bool(arrays.get(f"{prefix}{name}", False)) for name in NUMBERS[1:]},
     )

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-from gramlin_jax.support.checks import check_leading_axis
+from gramlin_jax.support.checks import check_at_least, check_leading_axis
 from gramlin_jax.support.precision import in_float64
 from gramlin_jax.taps import compat
 
@@ -61,7 +62,7 @@ class Additive:
 
     def _check_mergeable(self, other: Self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            shapes = [jnp.shape(getattr(sums, field.name)) for sums in (self, other)]
+            shapes = [np.shape(getattr(sums, field.name)) for sums in (self, other)]
             if shapes[0] != shapes[1]:
                 raise ValueError(
                     f"{type(self).__name__} do not add: {field.name} has shape {shapes[0]} in one "
@@ -102,8 +103,8 @@ def accumulate(
     """
     if isinstance(data, Iterator):
         return _sum_iterator(function, data)
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}: wanted at least 1")
+    if batch_size is not None:
+        check_at_least("batch_size", batch_size, 1)
     data = _on_device(data)
     n = check_leading_axis("data", data)
     if batch_size is None:

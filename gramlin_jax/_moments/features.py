@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from gramlin_jax._moments.additive import Additive, accumulate
-from gramlin_jax.support.checks import check_array
+from gramlin_jax.support.checks import check_array, is_traced
 from gramlin_jax.support.precision import dot, in_float64
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def moments(
         weights = check_array("weights", weights, ("n",))
         _check_rows("weights", weights, n)
         with jax.ensure_compile_time_eval():
-            if not isinstance(weights, jax.core.Tracer) and bool((weights < 0).any()):
+            if not is_traced(weights) and bool((weights < 0).any()):
                 raise ValueError("weights has negative entries: wanted counts >= 0 (0 is a mask)")
     return _moments(features, targets, weights)
 

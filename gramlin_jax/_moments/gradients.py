@@ -118,7 +118,7 @@ def run_backward(traced: Traced, values: Sequence[Any], loss: Callable[[Any], Ar
 
     def objective(shifts: tuple[dict, dict]) -> tuple[Array, tuple[Any, dict[str, Tap]]]:
         output, taps = traced(values, *shifts)
-        return _scalar(loss(output)), (output, taps)
+        return scalar_loss(loss(output)), (output, taps)
 
     zeros = traced.layers.zeros(), traced.layers.kernel_zeros()
     (value, (output, taps)), gradients = jax.value_and_grad(objective, has_aux=True)(zeros)
@@ -128,10 +128,11 @@ def run_backward(traced: Traced, values: Sequence[Any], loss: Callable[[Any], Ar
 def run_forward(traced: Traced, values: Sequence[Any], loss: Callable[[Any], Array]) -> Backward:
     """The same without gradients."""
     output, taps = traced(values)
-    return Backward(_scalar(loss(output)), output, taps, {}, {})
+    return Backward(scalar_loss(loss(output)), output, taps, {}, {})
 
 
-def _scalar(loss: Any) -> Array:
+def scalar_loss(loss: Any) -> Array:
+    """What a loss returns, if it is a scalar."""
     value = jnp.asarray(loss)
     if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
         raise ValueError(
@@ -177,13 +178,13 @@ def gradient_moments(
 
 
 def reduce_gradients(
-    passed: Backward, count: int, names: Collection[str] | None = None, *, products: bool = True
+    passed: Backward, count: Any, names: Collection[str] | None = None, *, products: bool = True
 ) -> dict[str, GradientMoments]:
     """The gradient moments of a pass over ``count`` samples, of all sites or those named.
 
     Args:
         passed: The pass.
-        count: Number of samples.
+        count: Number of samples, or the sum of their weights.
         names: Of sites; None: all with a kernel.
         products: Whether to make Σ δδᵀ, which is (o, o).
     """
@@ -204,8 +205,12 @@ def _rows(delta: Array, stack: tuple[int, ...]) -> Array:
 
 @in_float64
 def _gradient_moments(
-    count: int, kernel_gradient: Array, products: Array | None
+    count: Any, kernel_gradient: Array, products: Array | None
 ) -> GradientMoments:
-    n = jnp.float64(count)
-    output_sum = None if products is None else n**2 * products.astype(jnp.float64)
-    return GradientMoments(n, n * kernel_gradient.astype(jnp.float64), output_sum)
+    n = jnp.asarray(count).astype(jnp.float64)
+
+    def summed(scale: Array, array: Array) -> Array:  # a mean over no weight is NaN
+        return jnp.where(n > 0, scale * array.astype(jnp.float64), 0.0)
+
+    output_sum = None if products is None else summed(n**2, products)
+    return GradientMoments(n, summed(n, kernel_gradient), output_sum)

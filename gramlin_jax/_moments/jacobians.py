@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import jax
@@ -18,9 +18,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from gramlin_jax._moments.additive import Additive, beside
-from gramlin_jax.support.checks import check_leading_axis
+from gramlin_jax.support.checks import check_at_least, check_leading_axis
 from gramlin_jax.support.precision import in_float64, matmul, widened
-from gramlin_jax.taps import capture
+from gramlin_jax.taps import Traced, capture
 from gramlin_jax.taps.rows import doubled, sample_axes, samples_first
 
 if TYPE_CHECKING:
@@ -100,30 +100,59 @@ def jacobian_moments(
     """
     n = check_leading_axis("args[0]", args[0] if args else ())
     for name, number in (("chunk", chunk), ("probes", probes)):
-        if number is not None and number < 1:
-            raise ValueError(f"{name} is {number}: wanted at least 1")
+        if number is not None:
+            check_at_least(name, number, 1)
     traced, values = capture(f, params, args)
     axes, skipped = sample_axes(traced, doubled(f, params, args), n)
-    sites = {name: site for name, site in traced.layers.sites.items() if site.has_kernel}
-    for name in sites:
-        if name in skipped:
-            raise ValueError(f"args[0] at {name}: {skipped[name]}; wanted one row axis of samples")
+    for name, why in skipped.items():
+        if traced.layers.sites[name].has_kernel:
+            raise ValueError(f"args[0] at {name}: {why}; wanted one row axis of samples")
+    return reduce_jacobians(
+        traced, values, axes, n, outputs=outputs, chunk=chunk, probes=probes, key=key
+    )
+
+
+def reduce_jacobians(
+    traced: Traced,
+    values: Sequence[Any],
+    axes: Mapping[str, int],
+    n: int,
+    *,
+    outputs: Callable[[Any], Array],
+    chunk: int | None = None,
+    probes: int | None = None,
+    key: Array | None = None,
+) -> dict[str, JacobianMoments]:
+    """``jacobian_moments`` of a traced function, at the sites whose sample axis is known.
+
+    Args:
+        traced: The function.
+        values: What it is run with, see ``Traced``.
+        axes: By site, the row axis that counts samples; sites without a kernel are left out.
+        n: Number of samples.
+        outputs: As for ``jacobian_moments``, and so the rest.
+        chunk: See there.
+        probes: See there.
+        key: See there.
+    """
 
     def selected(shifts: dict[str, Array]) -> Any:
         return outputs(traced(values, shifts)[0])
 
     out, pullback = cast("tuple[Array, Any]", jax.vjp(selected, traced.layers.zeros()))
-    if not out.ndim or out.shape[0] != n:
-        raise ValueError(f"outputs has shape {out.shape}: wanted ({n}, ...), a row a sample")
+    if jnp.shape(out)[:1] != (n,):
+        raise ValueError(f"outputs has shape {jnp.shape(out)}: wanted ({n}, ...), a row a sample")
     cotangents, scale = _basis(out, n) if probes is None else _probes(out, probes, key)
     like = jnp.zeros_like(out)  # as the output varies over devices
     deltas = lax.map(
         lambda c: pullback(like + c)[0], cotangents, batch_size=chunk or len(cotangents)
     )
     moments = {}
-    for name, site in sites.items():
-        split = functools.partial(samples_first, site=site, axis=axes[name], n=n)
-        moments[name] = _jacobian_moments(widened(jax.vmap(split)(deltas[name])), scale)
+    for name, axis in axes.items():
+        site = traced.layers.sites[name]
+        if site.has_kernel:
+            split = functools.partial(samples_first, site=site, axis=axis, n=n)
+            moments[name] = _jacobian_moments(widened(jax.vmap(split)(deltas[name])), scale)
     return moments
 
 

@@ -144,7 +144,8 @@ def _neural_collapse(
     gram = dot(a.T, a)
     lengths, pairs = jnp.diag(gram), np.triu_indices(classes, 1)
     norms = jnp.sqrt(jnp.where(lengths > rounding, lengths, 0))
-    cosines = (gram / jnp.outer(norms, norms))[pairs]
+    directed = jnp.where(norms > 0, norms, jnp.nan)  # a mean at the centre has no direction
+    cosines = (gram / jnp.outer(directed, directed))[pairs]
     distances = (lengths[:, None] + lengths[None] - 2 * gram)[pairs]
     etf = (jnp.eye(classes) - 1 / classes) / (classes - 1) ** 0.5
     nc3, offset = _duality(means, a, kernel, bias)

@@ -28,10 +28,13 @@ if TYPE_CHECKING:
     from jaxtyping import Array
 
 Need: TypeAlias = Literal[
-    "features", "rows", "classes", "kernel", "kernel_gradient", "output_gradients"
+    "features", "rows", "classes", "kernel", "kernel_gradient", "output_gradients", "jacobians"
 ]
-EVERYTHING: frozenset[Need] = frozenset(get_args(Need))
+# What a plain function gets; a Jacobian costs one backward pass for each output.
+EVERYTHING: frozenset[Need] = frozenset(get_args(Need)) - {"jacobians"}
+# What the rows of the features are needed for, and what samples have to be told apart for.
 OF_FEATURES: frozenset[Need] = frozenset({"features", "rows", "classes"})
+OF_SAMPLES: frozenset[Need] = OF_FEATURES | {"jacobians"}
 
 
 @jax.tree_util.register_dataclass
@@ -44,6 +47,7 @@ class LayerSums:
             samples cannot be told apart (``measure`` notes why).
         kernel: The effective kernel K (i, o), or (groups, i, o); None for a named activation.
         gradients: ``GradientMoments``, ∇_K L and ΔᵀΔ; None for a named activation.
+        jacobians: ``JacobianMoments`` of the outputs; None for a named activation.
         learning_rate: η.
         reads_rows: Whether the kernel multiplies the features as they are in ``moments``: not so
             for patches, projections and positions side by side.
@@ -53,6 +57,7 @@ class LayerSums:
     moments: Any
     kernel: Any
     gradients: Any
+    jacobians: Any
     learning_rate: float
     reads_rows: bool = dataclasses.field(default=False, metadata={"static": True})
     classes: bool = dataclasses.field(default=False, metadata={"static": True})
@@ -66,6 +71,7 @@ class LayerSums:
             "kernel": self.kernel is not None,
             "kernel_gradient": self.gradients is not None,
             "output_gradients": self.gradients is not None,
+            "jacobians": self.jacobians is not None,
         }[need]
 
 
@@ -79,8 +85,9 @@ class Metric:
         needs: What it is computed from; ``measure`` makes the sums for that, and where a layer has
             not all of it the value is NaN. ``"features"`` are moments; ``"rows"`` moments of the
             very rows that the kernel multiplies; ``"classes"`` moments with one-hot targets;
-            ``"kernel_gradient"`` ∇_K L; ``"output_gradients"`` ΔᵀΔ. A metric that names no needs
-            gets all sums, and is asked at every layer.
+            ``"kernel_gradient"`` ∇_K L; ``"output_gradients"`` ΔᵀΔ; ``"jacobians"`` the moments of
+            ∂f/∂z. A metric that names no needs gets all sums but the last, and is asked at every
+            layer.
         function: ``LayerSums -> scalar``, a JAX function.
         direction: Which values say more of what the metric is named for; None: neither.
     """

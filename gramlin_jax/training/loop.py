@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gramlin_jax._moments.features import Moments
+from gramlin_jax._moments.additive import Additive
 from gramlin_jax.support.precision import in_float64
 from gramlin_jax.training.hooks import Hook, ProgressBar, Training, WarnOfDivergence, blank, record
 from gramlin_jax.training.program import Hyper, Loss, Optimizer, Run
@@ -139,7 +139,7 @@ def fit(
     return Fit(
         *training.state,
         training.history,
-        _moments_on_device(training.measured),
+        _sums_on_device(training.measured),
         training.measured_at,
         hyper,
         training.execution,
@@ -191,10 +191,10 @@ def _outline(run: Run, hyper: Hyper, batch: PyTree) -> tuple[int, Any]:
 
 
 @in_float64
-def _moments_on_device(measured: Any) -> Any:
-    """Moments as JAX arrays: as NumPy's, ``vmap`` and ``jit`` would cut them to float32."""
+def _sums_on_device(measured: Any) -> Any:
+    """Sums as JAX arrays: as NumPy's, ``vmap`` and ``jit`` would cut them to float32."""
 
     def convert(leaf: Any) -> Any:
-        return jax.tree.map(jnp.asarray, leaf) if isinstance(leaf, Moments) else leaf
+        return jax.tree.map(jnp.asarray, leaf) if isinstance(leaf, Additive) else leaf
 
-    return jax.tree.map(convert, measured, is_leaf=lambda leaf: isinstance(leaf, Moments))
+    return jax.tree.map(convert, measured, is_leaf=lambda leaf: isinstance(leaf, Additive))

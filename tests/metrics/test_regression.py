@@ -65,6 +65,25 @@ def test_the_rank_of_a_small_matrix_survives_its_rounding():
     assert set(ranks) == {2.0}
 
 
+ORTHOGONAL = np.tile([[1.0, 1], [-1, 1], [1, -1], [-1, -1]], (100, 1))
+
+
+@pytest.mark.parametrize(("share", "rank"), [(1e-12, 2), (1e-16, 1)])
+def test_a_direction_is_absent_below_the_tolerance_alone(share, rank):
+    """Columns (a, a + √share·b), scaled, have eigenvalues near 1 and share/4 of it."""
+    h = ORTHOGONAL @ [[1, 1], [0, 2 * share**0.5]]
+    m = moments(h, ORTHOGONAL[:, 1:])
+    assert float(least_squares(m).rank) == rank
+    assert float(least_squares(m, rtol=1e-11).rank) == 1
+
+
+def test_a_ridge_keeps_directions_of_any_size():
+    h = ORTHOGONAL * [1, 1e-8]
+    fit = solved(moments(h, ORTHOGONAL[:, 1:]), intercept=False, ridge=400e-16)
+    np.testing.assert_allclose(fit.shrinkage, [0.5, 1], rtol=1e-7)
+    np.testing.assert_allclose(fit.coefficients[1], 0.5e8, rtol=1e-7)
+
+
 def test_a_column_is_constant_only_where_rounding_hides_its_variance():
     """A deviation of 1e-9 of the mean is data in float64; one of 1e-13 is rounding."""
     wave = np.tile([1.0, -1.0], 500)[:, None]
