@@ -78,11 +78,33 @@ def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return a / np.where(b > 1e-12, b, np.nan)
 
 
-def epoch_rank_correlation(a: xr.DataArray, b: xr.DataArray) -> xr.DataArray:
-    """``rank_correlation`` over the dimension ``epoch``."""
-    dims = [["epoch"], ["epoch"]]
-    found: xr.DataArray = xr.apply_ufunc(rank_correlation, a, b, input_core_dims=dims)
+def epoch_rank_correlation(
+    a: xr.DataArray, b: xr.DataArray, since: xr.DataArray | None = None
+) -> xr.DataArray:
+    """``rank_correlation`` over the dimension ``epoch``.
+
+    Args:
+        a: Curves, with a coordinate ``epoch``.
+        b: Curves like them.
+        since: The first epoch that counts, for each curve; where it is NaN, so is the correlation.
+            None: all count.
+    """
+    dims = ["epoch"]
+    if since is None:
+        found: xr.DataArray = xr.apply_ufunc(rank_correlation, a, b, input_core_dims=[dims, dims])
+        return found
+
+    def later(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> float:
+        return float(rank_correlation(x[counts], y[counts])) if counts.any() else np.nan
+
+    counted = a, b, a["epoch"] >= since
+    found = xr.apply_ufunc(later, *counted, input_core_dims=[dims, dims, dims], vectorize=True)
     return found
+
+
+def first_epoch(true: xr.DataArray) -> xr.DataArray:
+    """The first epoch at which each curve of truth values is true; NaN where none is."""
+    return true["epoch"].where(true).min("epoch")
 
 
 @dataclasses.dataclass(frozen=True)

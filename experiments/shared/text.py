@@ -42,10 +42,32 @@ def listed(
     )
 
 
-def start_to_end(runs: xr.DataArray, mean: str, deviation: str) -> str:
-    """Means over seeds of curves (seed, epoch), first and last, with the last one's deviation."""
-    first = spread(runs.isel(epoch=0))[0]
-    return f"{float(first):{mean}} → {plus_minus(runs.isel(epoch=-1), mean, deviation)}"
+def start_to_end(runs: xr.DataArray, mean: str, deviation: str, dim: str = "epoch") -> str:
+    """Means over seeds of curves (seed, dim), first and last, with the last one's deviation."""
+    first = spread(runs.isel({dim: 0}))[0]
+    return f"{float(first):{mean}} → {plus_minus(runs.isel({dim: -1}), mean, deviation)}"
+
+
+def linearity_header(depth: int) -> str:
+    """The head of a table with ``linearity_row``."""
+    layers = (f"TL {layer}, held out" for layer in range(1, depth + 1))
+    accuracies = f"{'train accuracy':>18}{'test accuracy':>18}"
+    return accuracies + "".join(f"{layer:>32}" for layer in layers)
+
+
+def linearity_row(of: xr.Dataset) -> str:
+    """What ``linearity_metrics`` measured at one time: accuracies, and target linearity by layer.
+
+    Args:
+        of: ``train_accuracy`` and ``test_accuracy`` (seed,); ``target_linearity`` and ``heldout``
+            (seed, layer).
+    """
+    train, test = (plus_minus(of[f"{split}_accuracy"]) for split in ("train", "test"))
+    layers = (of.sel(layer=layer) for layer in of["layer"])
+    return f"{train:>18}{test:>18}" + "".join(
+        f"{plus_minus(one['target_linearity']):>17}{plus_minus(one['heldout']):>15}"
+        for one in layers
+    )
 
 
 def over_seeds(seeds: int) -> str:

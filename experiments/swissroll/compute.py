@@ -13,8 +13,8 @@ from jax import lax
 
 from experiments.shared.results import Computed
 from experiments.swissroll import LAYERS, Config
-from gramlin_jax import moments, target_linearity, weight_gram
-from gramlin_jax._moments.gradients import GradientMoments, backward, reduce_gradients
+from gramlin_jax import GradientMoments, backward, moments, target_linearity, weight_gram
+from gramlin_jax._moments.gradients import reduce_gradients
 from gramlin_jax.data import swiss_roll
 from gramlin_jax.metrics.virtual import (
     gram_change,
