@@ -59,7 +59,7 @@ def _layers(nc1: Axes, missing: Axes, data: xr.Dataset) -> None:
         of, colour = data.sel(layer=layer), LAYERS[i % len(LAYERS)]
         band(nc1, of["nc1"], colour, log=True, label=f"layer {layer}")
         band(missing, 1 - of["target_linearity"], colour, log=True)
-        link = spread(np.log(1 - of["link"]))[0]
+        link = spread(xr.ufuncs.log(1 - of["link"]))[0]
         missing.plot(data["epoch"], np.exp(link), ":", color="k", lw=1)
     missing.plot([], [], ":", color="k", lw=1, label="1 − tr(Σ$_T^{-1}$Σ$_B$)/(C−1)")
 

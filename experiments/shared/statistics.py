@@ -10,14 +10,11 @@ import xarray as xr
 from scipy import stats
 
 
-def spread(runs: Any) -> tuple[Any, Any]:
+def spread(runs: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
     """Mean and standard deviation over the dimension ``seed``; NaN where a seed is NaN.
 
-    The deviation is the sample's, √(Σ(x − x̄)²/(s − 1)); of a single seed it is 0. (An array
-    without labels, of a family that does not use them yet, has its seeds on the first axis.)
+    The standard deviation is the sample's, √(Σ(x − x̄)²/(s − 1)); of a single seed it is 0.
     """
-    if not isinstance(runs, xr.DataArray):
-        return runs.mean(0), runs.std(0, ddof=min(1, len(runs) - 1))
     ddof = min(1, runs.sizes["seed"] - 1)
     return runs.mean("seed", skipna=False), runs.std("seed", ddof=ddof, skipna=False)
 

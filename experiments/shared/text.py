@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from experiments.shared.statistics import spread
@@ -72,14 +71,4 @@ def linearity_row(of: xr.Dataset) -> str:
 
 def over_seeds(seeds: int) -> str:
     """What a title says of the curves."""
-    return "one seed" if seeds == 1 else f"mean ± deviation of {seeds} seeds"
-
-
-def spelled(values: np.ndarray, digits: int = 3) -> str:
-    """``plus_minus`` of an array (seeds,): for families that do not use the labels yet."""
-    return plus_minus(np.asarray(values, float), f".{digits}f")
-
-
-def about(values: np.ndarray) -> str:
-    """``plus_minus`` of an array (seeds,): for families that do not use the labels yet."""
-    return plus_minus(np.asarray(values, float), ".3g", ".1g")
+    return "one seed" if seeds == 1 else f"mean ± standard deviation of {seeds} seeds"
