@@ -27,7 +27,7 @@ from gramlin_jax._measure.trial import constants, not_a_mean, try_loss
 from gramlin_jax._moments.additive import accumulate
 from gramlin_jax.metrics.registry import DEFAULT, LayerSums, Metric, chosen_metrics, needs_of
 from gramlin_jax.support.checks import check_at_least
-from gramlin_jax.support.devices import automatic, replicated
+from gramlin_jax.support.devices import placed, placement
 from gramlin_jax.support.memory import remembered
 from gramlin_jax.support.precision import widened
 from gramlin_jax.taps import Traced
@@ -55,6 +55,7 @@ def measure(
     width_limit: int = 1024,
     seed: int = 0,
     mesh: Mesh | None = None,
+    data_axes: str | tuple[str, ...] | None = None,
 ) -> Measurement:
     """All metrics of all linear layers of ``f(params, x)``, in one pass over the samples.
 
@@ -100,7 +101,9 @@ def measure(
         width_limit: Wider features are reduced to this width by a random projection, which can
             lower target linearity but not raise it; ``notes`` say where.
         seed: Seed of that projection.
-        mesh: Devices, along whose first axis samples are spread; None: where the arrays are.
+        mesh: Devices, over which samples are spread; None: those on which the parameters lie.
+            Parameters that lie on its devices stay as they are.
+        data_axes: Names of the mesh's axes along which samples are spread; None: the first.
 
     Raises:
         ValueError: If there are no samples, batches differ in structure, a label names no class,
@@ -121,17 +124,17 @@ def measure(
     """
     _check_options(batch_size, width_limit, positions)
     chosen = chosen_metrics(metrics)
-    needs, mesh = needs_of(chosen), automatic(mesh)
+    needs, where = needs_of(chosen), placement(mesh, data_axes, params)
     losses = Losses(loss, outputs, ignore_label)
-    pieces = stacks(batches, Reader(inputs, targets, weights), batch_size, mesh)
+    pieces = stacks(batches, Reader(inputs, targets, weights), batch_size, where)
     first = next(pieces, None)
     if first is None:
         raise ValueError("batches is empty: wanted one batch or more")
-    tracing = Tracing(f, params, mesh)
+    tracing = Tracing(f, params, where)
     options = Options(layers, needs, positions, width_limit)
     plan = make_plan(tracing, options, first)
     plans = {inner_shapes(first): plan}
-    projections = replicated(projections_of(plan, seed), mesh)
+    projections = placed(projections_of(plan, seed), where)
     remarks = _tried(tracing, losses, first)
 
     def of_stack(stack: Batch) -> Any:

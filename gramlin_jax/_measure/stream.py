@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from gramlin_jax.support.checks import check_leading_axis
-from gramlin_jax.support.devices import devices_of, spread
+from gramlin_jax.support.devices import Placement, automatic, spread
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
@@ -88,7 +87,7 @@ def as_arrays(name: str, tree: PyTree) -> PyTree:
     """
 
     def convert(path: Any, leaf: Any) -> Any:
-        array = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+        array = automatic(leaf) if isinstance(leaf, jax.Array) else np.asarray(leaf)
         where = f"{name}{jax.tree_util.keystr(path)}"
         if array.dtype == object or getattr(array.dtype, "kind", "f") in "USMm":
             kind = type(leaf).__name__
@@ -156,7 +155,7 @@ def _is_cut(x: np.ndarray) -> bool:
     return bool(((lost > 1e-3 * spread) & (spread > 0)).any())
 
 
-def stacks(batches: Any, reader: Reader, batch_size: int, mesh: Mesh | None) -> Iterator[Batch]:
+def stacks(batches: Any, reader: Reader, batch_size: int, where: Placement) -> Iterator[Batch]:
     """The data as stacks of equal batches, (batches, n, ...) each, on their devices.
 
     Args:
@@ -164,14 +163,14 @@ def stacks(batches: Any, reader: Reader, batch_size: int, mesh: Mesh | None) -> 
             batches.
         reader: How a batch is read.
         batch_size: Samples of a batch of a tuple of arrays, or a little less where that is even.
-        mesh: Devices along whose first axis samples are spread; None: where the arrays are.
+        where: Over which devices samples are spread.
 
     Raises:
         ValueError: If there are no samples, or batches change their structure.
         TypeError: If ``batches`` are neither arrays nor batches.
     """
     if isinstance(batches, tuple):
-        yield from _slices(reader.read(batches, "batches"), batch_size, mesh)
+        yield from _slices(reader.read(batches, "batches"), batch_size, where)
         return
     if isinstance(batches, Mapping) or not hasattr(batches, "__iter__"):
         raise TypeError(
@@ -188,19 +187,19 @@ def stacks(batches: Any, reader: Reader, batch_size: int, mesh: Mesh | None) -> 
                 "the same structure in all"
             )
         reference = form
-        yield _on_devices(batch, 1, mesh)
+        yield _on_devices(batch, 1, where)
 
 
-def _slices(data: Batch, batch_size: int, mesh: Mesh | None) -> Iterator[Batch]:
+def _slices(data: Batch, batch_size: int, where: Placement) -> Iterator[Batch]:
     n = len(data.labels)
-    size = _even_size(n, min(batch_size, n), devices_of(mesh))
+    size = _even_size(n, min(batch_size, n), where.devices)
     batch_bytes = sum(a.nbytes for a in jax.tree.leaves(data)) * size // n
     at_once = max(1, STACK_BYTES // max(batch_bytes, 1))
     ends = [*range(0, n // size * size, at_once * size), n // size * size, n]
     for start, end in itertools.pairwise(ends):
         if length := min(size, end - start):
             cut = jax.tree.map(lambda a: a[start:end], data)  # noqa: B023
-            yield _on_devices(cut, (end - start) // length, mesh)
+            yield _on_devices(cut, (end - start) // length, where)
 
 
 def _even_size(n: int, size: int, devices: int) -> int:
@@ -213,9 +212,9 @@ def _even_size(n: int, size: int, devices: int) -> int:
     return next((s for s in even if n % s == 0), even[0] if even else size)
 
 
-def _on_devices(batch: Batch, count: int, mesh: Mesh | None) -> Batch:
+def _on_devices(batch: Batch, count: int, where: Placement) -> Batch:
     """Samples (count·n, ...) as (count, n, ...); float64 targets stay float64."""
     stacked = jax.tree.map(lambda a: a.reshape(count, -1, *np.shape(a)[1:]), batch)
     with jax.enable_x64(True):
-        targets = spread(stacked.targets, mesh)
-    return spread(stacked._replace(targets=None), mesh)._replace(targets=targets)
+        targets = spread(stacked.targets, where)
+    return spread(stacked._replace(targets=None), where)._replace(targets=targets)

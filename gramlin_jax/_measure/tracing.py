@@ -6,9 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
-from jax.sharding import Mesh
 
-from gramlin_jax.support.devices import replicated
+from gramlin_jax.support.devices import Placement, automatic, placed
 from gramlin_jax.support.memory import remembered
 from gramlin_jax.taps import Traced, recall
 from gramlin_jax.taps.compat import settings, type_of
@@ -26,8 +25,9 @@ class Tracing:
     says which axes count samples. Later calls with the same function and shapes trace nothing.
     """
 
-    def __init__(self, f: Callable[..., PyTree], params: PyTree, mesh: Mesh | None) -> None:
-        self._f, self._params, self._mesh = f, params, mesh
+    def __init__(self, f: Callable[..., PyTree], params: PyTree, where: Placement) -> None:
+        self._f, self._where = f, where
+        self._params = jax.tree.map(automatic, params)
         self._known: dict[Any, tuple[Traced, list[Any]]] = {}
 
     def at(self, xs: PyTree) -> tuple[Traced, list[Any]]:
@@ -39,7 +39,7 @@ class Tracing:
             traced, values = recall(self._f, self._params, (x,))
             if not traced.layers.sites:
                 raise ValueError(f"f has no linear layer that is tapped:\n{traced.layers}")
-            self._known[key] = traced, replicated(values[: -len(leaves)], self._mesh)
+            self._known[key] = traced, placed(values[: -len(leaves)], self._where)
         return self._known[key]
 
     def sample_axes(
