@@ -4,9 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
-from experiments.framework import Result
 
-from experiments.neural_collapse import PRESETS, check, table
+from experiments.neural_collapse import PRESETS
+from experiments.neural_collapse.claims import check, table
+from experiments.shared.results import Result
 
 ACCURACY = [0.1, 0.9, 1, 1, 1]  # the terminal phase begins at the third measurement
 CLAIMS = {"nc1": 1, "etf_distance": 2, "nc3": 3}

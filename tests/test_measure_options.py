@@ -44,13 +44,15 @@ def test_each_layer_has_a_projection_of_its_own():
     assert whole[0] == whole[1] and abs(projected[0] - projected[1]) > 1e-3
 
 
-def test_features_as_wide_as_the_limit_are_not_projected():
+def test_features_beyond_the_limit_alone_are_projected():
     params = {"k": jnp.asarray(RNG.normal(size=(12, 2)).astype(np.float32))}
-    whole, limited = (
+    whole, limited, projected = (
         measure(lambda p, x: x @ p["k"], params, (X, Y), loss=squares, width_limit=limit)
-        for limit in (1024, 12)
+        for limit in (1024, 12, 11)
     )
     assert limited.notes == () and limited["k"] == whole["k"]
+    assert dict(projected.notes) == {"k": "12 features, projected to 11"}
+    assert np.isnan(projected["k"]["surrogate"]), "the kernel does not multiply the projection"
 
 
 def test_a_stack_of_kernels_does_not_read_the_features_side_by_side():

@@ -45,30 +45,20 @@ REGISTRY = (
     "gramlin_jax/metrics/registry.py",
     "tests/test_measure_metrics.py tests/test_measure_options.py",
 )
-ENTRIES = (
-    "gramlin_jax/metrics/registry.py",
-    "tests/test_measure.py -k whole_batch or own or projected or registry",
-)
-FEATURES = "gramlin_jax/_moments/features.py", "tests/test_additive.py tests/test_moments.py"
 CONSTANTS = "gramlin_jax/_moments/features.py", "tests/metrics/test_regression.py -k constant"
-ADDITIVE = "gramlin_jax/_moments/additive.py", "tests/test_additive.py tests/test_moments.py"
 GRADIENTS = (
     "gramlin_jax/_moments/gradients.py",
     "tests/test_gradients.py -k autodiff or bad or probes",
 )
-SELECTED = "gramlin_jax/_moments/gradients.py", "tests/test_measure.py -k layers_only"
+SELECTED = "gramlin_jax/_moments/gradients.py", "tests/test_gradients.py -k asked"
 JACOBIANS = (
     "gramlin_jax/_moments/jacobians.py",
     "tests/test_jacobian_probes.py tests/test_gradients.py -k jacobian or probes or bad or told",
 )
 PROJECTION = "gramlin_jax/_moments/projection.py", "tests/test_projection.py"
 BATCH = "gramlin_jax/_measure/batch.py", "tests/test_measure_metrics.py"
-NEEDS = "gramlin_jax/_measure/batch.py", "tests/test_measure.py -k needed or tokens"
 MEASURE = "gramlin_jax/_measure/run.py", "tests/test_measure_options.py"
 LABELS = "gramlin_jax/_measure/run.py", "tests/test_measure_metrics.py"
-RUNS = "gramlin_jax/_measure/run.py", "tests/test_measure.py"
-MEASUREMENT = "gramlin_jax/_measure/measurement.py", "tests/test_measure.py -k saved or own"
-STREAM = "gramlin_jax/_measure/stream.py", "tests/test_measure.py -k explicit or bad or devices"
 PRECISION = "gramlin_jax/support/precision.py", "tests/metrics/test_regression.py"
 WIDENED = "gramlin_jax/support/precision.py", "tests/metrics/test_gram.py -k bfloat16 or type"
 CHECKS = (
@@ -76,7 +66,6 @@ CHECKS = (
     "tests/test_moments.py tests/metrics/test_virtual.py -k bad",
 )
 FILES = "gramlin_jax/support/files.py", "tests/test_results.py"
-MEMORY = "gramlin_jax/support/memory.py", "tests/test_measure.py -k compiles or traced"
 CNN = "gramlin_jax/models/cnn.py", "tests/models/test_cnn.py"
 DNN = "gramlin_jax/models/dnn.py", "tests/models/test_dnn.py"
 INITIALIZERS = "gramlin_jax/models/initializers.py", "tests/models/test_dnn.py"
@@ -114,10 +103,6 @@ RECALLED = "gramlin_jax/taps/traced.py", "tests/test_measure.py -k closed"
 LAYERS = "gramlin_jax/taps/layers.py", "tests/taps/test_cases.py -k found"
 SHIFTS = "gramlin_jax/taps/interpreter.py", "tests/taps/test_transform.py"
 COMPAT = "gramlin_jax/taps/compat.py", "tests/taps/test_cases.py -k found or against"
-ROWS = (
-    "gramlin_jax/taps/rows.py",
-    "tests/test_gradients.py tests/test_measure.py -k jacobian or told or follow or token or mean",
-)
 STAIRCASE = "experiments/staircase/claims.py", "tests/test_claims_staircase.py"
 NEURAL = "experiments/neural_collapse/claims.py", "tests/test_claims_neural_collapse.py"
 LINK = "experiments/neural_collapse/compute.py", "tests/test_neural_collapse.py -k smoke"
@@ -125,6 +110,25 @@ GRAM_ONLY = "experiments/gram_only/claims.py", "tests/test_fig02.py -k check or 
 STATISTICS = "experiments/shared/statistics.py", "tests/test_shared.py"
 CLAIMS = "experiments/shared/claims.py", "tests/test_shared.py"
 MEASURES = "experiments/shared/measures.py", "tests/test_fig02.py -k numpy"
+STREAM = "gramlin_jax/_measure/stream.py", "tests/test_stream.py"
+READ = "gramlin_jax/_measure/run.py", "tests/test_measure_rows.py"
+TOKENS = "gramlin_jax/_measure/run.py", "tests/test_measure.py -k label_for_each_token"
+FOLLOW = "gramlin_jax/_measure/run.py", "tests/test_measure.py -k follow"
+STREAMED = "gramlin_jax/_measure/stream.py", "tests/test_measure.py -k bad"
+ENTRIES = "gramlin_jax/metrics/registry.py", "tests/test_measure_rows.py"
+OWN = "gramlin_jax/metrics/registry.py", "tests/test_measure.py -k own"
+NEEDS = "gramlin_jax/_measure/batch.py", "tests/test_measure.py -k needed"
+MEASUREMENT = "gramlin_jax/_measure/measurement.py", "tests/test_measure.py -k saved"
+TABLE = "gramlin_jax/_measure/measurement.py", "tests/test_measure.py -k real_targets"
+MEMORY = "gramlin_jax/support/memory.py", "tests/test_measure.py -k second_call"
+FEATURES = (
+    "gramlin_jax/_moments/features.py",
+    "tests/test_additive.py tests/test_moments.py -k whole or properties or definition or repetitions or neutral or bad or blocks or empty",
+)
+ADDITIVE = "gramlin_jax/_moments/additive.py", "tests/test_additive.py"
+ROWS = "gramlin_jax/taps/rows.py", "tests/test_gradients.py -k jacobian or told"
+MOVED = "gramlin_jax/taps/rows.py", "tests/test_measure.py -k follow"
+POSITIONS = "gramlin_jax/taps/rows.py", "tests/test_measure_rows.py"
 
 MUTATIONS = [
     Mutation(*place, *change)
@@ -200,8 +204,8 @@ MUTATIONS = [
         (REGISTRY, ("surrogate is not normalised", "layer.kernel, normalized=True", "layer.kernel, normalized=False")),
         (ENTRIES, ("the surrogate reads any features", '["rows", "kernel"]', '["features", "kernel"]')),
         (ENTRIES, ("one of the needs is enough", "there = all(layer.has", "there = any(layer.has")),
-        (ENTRIES, ("a plain function gets no sums", "metric.needs or EVERYTHING", "metric.needs")),
-        (ENTRIES, ("a metric keeps its own name", "dataclasses.replace(metric, name=name)", "metric")),
+        (OWN, ("a plain function gets no sums", "metric.needs or EVERYTHING", "metric.needs")),
+        (OWN, ("a metric keeps its own name", "dataclasses.replace(metric, name=name)", "metric")),
         # moments
         (FEATURES, ("merger: pairs of means weigh too much", "pairs = self.count * share", "pairs = count * share")),
         (FEATURES, ("merger: the mean moves too far", "target_mean=self.target_mean + share[..., None] * y,", "target_mean=self.target_mean + y,")),
@@ -243,37 +247,37 @@ MUTATIONS = [
         (MEASURE, ("one projection for all layers", "jax.random.fold_in(jax.random.key(seed), i)", "jax.random.fold_in(jax.random.key(seed), 0)")),
         # survived once:
         (MEASURE, ("stacks of kernels read rows", " and len(site.stack) == site.layers\n", "\n")),
-        (MEASURE, ("convolutions read rows", 'dense = site.primitive == "dot_general" and', "dense =")),
-        (RUNS, ("projected features are read", "site.fan_in == how.width <= plan.width_limit", "site.fan_in == how.width")),
-        (RUNS, ("positions side by side are read", "site.fan_in == how.width <= plan.width_limit", "how.width <= plan.width_limit")),
+        (READ, ("convolutions read rows", 'dense = site.primitive == "dot_general" and', "dense =")),
+        (MEASURE, ("projected features are read", "site.fan_in == how.width <= plan.width_limit", "site.fan_in == how.width")),
+        (READ, ("positions side by side are read", "site.fan_in == how.width <= plan.width_limit", "how.width <= plan.width_limit")),
         (MEASURE, ("features of just the limit are projected", "if how.width > plan.width_limit\n", "if how.width >= plan.width_limit\n")),
         (MEASURE, ("all layers of a scan have the first one's features", "lambda a: a[flat], moments", "lambda a: a[0], moments")),
-        (RUNS, ("all layers of a scan have the first one's gradients", "a[index] if np.ndim(a) else a", "a[0] if np.ndim(a) else a")),
+        (MEASURE, ("all layers of a scan have the first one's gradients", "a[index] if np.ndim(a) else a", "a[0] if np.ndim(a) else a")),
         (BATCH, ("loss is not weighed by samples", "return n * loss.astype(jnp.float64)", "return loss.astype(jnp.float64)")),
-        (RUNS, ("loss is a sum", 'loss=numbers["loss"] / numbers["count"],', 'loss=numbers["loss"],')),
+        (LABELS, ("loss is a sum", 'loss=numbers["loss"] / numbers["count"],', 'loss=numbers["loss"],')),
         # survived once:
         (BATCH, ("labels below 0", "((y >= 0) & (y < classes)).sum()", "(y < classes).sum()")),
         (BATCH, ("labels above the classes", "((y >= 0) & (y < classes)).sum()", "(y >= 0).sum()")),
         (LABELS, ("labels are not checked", 'if numbers["inside"] != numbers["labels"]:', 'if numbers["inside"] > numbers["labels"]:')),
-        (RUNS, ("accuracy over samples", 'numbers["correct"] / numbers["labels"] if', 'numbers["correct"] / numbers["count"] if')),
-        (RUNS, ("layers of another batch size differ", "before.keys() == after.keys() and all(", "True or all(")),
-        (RUNS, ("reasons are lost", "        skipped |= more\n", "")),
+        (TOKENS, ("accuracy over samples", 'numbers["correct"] / numbers["labels"] if', 'numbers["correct"] / numbers["count"] if')),
+        (READ, ("layers of another batch size differ", "before.keys() == after.keys() and all(", "True or all(")),
+        (FOLLOW, ("reasons are lost", "        skipped |= more\n", "")),
         (NEEDS, ("a backward pass for features alone", 'run_backward if {"kernel_gradient", "output_gradients"} & needs else run_forward', "run_backward")),
         (NEEDS, ("products of gradients always", 'products = "output_gradients" in needs', "products = True")),
         (NEEDS, ("Jacobians always", 'if "jacobians" in needs\n', "if True\n")),
-        (ROWS, ("features that do not follow are measured", "> 1e-2 * jnp.abs(a).max()", "> 1e2 * jnp.abs(a).max()")),
-        (ROWS, ("all samples stay in their places", "moved = (jnp.arange(n) - 1) % n", "moved = jnp.arange(n)")),
-        (ROWS, ("positions are summed, not averaged", "return h.mean(-2)", "return h.sum(-2)")),
-        (ROWS, ("any number of positions a label", "if tokens > 1 and each != tokens:", "if False:")),
+        (MOVED, ("features that do not follow are measured", "> 1e-2 * jnp.abs(a).max()", "> 1e2 * jnp.abs(a).max()")),
+        (MOVED, ("all samples stay in their places", "moved = (jnp.arange(n) - 1) % n", "moved = jnp.arange(n)")),
+        (POSITIONS, ("positions are summed, not averaged", "return h.mean(-2)", "return h.sum(-2)")),
+        (POSITIONS, ("any number of positions a label", "if tokens > 1 and each != tokens:", "if False:")),
         (ROWS, ("rows that split the batch are samples", "if len(grown) > 1 or site.rows[grown[0]] % n:", "if len(grown) > 1:")),
         (ROWS, ("which axis has the batch's size is taken at random", "if len(candidates) == 1:", "if candidates:")),
         (ROWS, ("samples are the fast index", "array, stack + axis, stack)", "array, stack + axis, -2)")),
         (MEASUREMENT, ("saved: whether rows are read", 'NUMBERS = "learning_rate", "reads_rows", "classes"', 'NUMBERS = "learning_rate", "classes"')),
         (MEASUREMENT, ("saved: gradients", "if value is not None\n        for field", 'if value is not None and name != "gradients"\n        for field')),
-        (MEASUREMENT, ("accuracy of real targets is shown", '"" if math.isnan(self.accuracy) else', '"" if math.isinf(self.accuracy) else')),
+        (TABLE, ("accuracy of real targets is shown", '"" if math.isnan(self.accuracy) else', '"" if math.isinf(self.accuracy) else')),
         (STREAM, ("samples beyond the last whole batch", "n // size * size, n]", "n // size * size]")),
         (STREAM, ("batches do not spread over devices", "even = [s for s in near if s % devices == 0]", "even = list(near)")),
-        (STREAM, ("batches of other shapes", "if reference not in (None, form):", "if False:")),
+        (STREAMED, ("batches of other shapes", "if reference not in (None, form):", "if False:")),
         # support
         # survived once:
         (PRECISION, ("rank tolerance without its floor of 64", "return max(64, size) * 2.0**-52", "return size * 2.0**-52")),
