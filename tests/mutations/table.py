@@ -129,6 +129,7 @@ ADDITIVE = "gramlin_jax/_moments/additive.py", "tests/test_additive.py"
 ROWS = "gramlin_jax/taps/rows.py", "tests/test_gradients.py -k jacobian or told"
 MOVED = "gramlin_jax/taps/rows.py", "tests/test_measure.py -k follow"
 POSITIONS = "gramlin_jax/taps/rows.py", "tests/test_measure_rows.py"
+NAMED = "gramlin_jax/metrics/registry.py", "tests/test_measure.py -k needed"
 
 MUTATIONS = [
     Mutation(*place, *change)
@@ -205,7 +206,7 @@ MUTATIONS = [
         (ENTRIES, ("the surrogate reads any features", '["rows", "kernel"]', '["features", "kernel"]')),
         (ENTRIES, ("one of the needs is enough", "there = all(layer.has", "there = any(layer.has")),
         (OWN, ("a plain function gets no sums", "metric.needs or EVERYTHING", "metric.needs")),
-        (OWN, ("a metric keeps its own name", "dataclasses.replace(metric, name=name)", "metric")),
+        (NAMED, ("a metric keeps its own name", "dataclasses.replace(metric, name=name)", "metric")),
         # moments
         (FEATURES, ("merger: pairs of means weigh too much", "pairs = self.count * share", "pairs = count * share")),
         (FEATURES, ("merger: the mean moves too far", "target_mean=self.target_mean + share[..., None] * y,", "target_mean=self.target_mean + y,")),
