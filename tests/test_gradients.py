@@ -188,6 +188,12 @@ def test_samples_that_cannot_be_told_apart():
     with pytest.raises(ValueError, match="samples is not clear"):
         jacobian_moments(micro, PARAMS, X)
 
+    def tied(params, x):  # as many tokens as samples, and no other batch size
+        return network(params, x.reshape(12, 12, 4))
+
+    with pytest.raises(ValueError, match=r"rows \(12, 12\) counts the 12 samples is not clear"):
+        jacobian_moments(tied, PARAMS, RNG.normal(size=(12, 12, 4)))
+
     def halves(params, x):
         size = len(x) // 2
         return jax.lax.map(lambda half: network(params, half), x.reshape(2, size, 4)).reshape(-1, 3)

@@ -363,7 +363,7 @@ MUTATIONS = [
         (PROVENANCE, ("a transposed product is forgotten", "frozenset(i for i, a in enumerate(params[\"permutation\"]) if a in axes)", "frozenset()")),
         (PROVENANCE, ("lookups of indices are lookups", "name in compat.LOOKUPS and index == 0", "name in compat.LOOKUPS and index == 1")),
         (PROVENANCE, ("a named activation is stacked", "layers for site in entered.sites if not site.matricizer", "False for site in entered.sites if not site.matricizer")),
-        (PROVENANCE, ("a product of two data is a layer", "or not sources[1 - weights[0]].data", "")),
+        (PROVENANCE, ("a product with a constant is one with data", "or not sources[1 - weights[0]].data", "")),
         (MATRICIZE, ("patches: window before channels", "parts = [*([(1,)] if stack else []), *rows, (first + 1, first)]", "parts = [*([(1,)] if stack else []), *rows, (first, first + 1)]")),
         (MATRICIZE, ("kernel of a convolution: channels first", "[(*k[2:], k[1]), (k[0],)]", "[(k[1], *k[2:]), (k[0],)]")),
         (MATRICIZE, ("undo transposes again", "transpose(np.argsort(self.permutation))", "transpose(self.permutation)")),
