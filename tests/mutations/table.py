@@ -370,7 +370,7 @@ MUTATIONS = [
         (MATRICIZE, ("groups: inner before outer", "split = (*shape[:channels], groups, size // groups", "split = (*shape[:channels], size // groups, groups")),
         (SHIFTS, ("a shift changes the network's type", "return value + shift.astype(value.dtype)", "return value + shift")),
         (INTERPRETER, ("steps lead the stack", "destination=len(site.stack)", "destination=0")),
-        (INTERPRETER, ("a named activation is shifted twice", "result if shift.outputs is None else _shifted(result, shift.outputs)", "result")),
+        (SHIFTS, ("a named activation is not shifted", "result if shift.outputs is None else _shifted(result, shift.outputs)", "result")),
         (TRACED, ("integer leaves are parameters", "np.size(leaf) * jnp.issubdtype(leaf.dtype, jnp.floating) for", "np.size(leaf) for")),
         (TRACED, ("NNX's arrays are named by their value", "paths = [path[:-1] for path in paths]", "pass")),
         (CHECKED, ("a perturbation of another shape is let through", "if np.shape(value) != getattr(site, shape):", "if False:")),
