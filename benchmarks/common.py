@@ -37,15 +37,13 @@ SIZES = {
     "import_time": Sizes({"rounds": 5}, {"rounds": 1}),
     "metrics": Sizes(
         {"sizes": (10_000, 20_000, 50_000), "width": 256, "rounds": 3},
-        {"sizes": (500,), "width": 32, "rounds": 1},
+        {"sizes": (200,), "width": 8, "rounds": 1},
     ),
     "epoch": Sizes(
         {"n": 50_000, "width": 256, "matmul": 2048, "rounds": 3},
-        {"n": 640, "width": 32, "matmul": 256, "rounds": 1},
+        {"n": 256, "width": 8, "matmul": 64, "rounds": 1},
     ),
-    "measure": Sizes(
-        {"n": 50_000, "width": 256, "rounds": 3}, {"n": 640, "width": 32, "rounds": 1}
-    ),
+    "measure": Sizes({"n": 50_000, "width": 256, "rounds": 3}, {"n": 256, "width": 8, "rounds": 1}),
     "taps": Sizes(
         {
             "dnns": ((784, 1024), (784, 4096), (3072, 1024), (3072, 4096)),
@@ -56,11 +54,11 @@ SIZES = {
             "rounds": 3,
         },
         {
-            "dnns": ((784, 64),),
+            "dnns": (),
             "convolutions": 8,
-            "transformer": (1, 4),
-            "measured": (640, 32),
-            "covariances": 500,
+            "transformer": (0, 4),
+            "measured": (256, 8),
+            "covariances": 200,
             "rounds": 1,
         },
     ),
@@ -78,10 +76,7 @@ SIZES = {
             "rounds": 3,
         },
         {
-            "sweeps": (
-                {"width": 8, "runs": 2, "n": 100},
-                {"width": 8, "runs": 2, "n": 100, "batch": None},
-            ),
+            "sweeps": ({"width": 8, "runs": 2, "n": 100},),
             "rounds": 1,
         },
     ),
@@ -92,7 +87,7 @@ SIZES = {
             "length": 14,
             "rounds": 10,
         },
-        {"shapes": ((32, 32), (32, 4), (8, 32)), "shape": (32, 32), "length": 4, "rounds": 1},
+        {"shapes": ((8, 8), (4, 8)), "shape": (8, 8), "length": 2, "rounds": 1},
     ),
     "gram_step": Sizes(
         {
@@ -105,8 +100,8 @@ SIZES = {
             "rounds": 5,
         },
         {
-            "dnns": (),
-            "cnns": ({"channels": 4, "depth": 1, "shape": (8, 8, 1)},),
+            "dnns": ({"width": 8, "depth": 1, "inputs": 8},),
+            "cnns": (),
             "steps": 2,
             "rounds": 1,
         },
@@ -135,11 +130,11 @@ SIZES = {
         },
         {
             "model": {"pixels": 64, "width": 16, "depth": 1, "latent": 4},
-            "n": 512,
-            "swept": 256,
+            "n": 256,
+            "swept": 128,
             "executions": ("auto",),
-            "linearity": (500, 4, 64),
-            "matmul": 256,
+            "linearity": (200, 4, 16),
+            "matmul": 64,
             "rounds": 1,
         },
     ),

@@ -124,3 +124,5 @@ def test_bad_input():
         _ = GradientMoments(jnp.ones(()), jnp.ones((4, 2)), None).output_products
     with pytest.raises(TypeError):
         moments(X[0]) + gradients(X[0], Y[0])
+    with pytest.raises(TypeError):
+        1 + moments(X[0])

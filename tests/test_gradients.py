@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from gramlin_jax import GradientMoments, backward, gradient_moments, jacobian_moments
+from gramlin_jax._moments.gradients import reduce_gradients
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(12, 4))
@@ -44,6 +45,12 @@ def test_gradient_moments_are_those_of_autodiff(x):
     assert list(found) == ["in", "out"]
 
 
+def test_moments_are_made_where_they_are_asked_for():
+    passed = backward(network, PARAMS, X, loss=loss_of(Y))
+    assert list(reduce_gradients(passed, 12, ["out"])) == ["out"]
+    assert reduce_gradients(passed, 12, products=False)["in"].output_sum is None
+
+
 @pytest.mark.long
 def test_parts_of_a_batch_add_to_the_whole():
     whole = gradient_moments(network, PARAMS, X, loss=loss_of(Y))
@@ -56,6 +63,7 @@ def test_parts_of_a_batch_add_to_the_whole():
     )
 
 
+@pytest.mark.long
 def test_layers_that_a_scan_stacks_have_moments_of_their_own():
     stack = RNG.normal(size=(3, 4, 4))
 
@@ -107,6 +115,7 @@ def test_jacobian_moments_by_chunks_and_by_parts():
     chex.assert_trees_all_close(added, whole, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.long
 def test_random_probes_estimate_the_jacobian_without_bias():
     exact = jacobian_moments(network, PARAMS, X)["in"]
     probe = jax.jit(lambda key: jacobian_moments(network, PARAMS, X, probes=40, key=key)["in"])
@@ -178,6 +187,12 @@ def test_samples_that_cannot_be_told_apart():
 
     with pytest.raises(ValueError, match="samples is not clear"):
         jacobian_moments(micro, PARAMS, X)
+
+    def tied(params, x):  # as many tokens as samples, and no other batch size
+        return network(params, x.reshape(12, 12, 4))
+
+    with pytest.raises(ValueError, match=r"rows \(12, 12\) counts the 12 samples is not clear"):
+        jacobian_moments(tied, PARAMS, RNG.normal(size=(12, 12, 4)))
 
     def halves(params, x):
         size = len(x) // 2

@@ -31,6 +31,30 @@ def test_the_seed_decides_the_projection():
     assert all(0 < value < whole for value in projected), "a projection only loses"
 
 
+def test_each_layer_has_a_projection_of_its_own():
+    """Two layers that read the same features know the same of the targets, until projected."""
+    params = {name: jnp.asarray(RNG.normal(size=(12, 2)).astype(np.float32)) for name in "ab"}
+
+    def linearity(**options):
+        options |= {"loss": squares, "metrics": ["target_linearity"]}
+        found = measure(lambda p, x: x @ p["a"] + x @ p["b"], params, (X, Y), **options)
+        return [found[name]["target_linearity"] for name in "ab"]
+
+    whole, projected = linearity(), linearity(width_limit=3)
+    assert whole[0] == whole[1] and abs(projected[0] - projected[1]) > 1e-3
+
+
+def test_features_beyond_the_limit_alone_are_projected():
+    params = {"k": jnp.asarray(RNG.normal(size=(12, 2)).astype(np.float32))}
+    whole, limited, projected = (
+        measure(lambda p, x: x @ p["k"], params, (X, Y), loss=squares, width_limit=limit)
+        for limit in (1024, 12, 11)
+    )
+    assert limited.notes == () and limited["k"] == whole["k"]
+    assert dict(projected.notes) == {"k": "12 features, projected to 11"}
+    assert np.isnan(projected["k"]["surrogate"]), "the kernel does not multiply the projection"
+
+
 def test_a_stack_of_kernels_does_not_read_the_features_side_by_side():
     """Even of one kernel: the features of all kernels are one row, of a kernel they are a block."""
     params = {"one": jnp.asarray(RNG.normal(size=(1, 12, 2)).astype(np.float32))}

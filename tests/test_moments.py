@@ -189,6 +189,7 @@ def test_sharded_arguments_equal_unsharded():
     close(jax.jit(moments)(*jax.device_put((h, y), sharding)), moments(h, y))
 
 
+@pytest.mark.long
 def test_psum_with_an_empty_shard():
     h, y = draw(80)
     w = np.repeat([1, 0], 40).astype(np.float32)

@@ -302,6 +302,7 @@ def test_nrc3_of_whitened_targets():
     assert values.nrc3 == pytest.approx(2 - 2 * cosine) and values.gamma == 0
 
 
+@pytest.mark.long
 def test_regression_under_transformations():
     rng = np.random.default_rng(0)
     kernels = rng.normal(size=(2, 6, 2)).astype(np.float32)
@@ -315,6 +316,7 @@ def test_regression_under_transformations():
             np.testing.assert_allclose([a[i] for a in many], expected[i], rtol=1e-6)
 
 
+@pytest.mark.long
 def test_regression_without_scatter_or_with_many_targets():
     with jax.enable_x64(True):
         constant = moments(np.full((30, 4), 0.1))

@@ -39,7 +39,9 @@ def plain(h, y, intercept=True):
     return 1 - (residual**2).sum() / (centred**2).sum()
 
 
-@pytest.mark.parametrize(("dtype", "atol"), [(np.float64, 1e-10), (np.float32, 1e-5)])
+@pytest.mark.parametrize(
+    ("dtype", "atol"), [(np.float64, 1e-10), pytest.param(np.float32, 1e-5, marks=pytest.mark.long)]
+)
 @pytest.mark.parametrize("case", CASES)
 def test_golden(golden, case, dtype, atol):
     numbers = golden("target_linearity")
@@ -63,6 +65,7 @@ def test_golden_reference_by_its_own_centring(golden, case):
     )
 
 
+@pytest.mark.long
 def test_golden_layerwise(golden):
     numbers = golden("layerwise_metrics")
     y = np.eye(4)[numbers["dnn_targets"]]
@@ -88,7 +91,9 @@ def test_golden_layerwise(golden):
         close(uncentred, numbers["dnn_f64_uncentered_surrogate"][i])
 
 
-@pytest.mark.parametrize(("dtype", "rtol"), [(np.float64, 1e-12), (np.float32, 1e-5)])
+@pytest.mark.parametrize(
+    ("dtype", "rtol"), [(np.float64, 1e-12), pytest.param(np.float32, 1e-5, marks=pytest.mark.long)]
+)
 def test_golden_surrogate(golden, dtype, rtol):
     numbers = {name: a.astype(dtype) for name, a in golden("surrogate").items()}
     value = surrogate(moments(numbers["X2"], numbers["Y"]), numbers["W2"].T)

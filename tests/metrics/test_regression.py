@@ -94,6 +94,7 @@ def test_a_column_is_constant_only_where_rounding_hides_its_variance():
         np.testing.assert_allclose(explained, 1000 * rank, rtol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ridge", [0.0, 0.5])
 def test_derivatives(ridge):
     h, y = draw(30)
@@ -111,6 +112,7 @@ def test_derivatives(ridge):
     np.testing.assert_allclose(gradient[3, 2], slope, rtol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ridge", [0.0, 0.5])
 def test_transformations(ridge):
     h, y = (np.stack(a).astype(np.float32) for a in zip(draw(seed=0), draw(seed=1), strict=True))

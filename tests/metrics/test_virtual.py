@@ -95,6 +95,7 @@ def test_gram_change_keeps_the_digits_of_a_small_step():
     np.testing.assert_allclose(gram_change(kernel, after), plain, atol=1e-13)
 
 
+@pytest.mark.long
 def test_stacks_are_mapped_over(passed):
     forward, moments = passed
     twice = jax.tree.map(lambda a: jnp.stack([a, 2 * a]), forward.taps["in"])

@@ -24,65 +24,112 @@ class Mutation(NamedTuple):
     new: str
 
 
-LINEARITY = "gramlin_jax/metrics/linearity.py", "tests/metrics/test_linearity.py"
+LINEARITY = (
+    "gramlin_jax/metrics/linearity.py",
+    "tests/metrics/test_linearity.py -k golden or floor or heldout or undefined",
+)
+REGRESSION = "gramlin_jax/metrics/regression.py", "tests/metrics/test_regression.py"
+UNDEFINED = (
+    "gramlin_jax/metrics/regression.py",
+    "tests/metrics/test_linearity.py -k undefined or exact or jit",
+)
 COLLAPSE = (
     "gramlin_jax/metrics/collapse.py",
-    "tests/metrics/test_nearest_mean.py tests/metrics/test_collapse.py",
+    "tests/metrics/test_nearest_mean.py tests/metrics/test_collapse.py -k not dependent",
 )
-GRAM = "gramlin_jax/metrics/gram.py", "tests/metrics/test_gram.py"
+GRAM = "gramlin_jax/metrics/gram.py", "tests/metrics/test_gram.py -k step or symmetric"
 ROTATION = "gramlin_jax/metrics/rotation.py", "tests/metrics/test_gram.py"
 VIRTUAL = "gramlin_jax/metrics/virtual.py", "tests/metrics/test_virtual.py"
-OPTIM = "gramlin_jax/optim.py", "tests/test_optim.py"
-FEATURES = "gramlin_jax/_moments/features.py", "tests/test_moments.py"
-CONSTANTS = "gramlin_jax/_moments/features.py", "tests/metrics"
+OPTIM = "gramlin_jax/optim.py", "tests/test_optim.py -k splits or selects or finite or masked"
+REGISTRY = (
+    "gramlin_jax/metrics/registry.py",
+    "tests/test_measure_metrics.py tests/test_measure_options.py",
+)
+CONSTANTS = "gramlin_jax/_moments/features.py", "tests/metrics/test_regression.py -k constant"
 GRADIENTS = (
     "gramlin_jax/_moments/gradients.py",
-    "tests/test_jacobian_probes.py tests/test_gradients.py",
+    "tests/test_gradients.py -k autodiff or bad or probes",
 )
-MEASURE = (
-    "gramlin_jax/_measure/run.py",
-    "tests/test_measure_options.py tests/test_measure.py",
+SELECTED = "gramlin_jax/_moments/gradients.py", "tests/test_gradients.py -k asked"
+JACOBIANS = (
+    "gramlin_jax/_moments/jacobians.py",
+    "tests/test_jacobian_probes.py tests/test_gradients.py -k jacobian or probes or bad or told",
 )
-MEASUREMENT = "gramlin_jax/_measure/measurement.py", "tests/test_measure.py"
-STREAM = "gramlin_jax/_measure/stream.py", "tests/test_measure.py"
-PRECISION = "gramlin_jax/support/precision.py", "tests/metrics/test_linearity.py"
-CHECKS = "gramlin_jax/support/checks.py", "tests/test_moments.py tests/metrics/test_virtual.py"
+PROJECTION = "gramlin_jax/_moments/projection.py", "tests/test_projection.py"
+BATCH = "gramlin_jax/_measure/batch.py", "tests/test_measure_metrics.py"
+MEASURE = "gramlin_jax/_measure/run.py", "tests/test_measure_options.py"
+LABELS = "gramlin_jax/_measure/run.py", "tests/test_measure_metrics.py"
+PRECISION = "gramlin_jax/support/precision.py", "tests/metrics/test_regression.py"
+WIDENED = "gramlin_jax/support/precision.py", "tests/metrics/test_gram.py -k bfloat16 or type"
+CHECKS = (
+    "gramlin_jax/support/checks.py",
+    "tests/test_moments.py tests/metrics/test_virtual.py -k bad",
+)
 FILES = "gramlin_jax/support/files.py", "tests/test_results.py"
 CNN = "gramlin_jax/models/cnn.py", "tests/models/test_cnn.py"
 DNN = "gramlin_jax/models/dnn.py", "tests/models/test_dnn.py"
 INITIALIZERS = "gramlin_jax/models/initializers.py", "tests/models/test_dnn.py"
 VAE = "gramlin_jax/models/vae.py", "tests/models/test_vae.py"
-NOISE = "gramlin_jax/data/label_noise.py", "tests/data/test_label_noise.py"
+NOISE = "gramlin_jax/data/noise.py", "tests/data/test_noise.py"
 MODULAR = "gramlin_jax/data/modular.py", "tests/data/test_modular.py"
 SYNTHETIC = "gramlin_jax/data/synthetic.py", "tests/data/test_synthetic.py"
 IMAGES = "gramlin_jax/data/tfds_images.py", "tests/data/test_tfds_images.py"
 LOADING = "gramlin_jax/data/loading.py", "tests/data/test_loading.py"
 DATASET = "gramlin_jax/data/dataset.py", "tests/data/test_dataset.py"
-LOOP = "gramlin_jax/training/loop.py", "tests/test_training.py"
-CHECKPOINTS = "gramlin_jax/training/checkpoints.py", "tests/test_training.py"
-SWEEPS = "gramlin_jax/training/sweeps.py", "tests/test_training.py"
+PROGRAM = (
+    "gramlin_jax/training/program.py",
+    "tests/training/test_program.py tests/training/test_fit.py -k program or plain or keeps",
+)
+LOSSES = "gramlin_jax/training/losses.py", "tests/training/test_losses.py"
+SOURCES = (
+    "gramlin_jax/training/sources.py",
+    "tests/training/test_sources.py tests/training/test_checkpoints.py -k sources or other or another",
+)
+HOOKS = "gramlin_jax/training/hooks.py", "tests/training/test_hooks.py"
+RESUMED = "gramlin_jax/training/hooks.py", "tests/training/test_checkpoints.py"
+CHECKPOINTS = "gramlin_jax/training/checkpoints.py", "tests/training/test_checkpoints.py"
+SWEEPS = "gramlin_jax/training/sweeps.py", "tests/training/test_sweeps.py"
+SWEPT = "gramlin_jax/training/sweeps.py", "tests/training/test_fit.py -k bad"
+FIT = "gramlin_jax/training/loop.py", "tests/training/test_fit.py -k bad"
 PROVENANCE = (
     "gramlin_jax/taps/provenance.py",
-    "tests/taps/test_uses.py tests/taps/test_cases.py -k found or layer",
+    "tests/taps/test_uses.py tests/taps/test_cases.py -k found or uses",
 )
 MATRICIZE = "gramlin_jax/taps/matricize.py", "tests/taps/test_cases.py -k against"
 INTERPRETER = "gramlin_jax/taps/interpreter.py", "tests/taps/test_cases.py -k against"
-TRANSFORM = "gramlin_jax/taps/transform.py", "tests/taps/test_transform.py"
-NAMES = "gramlin_jax/taps/transform.py", "tests/taps/test_cases.py -k found"
+TRACED = "gramlin_jax/taps/traced.py", "tests/taps/test_cases.py -k found"
+CHECKED = "gramlin_jax/taps/traced.py", "tests/taps/test_transform.py -k bad"
+RECALLED = "gramlin_jax/taps/traced.py", "tests/test_measure.py -k closed"
+LAYERS = "gramlin_jax/taps/layers.py", "tests/taps/test_cases.py -k found"
 SHIFTS = "gramlin_jax/taps/interpreter.py", "tests/taps/test_transform.py"
 COMPAT = "gramlin_jax/taps/compat.py", "tests/taps/test_cases.py -k found or against"
-ROWS = (
-    "gramlin_jax/taps/rows.py",
-    "tests/test_gradients.py tests/test_measure.py -k jacobian or samples",
+STAIRCASE = "experiments/staircase/claims.py", "tests/test_claims_staircase.py"
+NEURAL = "experiments/neural_collapse/claims.py", "tests/test_claims_neural_collapse.py"
+LINK = "experiments/neural_collapse/compute.py", "tests/test_neural_collapse.py -k smoke"
+GRAM_ONLY = "experiments/gram_only/claims.py", "tests/test_fig02.py -k check or margin"
+STATISTICS = "experiments/shared/statistics.py", "tests/test_shared.py"
+CLAIMS = "experiments/shared/claims.py", "tests/test_shared.py"
+MEASURES = "experiments/shared/measures.py", "tests/test_fig02.py -k numpy"
+STREAM = "gramlin_jax/_measure/stream.py", "tests/test_stream.py"
+READ = "gramlin_jax/_measure/run.py", "tests/test_measure_rows.py"
+TOKENS = "gramlin_jax/_measure/run.py", "tests/test_measure.py -k label_for_each_token"
+FOLLOW = "gramlin_jax/_measure/run.py", "tests/test_measure.py -k follow"
+STREAMED = "gramlin_jax/_measure/stream.py", "tests/test_measure.py -k bad"
+ENTRIES = "gramlin_jax/metrics/registry.py", "tests/test_measure_rows.py"
+OWN = "gramlin_jax/metrics/registry.py", "tests/test_measure.py -k own"
+NEEDS = "gramlin_jax/_measure/batch.py", "tests/test_measure.py -k needed"
+MEASUREMENT = "gramlin_jax/_measure/measurement.py", "tests/test_measure.py -k saved"
+TABLE = "gramlin_jax/_measure/measurement.py", "tests/test_measure.py -k real_targets"
+MEMORY = "gramlin_jax/support/memory.py", "tests/test_measure.py -k second_call"
+FEATURES = (
+    "gramlin_jax/_moments/features.py",
+    "tests/test_additive.py tests/test_moments.py -k whole or properties or definition or repetitions or neutral or bad or blocks or empty",
 )
-STAIRCASE = "experiments/fig08_staircase.py", "tests/test_claims_staircase.py"
-NORMS = "experiments/fig08_norms.py", "tests/test_fig08.py -k linear_fit"
-NEURAL = "experiments/neural_collapse.py", "tests/test_claims_neural_collapse.py"
-LINK = "experiments/neural_collapse.py", "tests/test_neural_collapse.py -k smoke"
-GRAM_ONLY = "experiments/fig02_gram_whitening.py", "tests/test_fig02.py -k check"
-CURVES = "experiments/curves.py", "tests/test_fig02.py tests/test_fig08.py -k check or spread"
-RANKS = "experiments/rank_correlation.py", "tests/test_fig05.py -k rank"
-CLASSIFICATION = "experiments/classification.py", "tests/test_fig12.py tests/test_experiments.py"
+ADDITIVE = "gramlin_jax/_moments/additive.py", "tests/test_additive.py"
+ROWS = "gramlin_jax/taps/rows.py", "tests/test_gradients.py -k jacobian or told"
+MOVED = "gramlin_jax/taps/rows.py", "tests/test_measure.py -k follow"
+POSITIONS = "gramlin_jax/taps/rows.py", "tests/test_measure_rows.py"
+NAMED = "gramlin_jax/metrics/registry.py", "tests/test_measure.py -k needed"
 
 MUTATIONS = [
     Mutation(*place, *change)
@@ -96,10 +143,16 @@ MUTATIONS = [
         (LINEARITY, ("no intercept: centred targets", "1 - (m.target_products.sum() -", "1 - (m.target_scatter.sum() -")),
         (LINEARITY, ("surrogate: a sum over targets", "return squares / m.target_mean.shape[0]", "return squares")),
         (LINEARITY, ("surrogate: scale of centred features", "dot(m.feature_products, kernel)", "dot(m.feature_scatter, kernel)")),
-        (LINEARITY, ("columns are not scaled", "scale = jnp.where(squares > 0, lax.rsqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)", "scale = jnp.where(squares > 0, 1.0, 0.0)")),
-        (LINEARITY, ("rank is absolute", "rtol * eigenvalues[-1]", "rtol")),
-        (LINEARITY, ("NaN is an absent direction", "jnp.isfinite(gram).all() & jnp.isfinite(cross).all()", "jnp.isfinite(gram).all()")),
-        (LINEARITY, ("constant columns count", "return jnp.where(squares <= count * (CONSTANT * mean) ** 2, 0.0, squares)", "return squares")),
+        # least squares
+        (REGRESSION, ("columns are not scaled", "norms = jnp.where(squares > 0, 1.0 if ridge else squares, 0.0)", "norms = jnp.where(squares > 0, 1.0, 0.0)")),
+        (REGRESSION, ("rank is absolute", "rtol * eigenvalues[-1]", "rtol")),
+        (UNDEFINED, ("NaN is an absent direction", "jnp.isfinite(gram).all() & jnp.isfinite(cross).all()", "jnp.isfinite(gram).all()")),
+        (REGRESSION, ("constant columns count", "return jnp.where(squares <= count * (CONSTANT * mean) ** 2, 0.0, squares)", "return squares")),
+        (REGRESSION, ("a ridge leaves small directions out", "(0.0 if ridge else rtol * eigenvalues[-1])", "(rtol * eigenvalues[-1])")),
+        (REGRESSION, ("the inverse has no ridge", "jnp.where(present, eigenvalues + ridge, 1.0)", "jnp.where(present, eigenvalues, 1.0)")),
+        (REGRESSION, ("refinement without the ridge", "cross - dot(gram, b) - ridge * b", "cross - dot(gram, b)")),
+        (REGRESSION, ("shrinkage is a count", "eigenvalues * inverse[:, 0] if ridge else present", "present if ridge else present")),
+        (REGRESSION, ("explained counts the penalty", "(dot(gram, b) + ridge * b)", "dot(gram, b)")),
         # neural collapse
         (COLLAPSE, ("means centred at the samples' mean", "a = means - means.mean(1, keepdims=True)", "a = means - m.feature_mean[:, None]")),
         (COLLAPSE, ("NC1 keeps the scatter between classes", "(inverse * dot(scatter, inverse)).sum() - between.sum()", "(inverse * dot(scatter, inverse)).sum()")),
@@ -122,16 +175,15 @@ MUTATIONS = [
         (GRAM, ("Gram of the outputs", "return dot(kernel, kernel.T)", "return dot(kernel.T, kernel)")),
         (GRAM, ("the farther kernel is taken", "(2 * (k2 - k1) + turn)) < 0", "(2 * (k2 - k1) + turn)) > 0")),
         (GRAM, ("the step is always turned", "(2 * (k2 - k1) + turn)) < 0", "(2 * (k2 - k1) + turn)) < jnp.inf")),
-        (GRAM, ("float16 is not widened", "return a.astype(jnp.promote_types(a.dtype, jnp.float32))", "return a")),
         (ROTATION, ("shift of a million rounding errors", "SHIFT = 128", "SHIFT = 1e6")),
         (ROTATION, ("generator without its antisymmetry", "a = (s - s.T) / both", "a = s / both")),
         (ROTATION, ("second order of the exponential", "further = a + dot(a, a) / 2", "further = a + dot(a, a)")),
-        (ROTATION, ("a negative diagonal is no sign", "positive_s = jnp.diag(s).min() > 0", "positive_s = jnp.isfinite(s).all()")),
+        (ROTATION, ("a negative diagonal is no sign", "is_positive = jnp.diag(found.product).min() > 0", "is_positive = finite")),
         (ROTATION, ("the basis does not follow", "rotation = h * gap / (gap**2 + (both / 10) ** 2)", "rotation = 0 * h * gap / (gap**2 + (both / 10) ** 2)")),
         (ROTATION, ("the cubic's constant", "3 * eye - rho * y", "2 * eye - rho * y")),
         (ROTATION, ("wide: second order of the turn", "(v + turn / 2)", "(v + turn)")),
         (ROTATION, ("wide: the turn is not corrected", "dot(weight, turn) - dot(error, u) / 2", "dot(weight, turn)")),
-        (ROTATION, ("polishing with a whole step", "turn = turn - (error + dot(error, turn)) / 2\n", "turn = turn - (error + dot(error, turn))\n")),
+        (ROTATION, ("polishing with a whole step", "(state.error + dot(state.error, state.turn)) / 2", "(state.error + dot(state.error, state.turn))")),
         # virtual covariance
         (VIRTUAL, ("virtual update upwards", "inputs - learning_rate * input_gradients", "inputs + learning_rate * input_gradients")),
         (VIRTUAL, ("first order of one side", "-learning_rate * (s + jnp.swapaxes(s, -1, -2))", "-2 * learning_rate * s")),
@@ -145,48 +197,102 @@ MUTATIONS = [
         (OPTIM, ("Haiku's kernels are not found", 'KERNELS = "kernel", "w"', 'KERNELS = "kernel", "weight"')),
         (OPTIM, ("three axes are a kernel", "if leaf.ndim == 3:", "if leaf.ndim == 6:")),
         (OPTIM, ("NNX's parameters are not found", 'if names[-1:] == ["value"]', 'if names[-1:] == ["values"]')),
+        # registry
+        # survived once:
+        (REGISTRY, ("virtual share of the kernel's norm", "_norm(_virtual(layer)) / _norm(matmul(kernel, jnp.swapaxes(kernel, -1, -2)))", "_norm(_virtual(layer)) / _norm(kernel)")),
+        # survived once:
+        (REGISTRY, ("virtual alignment without its learning rate", "kernel - layer.learning_rate * layer.gradients.kernel_gradient", "kernel - layer.gradients.kernel_gradient")),
+        (REGISTRY, ("surrogate is not normalised", "layer.kernel, normalized=True", "layer.kernel, normalized=False")),
+        (ENTRIES, ("the surrogate reads any features", '["rows", "kernel"]', '["features", "kernel"]')),
+        (ENTRIES, ("one of the needs is enough", "there = all(layer.has", "there = any(layer.has")),
+        (OWN, ("a plain function gets no sums", "metric.needs or EVERYTHING", "metric.needs")),
+        (NAMED, ("a metric keeps its own name", "dataclasses.replace(metric, name=name)", "metric")),
         # moments
         (FEATURES, ("merger: pairs of means weigh too much", "pairs = self.count * share", "pairs = count * share")),
-        (FEATURES, ("merger: the mean moves too far", "target_mean=self.target_mean + share * y,", "target_mean=self.target_mean + y,")),
-        (FEATURES, ("psum: means are not weighed", "lax.psum(share * self.target_mean, axis_name)", "lax.pmean(self.target_mean, axis_name)")),
-        (FEATURES, ("psum: cross scatter without the means", "self.cross_scatter + n * jnp.outer(h, y), axis_name", "self.cross_scatter, axis_name")),
-        (FEATURES, ("products: squared count", "self.cross_scatter + self.count * jnp.outer(self.feature_mean", "self.cross_scatter + self.count**2 * jnp.outer(self.feature_mean")),
+        (FEATURES, ("merger: the mean moves too far", "target_mean=self.target_mean + share[..., None] * y,", "target_mean=self.target_mean + y,")),
+        (FEATURES, ("merger: deviations are not squared", "pairs[..., None] * y**2", "pairs[..., None] * y")),
+        (FEATURES, ("parts: means are summed", "target_mean = total(share * self.target_mean)", "target_mean = total(self.target_mean)")),
+        (FEATURES, ("parts: cross scatter without the means", "cross_scatter=total(self.cross_scatter + _outer(n, h, y))", "cross_scatter=total(self.cross_scatter)")),
+        (FEATURES, ("parts: target scatter of means once", "total(self.target_scatter + n[..., None] * y**2)", "total(self.target_scatter + y**2)")),
+        (FEATURES, ("products: squared count", "_outer(self.count, self.feature_mean, self.target_mean)", "_outer(self.count**2, self.feature_mean, self.target_mean)")),
+        (FEATURES, ("products of targets without their means", "self.target_scatter + self.count[..., None] * self.target_mean**2", "self.target_scatter")),
         (FEATURES, ("weights do not count in the scatter", "h if weights is None else h * w[:, None]", "h")),
         (FEATURES, ("weights do not count in the targets", "dot(w, y**2))", "(y**2).sum(0))")),
-        (FEATURES, ("the last block is left out", "if whole and rest:", "if whole > 1 and rest:")),
+        (FEATURES, ("a batch of masked samples is NaN", "w / jnp.where(count > 0, count, 1.0)", "w / count")),
+        (FEATURES, ("no samples and no samples are NaN", "jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1.0), 0.0)", "part / whole")),
+        (FEATURES, ("a negative weight is let through", "bool((weights < 0).any())", "bool((weights < -1).any())")),
+        # survived once:
         (CONSTANTS, ("constant columns: 1e-8", "CONSTANT = 1e-12", "CONSTANT = 1e-8")),
-        (GRADIENTS, ("sums: gradients of the mean loss", "n * gradient, n**2 * products", "gradient, n**2 * products")),
-        (GRADIENTS, ("sums: products by n once", "n * gradient, n**2 * products", "n * gradient, n * products")),
-        (GRADIENTS, ("products by the count once", "self.output_sum / self.count**2", "self.output_sum / self.count")),
-        (GRADIENTS, ("Jacobian: squares of probes too large", ".sum((-3, -2, -1)) * scale**2", ".sum((-3, -2, -1)) * scale")),
-        (GRADIENTS, ("Jacobian: products of probes are a sum", ".astype(jnp.float64) * scale\n", ".astype(jnp.float64)\n")),
-        (GRADIENTS, ("Jacobian: one probe for all samples", "jax.random.normal(key, (probes, *out.shape), out.dtype)", "jax.random.normal(key, (probes, 1, *out.shape[1:]), out.dtype)")),
+        (ADDITIVE, ("the last block is left out", "    if rest:\n", "    if rest > 1:\n")),
+        (ADDITIVE, ("blocks overlap", "batch_size * jnp.arange(whole, dtype=jnp.int32)", "jnp.arange(whole, dtype=jnp.int32)")),
+        (ADDITIVE, ("batches of an iterator: the last one only", "total = part if total is None else _jitted_add(total, part)", "total = part")),
+        (ADDITIVE, ("sums of other widths add", "if shapes[0] != shapes[1]:", "if len(shapes[0]) != len(shapes[1]):")),
+        (ADDITIVE, ("counts stand behind the sums' axes", "(*jnp.shape(count), *[1] * (jnp.ndim(sums) - jnp.ndim(count)))", "(*[1] * (jnp.ndim(sums) - jnp.ndim(count)), *jnp.shape(count))")),
+        (ADDITIVE, ("any integer is neutral", "isinstance(other, int) and other == 0", "isinstance(other, int)")),
+        (GRADIENTS, ("sums: gradients of the mean loss", "GradientMoments(n, n * kernel_gradient.", "GradientMoments(n, kernel_gradient.")),
+        (GRADIENTS, ("sums: products by n once", "n**2 * products", "n * products")),
+        (GRADIENTS, ("products by the count once", "self.output_sum / beside(self.count, self.output_sum) ** 2", "self.output_sum / beside(self.count, self.output_sum)")),
+        (GRADIENTS, ("a loss of integers is let through", " or not jnp.issubdtype(value.dtype, jnp.floating)", "")),
+        (SELECTED, ("gradients of all layers are summed", "if names is None or name in names:", "if True:")),
+        # survived once:
+        (JACOBIANS, ("Jacobian: squares of probes too large", ".sum((-3, -2, -1)) * scale**2", ".sum((-3, -2, -1)) * scale")),
+        (JACOBIANS, ("Jacobian: products of probes are a sum", ".astype(jnp.float64) * scale\n", ".astype(jnp.float64)\n")),
+        (JACOBIANS, ("Jacobian: one probe for all samples", "jax.random.normal(key, (probes, *out.shape), out.dtype)", "jax.random.normal(key, (probes, 1, *out.shape[1:]), out.dtype)")),
+        (JACOBIANS, ("Jacobian: the mean is a sum", "return self.products / beside(self.count, self.products)", "return self.products")),
+        (JACOBIANS, ("Jacobian: samples that cannot be told apart are left out", "if traced.layers.sites[name].has_kernel:\n            raise", "if False:\n            raise")),
+        (JACOBIANS, ("Jacobian: outputs of any number of rows", "if jnp.shape(out)[:1] != (n,):", "if False:")),
+        (PROJECTION, ("lengths are not kept", "/ limit**0.5", "/ limit")),
         # measure
-        (MEASURE, ("the seed is ignored", "jax.random.key(seed), index", "jax.random.key(0), index")),
-        (MEASURE, ("one projection for all layers", "jax.random.key(seed), index)", "jax.random.key(seed), 0)")),
+        # survived once:
+        (MEASURE, ("the seed is ignored", "jax.random.fold_in(jax.random.key(seed), i)", "jax.random.fold_in(jax.random.key(0), i)")),
+        (MEASURE, ("one projection for all layers", "jax.random.fold_in(jax.random.key(seed), i)", "jax.random.fold_in(jax.random.key(seed), 0)")),
+        # survived once:
         (MEASURE, ("stacks of kernels read rows", " and len(site.stack) == site.layers\n", "\n")),
-        (MEASURE, ("convolutions read rows", 'dense = site.primitive == "dot_general" and', "dense =")),
-        (MEASURE, ("projected features are read", "site.fan_in == how.width <= width_limit", "site.fan_in == how.width")),
-        (MEASURE, ("loss is not weighed by samples", "return n * loss.astype(jnp.float64)", "return loss.astype(jnp.float64)")),
-        (MEASURE, ("labels below 0", "(y >= 0) & (y < logits.shape[-1])", "y < logits.shape[-1]")),
-        (MEASURE, ("accuracy over samples", 'numbers["correct"] / numbers["labels"] if', 'numbers["correct"] / numbers["count"] if')),
-        (MEASURE, ("features that do not follow are measured", "> 1e-2 * jnp.abs(a).max()", "> 1e2 * jnp.abs(a).max()")),
-        (MEASURE, ("positions are summed, not averaged", "h.mean(1) if", "h.sum(1) if")),
-        (MEASUREMENT, ("virtual share of the kernel's norm", "_norm(_virtual(layer)) / _norm(matmul(kernel, jnp.swapaxes(kernel, -1, -2)))", "_norm(_virtual(layer)) / _norm(kernel)")),
-        (MEASUREMENT, ("virtual alignment without its learning rate", "kernel - layer.learning_rate * layer.gradients.kernel_gradient", "kernel - layer.gradients.kernel_gradient")),
-        (MEASUREMENT, ("surrogate is not normalised", "layer.kernel, normalized=True", "layer.kernel, normalized=False")),
+        (READ, ("convolutions read rows", 'dense = site.primitive == "dot_general" and', "dense =")),
+        (MEASURE, ("projected features are read", "site.fan_in == how.width <= plan.width_limit", "site.fan_in == how.width")),
+        (READ, ("positions side by side are read", "site.fan_in == how.width <= plan.width_limit", "how.width <= plan.width_limit")),
+        (MEASURE, ("features of just the limit are projected", "if how.width > plan.width_limit\n", "if how.width >= plan.width_limit\n")),
+        (MEASURE, ("all layers of a scan have the first one's features", "lambda a: a[flat], moments", "lambda a: a[0], moments")),
+        (MEASURE, ("all layers of a scan have the first one's gradients", "a[index] if np.ndim(a) else a", "a[0] if np.ndim(a) else a")),
+        (BATCH, ("loss is not weighed by samples", "return n * loss.astype(jnp.float64)", "return loss.astype(jnp.float64)")),
+        (LABELS, ("loss is a sum", 'loss=numbers["loss"] / numbers["count"],', 'loss=numbers["loss"],')),
+        # survived once:
+        (BATCH, ("labels below 0", "((y >= 0) & (y < classes)).sum()", "(y < classes).sum()")),
+        (BATCH, ("labels above the classes", "((y >= 0) & (y < classes)).sum()", "(y >= 0).sum()")),
+        (LABELS, ("labels are not checked", 'if numbers["inside"] != numbers["labels"]:', 'if numbers["inside"] > numbers["labels"]:')),
+        (TOKENS, ("accuracy over samples", 'numbers["correct"] / numbers["labels"] if', 'numbers["correct"] / numbers["count"] if')),
+        (READ, ("layers of another batch size differ", "before.keys() == after.keys() and all(", "True or all(")),
+        (FOLLOW, ("reasons are lost", "        skipped |= more\n", "")),
+        (NEEDS, ("a backward pass for features alone", 'run_backward if {"kernel_gradient", "output_gradients"} & needs else run_forward', "run_backward")),
+        (NEEDS, ("products of gradients always", 'products = "output_gradients" in needs', "products = True")),
+        (NEEDS, ("Jacobians always", 'if "jacobians" in needs\n', "if True\n")),
+        (MOVED, ("features that do not follow are measured", "> 1e-2 * jnp.abs(a).max()", "> 1e2 * jnp.abs(a).max()")),
+        (MOVED, ("all samples stay in their places", "moved = (jnp.arange(n) - 1) % n", "moved = jnp.arange(n)")),
+        (POSITIONS, ("positions are summed, not averaged", "return h.mean(-2)", "return h.sum(-2)")),
+        (POSITIONS, ("any number of positions a label", "if tokens > 1 and each != tokens:", "if False:")),
+        (ROWS, ("rows that split the batch are samples", "if len(grown) > 1 or site.rows[grown[0]] % n:", "if len(grown) > 1:")),
+        (ROWS, ("which axis has the batch's size is taken at random", "if len(candidates) == 1:", "if candidates:")),
+        (ROWS, ("samples are the fast index", "array, stack + axis, stack)", "array, stack + axis, -2)")),
+        (MEASUREMENT, ("saved: whether rows are read", 'NUMBERS = "learning_rate", "reads_rows", "classes"', 'NUMBERS = "learning_rate", "classes"')),
+        (MEASUREMENT, ("saved: gradients", "if value is not None\n        for field", 'if value is not None and name != "gradients"\n        for field')),
+        (TABLE, ("accuracy of real targets is shown", '"" if math.isnan(self.accuracy) else', '"" if math.isinf(self.accuracy) else')),
         (STREAM, ("samples beyond the last whole batch", "n // size * size, n]", "n // size * size]")),
-        (STREAM, ("batches do not spread over devices", "if size % _devices(mesh) == 0 else ()", "if size % _devices(mesh) == 1 else ()")),
+        (STREAM, ("batches do not spread over devices", "even = [s for s in near if s % devices == 0]", "even = list(near)")),
+        (STREAMED, ("batches of other shapes", "if reference not in (None, form):", "if False:")),
         # support
+        # survived once:
         (PRECISION, ("rank tolerance without its floor of 64", "return max(64, size) * 2.0**-52", "return size * 2.0**-52")),
         (PRECISION, ("rank tolerance of float32", "return max(64, size) * 2.0**-52", "return max(64, size) * 2.0**-23")),
         (PRECISION, ("float64 is not switched on", 'jax.enable_x64(True), jax.default_matmul_precision("highest")', "jax.enable_x64(False)")),
+        (WIDENED, ("float16 is not widened", "return a.astype(jnp.promote_types(a.dtype, jnp.float32))", "return a")),
         (CHECKS, ("infinity is let through", "(~jnp.isfinite(array)).sum()", "jnp.isnan(array).sum()")),
         (CHECKS, ("integers are let through", "if not jnp.issubdtype(array.dtype, jnp.floating):\n        hint", "if False:\n        hint")),
+        (CHECKS, ("no samples are let through", "len(sizes) > 1 or 0 in sizes", "len(sizes) > 1")),
         (FILES, ("an old file is damaged by a write that fails", 'temporary = path.with_name(f".{path.name}-{os.getpid()}")', "temporary = path")),
         (FILES, ("a temporary file is left", "temporary.unlink(missing_ok=True)", "pass")),
         (FILES, ("another configuration is taken", "if found.get(key) != wanted.get(key):", "if found.get(key) is None:")),
         (FILES, ("NaN is written as it is", "if isinstance(value, float) and not np.isfinite(value):", "if False:")),
+        (MEMORY, ("nothing is remembered", "return cached(*args, **kwargs)", "return make(*args, **kwargs)")),
         # models
         (CNN, ("pooling takes the mean", "jnp.where((a >= b) | jnp.isnan(a), a, b)", "(a + b) / 2")),
         (CNN, ("NaN is pooled away", "(a >= b) | jnp.isnan(a)", "a >= b")),
@@ -209,7 +315,7 @@ MUTATIONS = [
         (MODULAR, ("y in the place of x", "x**3 + x * y**2 + x,", "x**3 + x * y**2 + y,")),
         (MODULAR, ("even y are divided", "y % 2 == 1", "y % 2 == 0")),
         (SYNTHETIC, ("swiss roll of other angles", "1.5 * np.pi * (1 + 2 *", "1.5 * np.pi * (1 + 3 *")),
-        (SYNTHETIC, ("swiss roll without the second draw", "    random.uniform(size=n)  # The draw", "    pass  # The draw")),
+        (SYNTHETIC, ("swiss roll without the second draw", "    random.uniform(size=n)  # scikit-learn draws", "    pass  # scikit-learn draws")),
         (SYNTHETIC, ("quadratic: trace on the diagonal only", "np.trace(form) / d\n", "np.trace(form) / d * np.eye(d)\n")),
         (SYNTHETIC, ("quadratic: classes are not balanced", "np.arange(1, num_classes) / num_classes", "np.arange(1, num_classes) / (num_classes + 1)")),
         (IMAGES, ("pixels over 256", "np.float32(255)", "np.float32(256)")),
@@ -219,17 +325,35 @@ MUTATIONS = [
         (DATASET, ("labels below 0 are let through", "(labels < 0) | (labels >= num_classes)", "labels >= num_classes")),
         (DATASET, ("one sample fewer is taken", "if not 1 <= n <= len(self):", "if not 1 <= n < len(self):")),
         # training
-        (LOOP, ("one key for all batches of an epoch", "lax.scan(step, state, (rows, keys[:whole]))", "lax.scan(step, state, (rows, jnp.broadcast_to(keys[0], (whole,))))")),
-        (LOOP, ("one order for all epochs", 'jax.random.fold_in(jax.random.key(hyper["seed"]), epoch + 1)', 'jax.random.key(hyper["seed"])')),
-        (LOOP, ("the last batch counts in full", "share = rest / self.n", "share = rest / self.batch_size")),
-        (LOOP, ("the last batch is left out", "(order[-rest:], keys[-1])", "(order[:rest], keys[-1])")),
-        (LOOP, ("labels out of range are not reported", "known = (labels >= 0) &", "known = (labels >= -1) &")),
-        (LOOP, ("data of another run are not noticed", '"data": _fingerprint(data) if directory else {}', '"data": {}')),
-        (LOOP, ("divergence is not reported", "if not row.all():", "if not row.any():")),
-        (CHECKPOINTS, ("checkpoints: the interval is ignored", "if self._directory is None or not (last or now - self._saved >= self._interval):", "if self._directory is None:")),
-        (CHECKPOINTS, ("checkpoints: the last one is left out", "not (last or now", "not (now")),
+        # survived once:
+        (PROGRAM, ("one key for all batches of an epoch", "key = self.batch_key(hyper, epoch, batch)", "key = self.batch_key(hyper, epoch, 0)")),
+        (PROGRAM, ("the last batch has the first one's key", "(order[-rest:], jnp.int32(whole))", "(order[-rest:], jnp.int32(0))")),
+        (PROGRAM, ("one order for all epochs", 'jax.random.fold_in(jax.random.key(hyper["seed"]), epoch + 1)', 'jax.random.key(hyper["seed"])')),
+        (PROGRAM, ("the order has the key of the batches", "jax.random.permutation(_epoch_keys(hyper, epoch)[0], n)", "jax.random.permutation(_epoch_keys(hyper, 0)[0], n)")),
+        (PROGRAM, ("the last batch counts in full", "share = rest / n", "share = rest / size")),
+        (PROGRAM, ("the last batch is left out", "order[-rest:]", "order[:rest]")),
+        (PROGRAM, ("metrics are of the last batch", "lambda m: m.mean(0), metrics", "lambda m: m[-1], metrics")),
+        (LOSSES, ("labels out of range are not reported", "known = (labels >= 0) &", "known = (labels >= -1) &")),
+        (SOURCES, ("data of another run are not noticed", '"data": _fingerprint(self.data),', '"data": {},')),
+        (SOURCES, ("batches of another run are not noticed", '"data": _fingerprint(self.first)}', '"data": {}}')),
+        (SOURCES, ("batches have one weight", "size / seen) if means", "1 / (i + 1)) if means")),
+        (SOURCES, ("one key for all batches of an iterable", "self._run.batch_key(hyper, epoch, i), hyper)", "self._run.batch_key(hyper, epoch, 0), hyper)")),
+        (HOOKS, ("divergence is not reported", "if not finite.all():", "if not finite.any():")),
+        (HOOKS, ("divergence: the first finite epoch", "{int(finite.argmin())}", "{int(finite.argmax())}")),
+        (HOOKS, ("measurements of the next epoch", "np.searchsorted(training.measured_at, training.epoch))", "np.searchsorted(training.measured_at, training.epoch + 1) - 1)")),
+        (HOOKS, ("measured after the epoch at which it stands", "if training.epoch in training.measured_at:", "if training.epoch + 1 in training.measured_at:")),
+        (HOOKS, ("the log has the first epoch only", "zip(names, history[:, training.epoch - 1], strict=True)", "zip(names, history[:, 0], strict=True)")),
+        (RESUMED, ("the last epoch has no checkpoint", "last = training.epoch == training.epochs", "last = False")),
+        # survived once:
+        (RESUMED, ("the hook's interval is ignored", "interval=self.interval", "interval=0.0")),
+        # survived once:
+        (CHECKPOINTS, ("checkpoints: the interval is ignored", "if not last and now - self._saved < self._interval:", "if False:")),
+        (CHECKPOINTS, ("checkpoints: the last one is left out", "if not last and now", "if now")),
         (SWEEPS, ("vmap whatever the size", "fits = runs * working_set <= CACHE_BYTES", "fits = working_set <= CACHE_BYTES")),
         (SWEEPS, ("the first name varies fastest", "itertools.product(*columns.values())", "itertools.product(*reversed(columns.values()))")),
+        (SWEEPS, ("a single run is vmapped", "if runs == 1:", "if runs == 0:")),
+        (SWEPT, ("seeds of 33 bits", ">= 2**31).any()", ">= 2**33).any()")),
+        (FIT, ("no epoch is a run", "if epochs < 1:", "if epochs < 0:")),
         # taps
         (PROVENANCE, ("constants are data", "if not sources[operand].data or shape is None:", "if shape is None:")),
         (PROVENANCE, ("sums over any axis are layers", 'if axes & set(eqn.params["axes"]):', "if axes:")),
@@ -238,33 +362,45 @@ MUTATIONS = [
         (PROVENANCE, ("hidden kernels along any axes", "if axes & set(over) and axes - {*over, *batch}:", "if axes & set(over):")),
         (PROVENANCE, ("a transposed product is forgotten", "frozenset(i for i, a in enumerate(params[\"permutation\"]) if a in axes)", "frozenset()")),
         (PROVENANCE, ("lookups of indices are lookups", "name in compat.LOOKUPS and index == 0", "name in compat.LOOKUPS and index == 1")),
+        (PROVENANCE, ("a named activation is stacked", "layers for site in entered.sites if not site.matricizer", "False for site in entered.sites if not site.matricizer")),
+        (PROVENANCE, ("a product with a constant is one with data", "or not sources[1 - weights[0]].data", "")),
         (MATRICIZE, ("patches: window before channels", "parts = [*([(1,)] if stack else []), *rows, (first + 1, first)]", "parts = [*([(1,)] if stack else []), *rows, (first, first + 1)]")),
         (MATRICIZE, ("kernel of a convolution: channels first", "[(*k[2:], k[1]), (k[0],)]", "[(k[1], *k[2:]), (k[0],)]")),
         (MATRICIZE, ("undo transposes again", "transpose(np.argsort(self.permutation))", "transpose(self.permutation)")),
         (MATRICIZE, ("groups: inner before outer", "split = (*shape[:channels], groups, size // groups", "split = (*shape[:channels], size // groups, groups")),
         (SHIFTS, ("a shift changes the network's type", "return value + shift.astype(value.dtype)", "return value + shift")),
         (INTERPRETER, ("steps lead the stack", "destination=len(site.stack)", "destination=0")),
-        (NAMES, ("integer leaves are parameters", "np.size(leaf) * jnp.issubdtype(leaf.dtype, jnp.floating) for", "np.size(leaf) for")),
-        (NAMES, ("NNX's arrays are named by their value", "paths = [path[:-1] for path in paths]", "pass")),
-        (TRANSFORM, ("a perturbation of another shape is let through", "if np.shape(value) != getattr(site, shape):", "if False:")),
+        (SHIFTS, ("a named activation is not shifted", "result if shift.outputs is None else _shifted(result, shift.outputs)", "result")),
+        (TRACED, ("integer leaves are parameters", "np.size(leaf) * jnp.issubdtype(leaf.dtype, jnp.floating) for", "np.size(leaf) for")),
+        (TRACED, ("NNX's arrays are named by their value", "paths = [path[:-1] for path in paths]", "pass")),
+        (CHECKED, ("a perturbation of another shape is let through", "if np.shape(value) != getattr(site, shape):", "if False:")),
+        (RECALLED, ("arrays closed over are remembered", "return bool(self.closed_over or compat.inner_constants(self._plan.inner.jaxpr))", "return bool(self.closed_over)")),
+        (RECALLED, ("other constants are the same", "all(a is b for a, b in zip(*constants, strict=True))", "True")),
+        (LAYERS, ("the smallest leaf names the site", "(-sizes[index], index)", "(sizes[index], index)")),
+        (LAYERS, ("a second use has the first one's name", "while free in taken:", "while False:")),
         (COMPAT, ("scans run forwards", '("reverse", "unroll", "_split_transpose")', '("unroll", "_split_transpose")')),
         (COMPAT, ("custom rules are entered", '("custom_", "remat", "checkpoint", "shard_map")', '("remat", "checkpoint", "shard_map")')),
-        (ROWS, ("samples are the fast index", "array, stack + axis, stack)", "array, stack + axis, -2)")),
         # experiments
-        (STAIRCASE, ("prediction interval without 1 + 1/s", "* (1 + 1 / config.seeds) ** 0.5", "* 1")),
-        (STAIRCASE, ("prediction interval of the mean", "(1 + 1 / config.seeds) ** 0.5", "(1 / config.seeds) ** 0.5")),
-        (NORMS, ("ridge: sign", "jnp.maximum(values, 0.0) + ridge", "jnp.maximum(values, 0.0) - ridge")),
-        (NORMS, ("noise: the largest eigenvalues are left out", "inverse[-min(n, w) :]", "inverse[: min(n, w)]")),
+        # survived once:
+        (STAIRCASE, ("prediction interval without 1 + 1/s", "* (1 + 1 / ", "* (1 + 0 / ")),
+        (STAIRCASE, ("prediction interval of the mean", "(1 + 1 / ", "(1 / ")),
+        # survived once:
         (NEURAL, ("the terminal phase begins at 0", "int(reached.argmax()) if reached.any()", "0 if reached.any()")),
         (NEURAL, ("a run that never gets there begins at 0", "else len(accuracy) - 1", "else 0")),
         (LINK, ("the link: not over C - 1", "return total / (len(m.target_mean) - 1)", "return total / len(m.target_mean)")),
+        # survived once:
         (GRAM_ONLY, ("margin of figure 2", "test.low > -MARGIN", "test.low > -10 * MARGIN")),
-        (GRAM_ONLY, ("a tenth of the gain", "gain[2] >= LITTLE * gain[0]", "gain[2] >= gain[0]")),
-        (GRAM_ONLY, ("table: ± of the population", "values.std(ddof=1)", "values.std()")),
-        (CURVES, ("bands: ± of the population", "ddof=min(1, len(runs) - 1)", "ddof=0")),
-        (RANKS, ("interval: ± of the population", "z.std(ddof=1) / len(z) ** 0.5", "z.std() / len(z) ** 0.5")),
-        (RANKS, ("partial correlation: sign", "ab - ac * bc", "ab + ac * bc")),
-        (CLASSIFICATION, ("losses are summed", '"loss": total["loss"] / n,', '"loss": total["loss"],')),
+        (GRAM_ONLY, ("a tenth of the gain", "complement >= LITTLE * original", "complement >= original")),
+        # survived once:
+        (STATISTICS, ("± of the population", 'ddof = min(1, runs.sizes["seed"] - 1)', "ddof = 0")),
+        (STATISTICS, ("interval: ± of the population", "z.std(ddof=1) / len(z) ** 0.5", "z.std() / len(z) ** 0.5")),
+        (STATISTICS, ("partial correlation: sign", "ab - ac * bc", "ab + ac * bc")),
+        (STATISTICS, ("correlations of values, not ranks", "_pearson(*(stats.rankdata(values, axis=-1) for values in (a, b)))", "_pearson(a, b)")),
+        (STATISTICS, ("the interval is of 90 %", "stats.t.ppf(0.975,", "stats.t.ppf(0.95,")),
+        (STATISTICS, ("no difference is one", "float(mean == 0)", "0.0")),
+        (CLAIMS, ("one seed is enough", "bool(seeds.all())", "bool(seeds.any())")),
+        (CLAIMS, ("undecided before false", "False if False in found else None if None in found else True", "None if None in found else False if False in found else True")),
+        (MEASURES, ("losses are summed", '"loss": total["loss"] / n,', '"loss": total["loss"],')),
     )
 ]  # fmt: skip
 

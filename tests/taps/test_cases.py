@@ -24,6 +24,10 @@ from gramlin_jax import (
 
 each_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 
+# They take seconds to compile.
+LONG = "nnx_transformer", "einsum", "name_in_a_scan", "linen_attention", "linen_scan_of_remat"
+LONG += "linen_cnn_with_batch_norm", "linen_layer_norms"
+
 
 @pytest.fixture(autouse=True)
 def _float64():
@@ -179,7 +183,13 @@ def measured(case, f, rebuild):
     return everything
 
 
-@each_case
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=case.name, marks=[pytest.mark.long] * (case.name in LONG))
+        for case in CASES
+    ],
+)
 def test_taps_against_the_function_itself(case):
     f, params, args = case.build()
     arrays, rebuild = split(params)
@@ -225,6 +235,7 @@ def some(*names):
     return pytest.mark.parametrize("case", [cases[name] for name in names], ids=names)
 
 
+@pytest.mark.long
 @some("recurrent", "scan_over_rematerialised_layers", "conv_grouped", "cond")
 def test_vmap_over_parameters(case):
     f, params, args = case.build()

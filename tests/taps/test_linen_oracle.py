@@ -77,6 +77,7 @@ def of_taps(model, params, x):
     return taps, deltas
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("model", "shape"),
     [(CNN(), (2, 5, 7, 3)), (Transformer(), (4, 3, 6))],

@@ -1,7 +1,9 @@
 """Uses of a parameter that are near to a linear layer, and what they are taken for."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 
 from gramlin_jax import find_layers
 
@@ -24,3 +26,29 @@ def test_a_scaled_sum_over_samples_is_no_layer_and_one_over_inputs_is():
 def test_a_kernel_that_data_scale_is_found_though_it_is_transposed():
     for f in (lambda k, x: x @ (k * x.mean()), lambda k, x: x @ (k * x.mean()).T):
         assert "kernel of a matmul that depends on data" in use_of(f, SQUARE).unsupported
+
+
+def test_a_parameter_scaled_by_constants_and_summed_is_no_layer():
+    found = use_of(lambda k, x: x + (np.float32(2) * k * np.eye(3)).sum(0, keepdims=True), SQUARE)
+    assert found.status == "bias or elementwise" and not found.unsupported
+
+
+def test_steps_of_a_scan_are_layers_of_a_named_activation_as_of_the_kernels_beside_it():
+    """A kernel of each step makes the steps layers; one for all steps makes them rows."""
+
+    def each(kernels, x):
+        def step(h, kernel):
+            return checkpoint_name(jnp.tanh(h @ kernel), "h"), None
+
+        return jax.lax.scan(step, x, kernels)[0]
+
+    def same(kernel, x):
+        def step(h, _):
+            return checkpoint_name(jnp.tanh(h @ kernel), "h"), None
+
+        return jax.lax.scan(step, x, None, length=2)[0]
+
+    stacked = find_layers(each, jnp.stack([SQUARE, SQUARE]), X).sites["h"]
+    assert (stacked.stack, stacked.layers, stacked.rows, stacked.fan_in) == ((2,), 1, (7,), 3)
+    shared = find_layers(same, SQUARE, X).sites["h"]
+    assert (shared.stack, shared.layers, shared.rows, shared.fan_in) == ((), 0, (2, 7), 3)

@@ -1,0 +1,88 @@
+"""What ``measure`` takes for the rows of a layer that reads positions, patches or tokens."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gramlin_jax import measure
+
+RNG = np.random.default_rng(0)
+TOKENS = RNG.normal(size=(30, 4, 3)).astype(np.float32) + 1
+Y = RNG.normal(size=(30, 2)).astype(np.float32)
+KERNEL = {"k": RNG.normal(size=(3, 2)).astype(np.float32)}
+METRICS = ["target_linearity", "surrogate"]
+
+
+def squares(out, y):
+    return ((out - y) ** 2).mean()
+
+
+def pooled(params, x):
+    return (x @ params["k"]).mean(1)
+
+
+def plain(h, y):
+    """Target linearity of rows h (n, d), in float64."""
+    h, y = (np.float64(a) - np.mean(a, 0, dtype=float) for a in (h, y))
+    residual = y - h @ np.linalg.lstsq(h, y, rcond=None)[0]
+    return 1 - (residual**2).sum() / (y**2).sum()
+
+
+def test_positions_side_by_side_are_not_what_the_kernel_multiplies():
+    flat = measure(pooled, KERNEL, (TOKENS, Y), loss=squares, metrics=METRICS)
+    assert np.isnan(flat["k"]["surrogate"])
+    rows = TOKENS.reshape(30, 12)
+    np.testing.assert_allclose(flat["k"]["target_linearity"], plain(rows, Y), rtol=1e-6)
+
+
+def test_mean_positions_are():
+    mean = measure(pooled, KERNEL, (TOKENS, Y), loss=squares, metrics=METRICS, positions="mean")
+    h, y = TOKENS.mean(1, dtype=float), Y - Y.mean(0, dtype=float)
+    np.testing.assert_allclose(mean.sums["k"].moments.feature_mean, h.mean(0), rtol=1e-6)
+    z = h @ KERNEL["k"]
+    expected = ((z.T @ y) ** 2).sum() / ((z**2).sum() * (y**2).sum())
+    np.testing.assert_allclose(mean["k"]["surrogate"], expected, rtol=1e-5)
+
+
+def test_a_convolution_does_not_read_its_map():
+    """Not even if the map has as many numbers as the window: the rows are patches."""
+    images, kernel = TOKENS[:, :3, :, None], {"k": RNG.normal(size=(3, 3, 1, 2))}
+
+    def network(params, x):
+        layout = jax.lax.conv_dimension_numbers(x.shape, (3, 3, 1, 2), ("NHWC", "HWIO", "NHWC"))
+        k = params["k"].astype(x.dtype)
+        z = jax.lax.conv_general_dilated(x, k, (1, 1), "SAME", dimension_numbers=layout)
+        return jnp.tanh(z).mean((1, 2))
+
+    found = measure(network, kernel, (images, Y), loss=squares, metrics=METRICS)
+    assert found.sums["k"].kernel.shape == (9, 2), "as wide as the map"
+    assert np.isnan(found["k"]["surrogate"])
+    rows = images.reshape(30, 9)
+    np.testing.assert_allclose(found["k"]["target_linearity"], plain(rows, Y), rtol=1e-6)
+
+
+def test_a_layer_with_other_positions_than_labels_is_not_measured():
+    labels = RNG.integers(0, 2, (30, 2))
+    params = {**KERNEL, "out": np.eye(2, dtype=np.float32)}
+
+    def pairs(params, x):  # of neighbouring tokens, with a label each
+        return jnp.tanh(x @ params["k"]).reshape(len(x), 2, 2, 2).mean(2) @ params["out"]
+
+    def hinge(out, y):
+        return jnp.where(y[..., None] == jnp.arange(2), 1 - out, 1 + out).mean()
+
+    with jax.numpy_rank_promotion("allow"):
+        found = measure(pairs, params, (TOKENS, labels), loss=hinge, metrics=METRICS)
+    assert dict(found.notes) == {"k": "features not measured: 4 positions a sample, 2 labels"}
+    assert found.sums["k"].moments is None and found.sums["out"].moments.count == 60
+
+
+def test_a_batch_of_another_size_has_the_same_layers():
+    def by_size(params, x):
+        return x[:, 0] @ params["a" if len(x) == 20 else "b"]
+
+    params = {"a": KERNEL["k"], "b": KERNEL["k"]}
+    batches = [(TOKENS[:20], Y[:20]), (TOKENS[20:], Y[20:])]
+    with pytest.raises(ValueError, match="f has the layers b for a batch of 10 samples and a for"):
+        measure(by_size, params, batches, loss=squares, metrics=["kernel_norm"])
