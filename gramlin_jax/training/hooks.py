@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tqdm.auto import tqdm
 
+from gramlin_jax.support.conversion import as_jax
 from gramlin_jax.support.fingerprints import fingerprint
 from gramlin_jax.training.checkpoints import Checkpoints
 from gramlin_jax.training.identity import lowering
@@ -118,7 +118,7 @@ class Measure(Hook):
 
     Raises:
         ValueError: When training begins, if ``at`` is not within 0 to ``epochs``, there are no
-            data, or there is another ``Measure``.
+            data, JAX's types change them, or there is another ``Measure``.
 
     Example:
         >>> hook = Measure(lambda params, hyper, data: jnp.sum(data @ params), at=(0, 10))
@@ -141,7 +141,7 @@ class Measure(Hook):
         data = training.source.data if self.data is None else self.data
         if data is None:
             raise ValueError("Measure.data is None where data yields batches: wanted arrays")
-        self._data = jax.tree.map(jnp.asarray, data)
+        self._data = as_jax("Measure.data", data)
         training.measured_data = None if self.data is None else self._data
         training.measured_at = at
         self._function = jax.jit(

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gramlin_jax.support.checks import check_finite, check_leading_axis
+from gramlin_jax.support.conversion import as_jax
 from gramlin_jax.support.fingerprints import fingerprint
 from gramlin_jax.training.identity import lowering
 from gramlin_jax.training.program import Hyper, Metrics, Run, State
@@ -30,13 +31,13 @@ class Arrays:
         first: The shapes of a batch.
 
     Raises:
-        ValueError: If ``data`` is empty, not of equal lengths, or not finite.
+        ValueError: If ``data`` is empty, not of equal lengths, not finite, or not held by 32 bits.
     """
 
     def __init__(self, data: PyTree, run: Run) -> None:
         n = check_leading_axis("data", data)
-        check_finite("data", data)
-        self.data, self._run = jax.tree.map(jnp.asarray, data), run
+        self.data, self._run = as_jax("data", data), run
+        check_finite("data", self.data)
         self._batch_size = min(run.batch_size or n, n)
         self.first = jax.tree.map(self._batch_shape, self.data)
 
@@ -72,7 +73,8 @@ class Batches:
         first: The first batch of epoch 0.
 
     Raises:
-        ValueError: If there is no batch, or ``run`` has a batch size of its own.
+        ValueError: If there is no batch, JAX's types change one, or ``run`` has a batch size of its
+            own.
     """
 
     data = None
@@ -131,7 +133,7 @@ class Batches:
         self._pass, empty = batches, True
         for batch in batches:
             empty = False
-            batch = jax.tree.map(jnp.asarray, batch)
+            batch = as_jax("a batch of data", batch)
             yield batch, check_leading_axis("a batch of data", batch)
         if empty:
             raise ValueError(f"data has no batch in epoch {epoch}: wanted at least one")
