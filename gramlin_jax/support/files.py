@@ -47,11 +47,10 @@ def write_whole(path: Path, write: Callable[[Any], None]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:  # the error of a full disk names no file
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and not error.filename:
+            raise OSError(error.errno, error.strerror, str(path)) from error  # as on a full disk
         raise
 
 
@@ -73,8 +72,8 @@ def running(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a+") as file:
         _lock(file, folder)
-        for temporary in folder.rglob(TEMPORARY):
-            temporary.unlink(missing_ok=True)
+        for rest in folder.rglob(TEMPORARY):
+            rest.unlink(missing_ok=True)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
