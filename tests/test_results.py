@@ -70,7 +70,7 @@ def test_claim_of_a_folder(tmp_path):
     claim_folder(tmp_path, configuration)
     with pytest.raises(ValueError, match=r"its sweep.seed is \[0, 1\], wanted \[0\]"):
         claim_folder(tmp_path, {**configuration, "sweep": {"seed": [0]}})
-    with pytest.raises(ValueError, match="its more is absent, wanted 1"):
+    with pytest.raises(ValueError, match="its more is None, wanted 1"):
         claim_folder(tmp_path, {**configuration, "more": 1})
 
 
@@ -84,9 +84,9 @@ def test_json_that_is_not_an_object_is_named(tmp_path, text):
 
 def test_values_that_only_look_alike_are_told_apart(tmp_path):
     claim_folder(tmp_path, {"width": "16", "decay": True})
-    with pytest.raises(ValueError, match='its width is "16", wanted 16;'):
+    with pytest.raises(ValueError, match="its width is '16', wanted 16;"):
         claim_folder(tmp_path, {"width": 16, "decay": True})
-    with pytest.raises(ValueError, match="its decay is true, wanted 1;"):
+    with pytest.raises(ValueError, match="its decay is True, wanted 1;"):
         claim_folder(tmp_path, {"width": "16", "decay": 1})
 
 

@@ -187,22 +187,19 @@ def check_folder(folder: Path, configuration: dict[str, Any], name: str = "confi
         )
     found, wanted = _flat(read_json(path)), _flat(wanted)
     for key in wanted | found:
-        if not _same(found.get(key), wanted.get(key)):
+        old, new = found.get(key), wanted.get(key)
+        if not _same(old, new):
+            if str(old) == str(new):  # "16" and 16
+                old, new = repr(old), repr(new)
             raise ValueError(
-                f"folder {folder} holds a run of another configuration: its {key} is "
-                f"{_shown(found, key)}, wanted {_shown(wanted, key)}; name another folder, or move "
-                "that one away to start again"
+                f"folder {folder} holds a run of another configuration: its {key} is {old}, wanted "
+                f"{new}; name another folder, or move that one away to start again"
             )
 
 
 def _same(found: Any, wanted: Any) -> bool:
     """Whether two JSON values are equal; unlike for ``==``, True is not 1."""
     return found == wanted and isinstance(found, bool) == isinstance(wanted, bool)
-
-
-def _shown(values: dict[str, Any], key: str) -> str:
-    """A value as JSON, so that "16" and 16 look different."""
-    return json.dumps(values[key]) if key in values else "absent"
 
 
 def _check_count(file: IO[bytes], found: int) -> None:

@@ -173,7 +173,7 @@ MUTATIONS = [
         (CHECKS, ("integers are let through", "if not jnp.issubdtype(array.dtype, jnp.floating):\n        hint", "if False:\n        hint")),
         (FILES, ("an old file is damaged by a write that fails", 'temporary.open("xb")', 'path.open("wb")')),
         (FILES, ("a temporary file is left", "temporary.unlink(missing_ok=True)", "pass")),
-        (FILES, ("another configuration is taken", "if not _same(found.get(key), wanted.get(key)):", "if found.get(key) is None:")),
+        (FILES, ("another configuration is taken", "if not _same(old, new):", "if old is None:")),
         (FILES, ("threads share a temporary name", "secrets.token_hex(6)", "os.getpid():012d")),
         (FILES, ("rests of killed runs stay", "rest.unlink(missing_ok=True)", "pass")),
         (FILES, ("arrays that are lost are not counted", "if found != stored:", "if found > stored:")),
