@@ -79,7 +79,7 @@ def neural_collapse(
     Invariant under rotations of the features, if the kernel is rotated too, and under changes of
     scale of either. NC1 is computed from the C×C Gram AᵀA of the centred class means. Directions of
     Σ_B whose eigenvalue is below max(64, d)·2⁻⁵² times the largest are treated as absent. Squared
-    distances below the same share of tr Σ_T, or below (1e-12‖h̄‖)², are treated as 0.
+    distances below the same share of tr Σ_T, or below (2⁻⁴⁸‖h̄‖)², are treated as 0.
 
     Args:
         m: Moments of features (n, d) and one-hot targets (n, C).
@@ -143,9 +143,10 @@ def _neural_collapse(
 
     gram = dot(a.T, a)
     lengths, pairs = jnp.diag(gram), np.triu_indices(classes, 1)
-    norms = jnp.sqrt(jnp.where(lengths > rounding, lengths, 0))
-    cosines = (gram / jnp.outer(norms, norms))[pairs]
     distances = (lengths[:, None] + lengths[None] - 2 * gram)[pairs]
+    norms = jnp.sqrt(jnp.where(lengths > rounding, lengths, 0))
+    lengths = jnp.outer(norms, norms)
+    cosines = (gram / jnp.where(lengths > 0, lengths, jnp.nan))[pairs]
     etf = (jnp.eye(classes) - 1 / classes) / (classes - 1) ** 0.5
     nc3, offset = _duality(means, a, kernel, bias)
     return NeuralCollapse(

@@ -36,7 +36,9 @@ def target_linearity(
     In [0, 1] to rounding; higher is more linear. It is invariant under invertible affine maps of
     the features, and 1 when Y is affine in H (or n ≤ rank + 1: compare ``noise_floor``). For
     balanced one-hot targets TL = tr(Σ_T⁻¹Σ_B)/(C − 1), the link to neural collapse. Target columns
-    are weighted by their variance. Collinear, duplicate and constant columns of H change nothing.
+    are weighted by their variance. Collinear, duplicate and constant columns of H change nothing. A
+    column is constant if its standard deviation is below 2⁻⁴⁸ ≈ 3.6e-15 of its mean, 16 steps of
+    float64.
 
     Args:
         m: Moments of features (n, d) and targets (n, k).
