@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from gramlin_jax.support.checks import is_traced
@@ -42,6 +43,14 @@ def _settled(value: Any) -> Any:
     nothing.
     """
     return jnp.array(value, copy=True) if is_traced(value) else value
+
+
+def concrete(value: Array) -> Array:
+    """``value`` as NumPy's outside transformations.
+
+    Arithmetic with it stays in float64; JAX would cut the result to float32 by its global flag.
+    """
+    return value if is_traced(value) else cast("Array", np.asarray(value)[()])
 
 
 def widened(a: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -78,10 +78,11 @@ MUTATIONS = [
         # target linearity
         (LINEARITY, ("adjusted: n in the place of n - 1", "* (m.count - 1) / left", "* m.count / left")),
         (LINEARITY, ("adjusted: no intercept among the degrees", "fit.rank - 1\n", "fit.rank\n")),
-        (LINEARITY, ("noise floor over n", ".rank / (m.count - 1)", ".rank / m.count")),
+        (LINEARITY, ("noise floor over n", "rank / (m.count - 1)", "rank / m.count")),
         (LINEARITY, ("held out: sign of the cross term", "- 2 * jnp.sum(b * test.cross", "+ 2 * jnp.sum(b * test.cross")),
         (LINEARITY, ("held out: means ignored", "+ test.count * jnp.sum((y - dot(h, b)) ** 2)", "+ 0 * test.count * jnp.sum((y - dot(h, b)) ** 2)")),
-        (LINEARITY, ("no intercept: centred targets", "1 - (m.target_products.sum() -", "1 - (m.target_scatter.sum() -")),
+        (LINEARITY, ("no intercept: centred targets", "fit.explained[:-1] - n * missing**2 / leverage", "fit.explained[:-1]")),
+        (LINEARITY, ("no intercept: constants are never spanned", "constant.any() | (m.count * outside > rtol * len(squares) * leverage)", "False")),
         (LINEARITY, ("surrogate: a sum over targets", "return squares / m.target_mean.shape[0]", "return squares")),
         (LINEARITY, ("surrogate: scale of centred features", "dot(m.feature_products, kernel)", "dot(m.feature_scatter, kernel)")),
         (LINEARITY, ("columns are not scaled", "scale = jnp.where(squares > 0, lax.rsqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)", "scale = jnp.where(squares > 0, 1.0, 0.0)")),
