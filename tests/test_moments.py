@@ -25,7 +25,8 @@ def plain(h, y, w=None):
     w = np.ones(len(h)) if w is None else w.astype(np.float64)
     mean_h, mean_y = w @ h / w.sum(), w @ y / w.sum()
     hc, yc = h - mean_h, y - mean_y
-    return Moments(w.sum(), mean_h, mean_y, (hc.T * w) @ hc, (hc.T * w) @ yc, w @ yc**2)
+    by_class = (w * (hc**2).sum(1)) @ y
+    return Moments(w.sum(), mean_h, mean_y, (hc.T * w) @ hc, (hc.T * w) @ yc, w @ yc**2, by_class)
 
 
 def close(a, b, rtol=1e-13):

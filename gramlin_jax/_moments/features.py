@@ -47,6 +47,7 @@ class Moments(Additive):
         cross_scatter: Σ (h − h̄)(y − ȳ)ᵀ (d, k).
         target_scatter: Σ (y − ȳ)² (k,), the diagonal only: an image target has thousands of
             columns.
+        class_scatter: Σ y‖h − h̄‖² (k,); for one-hot targets, the scatter of each class about h̄.
     """
 
     count: Float[Array, "*stack"]
@@ -55,12 +56,13 @@ class Moments(Additive):
     feature_scatter: Float[Array, "*stack d d"]
     cross_scatter: Float[Array, "*stack d k"]
     target_scatter: Float[Array, "*stack k"]
+    class_scatter: Float[Array, "*stack k"]
 
     @classmethod
     @in_float64
     def zeros(cls, d: int, k: int = 0, stack: tuple[int, ...] = ()) -> Moments:
         """The moments of no sample: the neutral element of ``+``."""
-        shapes = (), (d,), (k,), (d, d), (d, k), (k,)
+        shapes = (), (d,), (k,), (d, d), (d, k), (k,), (k,)
         return cls(*(jnp.zeros((*stack, *shape), jnp.float64) for shape in shapes))
 
     def update(
@@ -90,6 +92,8 @@ class Moments(Additive):
             feature_scatter=self.feature_scatter + other.feature_scatter + _outer(pairs, h, h),
             cross_scatter=self.cross_scatter + other.cross_scatter + _outer(pairs, h, y),
             target_scatter=self.target_scatter + other.target_scatter + pairs[..., None] * y**2,
+            class_scatter=self._class_scatter_from(-share[..., None] * h)
+            + other._class_scatter_from((1 - share)[..., None] * h),
         )
 
     def _merged(self, total: Callable[[Array], Array]) -> Moments:
@@ -111,7 +115,14 @@ class Moments(Additive):
             feature_scatter=total(self.feature_scatter + _outer(n, h, h)),
             cross_scatter=total(self.cross_scatter + _outer(n, h, y)),
             target_scatter=total(self.target_scatter + n[..., None] * y**2),
+            class_scatter=total(self._class_scatter_from(h)),
         )
+
+    def _class_scatter_from(self, away: Array) -> Array:
+        """Σ y‖h − h̄ + away‖², about a mean that lies elsewhere."""
+        cross = (away[..., None] * self.cross_scatter).sum(-2)
+        squares = (self.count * (away**2).sum(-1))[..., None]
+        return self.class_scatter + 2 * cross + squares * self.target_mean
 
     @property
     @in_float64
@@ -206,7 +217,15 @@ def _block_moments(features: Array, targets: Array, weights: Array | None) -> Mo
     (h_mean, h), (y_mean, y) = _centred(share, h), _centred(share, y)
     # Laid out before it is multiplied: a fifth faster on a CPU than a transpose inside the product.
     weighted = lax.optimization_barrier((h if weights is None else h * w[:, None]).T)
-    return Moments(count, h_mean, y_mean, dot(weighted, h), dot(weighted, y), dot(w, y**2))
+    return Moments(
+        count=count,
+        feature_mean=h_mean,
+        target_mean=y_mean,
+        feature_scatter=dot(weighted, h),
+        cross_scatter=dot(weighted, y),
+        target_scatter=dot(w, y**2),
+        class_scatter=dot(w * (h**2).sum(1), targets.astype(jnp.float64)),
+    )
 
 
 def _centred(share: Array, rows: Array) -> tuple[Array, Array]:

@@ -319,6 +319,6 @@ def undefined_because(*ms: Moments) -> str:
     if targets and bool(jnp.isnan(_variation(scored))):
         return f"none of the {targets} target columns varies"
     return (
-        f"{float(scored.count):g} samples (a sum of weights) saturate the fit, wanted more than "
-        "rank + 1"
+        f"{float(scored.count):g} samples saturate the fit, wanted more than rank + 1 "
+        "(the sum of the weights, if there are any)"
     )
