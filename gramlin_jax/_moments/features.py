@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from gramlin_jax._moments.additive import Additive, accumulate
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 # A column is constant if its standard deviation is below this share of its mean, 16 steps of
 # float64. Means are rounded to half a step, which changes a larger variance by less than 1e-3.
 CONSTANT = 2.0**-48
+# The largest range of a column's values, and the inverse of the smallest. Float64 holds sums of
+# squares of 10⁷ samples in between.
+LARGEST = 1e150
 
 
 @jax.tree_util.register_dataclass
@@ -173,8 +177,9 @@ def moments(
 
     Raises:
         ValueError: If shapes do not match, n or d is 0, or (outside of ``jit`` and ``vmap``) a
-            value is NaN or infinite or a weight negative. Under a transformation a value that is
-            NaN or infinite makes the moments NaN.
+            value is NaN or infinite, a weight negative, or the range of a column's values outside
+            1e-150 … 1e150, whose squares leave float64. Under a transformation such values make the
+            moments NaN.
         TypeError: If an argument is not of floating point.
 
     Example:
@@ -200,13 +205,38 @@ def moments(
         with jax.ensure_compile_time_eval():
             if not is_traced(weights) and bool((weights < 0).any()):
                 raise ValueError("weights has negative entries: wanted counts >= 0 (0 is a mask)")
-    return _moments(features, targets, weights)
+    m, lost = _moments(features, targets, weights)
+    for name, columns in zip(("features", "targets"), lost, strict=True):
+        if not is_traced(columns) and np.any(columns):
+            raise ValueError(
+                f"{name} varies by less than {1 / LARGEST} or more than {LARGEST} in columns "
+                f"{np.flatnonzero(columns)[:8].tolist()}: wanted values whose squares float64 holds"
+            )
+    return m
 
 
 @jax.jit
-def _moments(features: Array, targets: Array, weights: Array | None) -> Moments:
-    """``moments`` by blocks of ``ROWS`` rows; the last one may be shorter."""
-    return accumulate(lambda rows: _block_moments(*rows), (features, targets, weights))
+def _moments(
+    features: Array, targets: Array, weights: Array | None
+) -> tuple[Moments, tuple[Array, Array]]:
+    """``moments`` by blocks of ``ROWS`` rows; NaN in columns out of range, and which these are."""
+    m = accumulate(lambda rows: _block_moments(*rows), (features, targets, weights))
+    lost = _out_of_range(features), _out_of_range(targets)
+    return dataclasses.replace(
+        m,
+        feature_scatter=jnp.where(lost[0][:, None], jnp.nan, m.feature_scatter),
+        cross_scatter=jnp.where(lost[0][:, None] | lost[1][None], jnp.nan, m.cross_scatter),
+        target_scatter=jnp.where(lost[1], jnp.nan, m.target_scatter),
+    ), lost
+
+
+def _out_of_range(rows: Array) -> Array:
+    """Columns that vary, but by so little or so much that their scatter is 0 or infinite."""
+    if rows.dtype != jnp.float64 or not len(rows):  # other types hold no such numbers
+        return jnp.zeros(rows.shape[1], bool)
+    low, high = rows.min(0), rows.max(0)
+    varies = high - low > CONSTANT * jnp.maximum(abs(low), abs(high))
+    return varies & ((high - low < 1 / LARGEST) | (high - low > LARGEST))
 
 
 def _block_moments(features: Array, targets: Array, weights: Array | None) -> Moments:

@@ -310,7 +310,7 @@ def undefined_because(*ms: Moments) -> str:
     """Why a metric of these moments is NaN: a clause for a warning or a note."""
     scored = ms[-1]
     if not all(bool(jnp.isfinite(block).all()) for block in jax.tree.leaves(ms)):
-        return "the features or targets hold NaN or infinity"
+        return "the features or targets hold NaN or infinity, or their squares leave float64"
     if min(float(m.count) for m in ms) <= 0:
         return "samples in the moments of one split: 0, wanted 1 or more"
     if scored.count <= 1:

@@ -14,7 +14,7 @@ from jax import lax
 from gramlin_jax.support.checks import is_traced
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float
+    from jaxtyping import Array, Bool, Float
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -58,6 +58,23 @@ def widened(a: Float[Array, "..."]) -> Float[Array, "..."]:
     return a.astype(jnp.promote_types(a.dtype, jnp.float32))
 
 
+def magnitude(a: Float[Array, "..."], axis: int | tuple[int, ...] | None = None) -> Array:
+    """The power of two at or below the largest |a|, or 1 where that is 0 or not finite.
+
+    Division by it is exact, and squares of the quotient neither overflow nor vanish. Its inverse is
+    a normal number too, because XLA may multiply by that.
+
+    Args:
+        a: Any array of floating point.
+        axis: Over which to take the largest, kept with length 1; None: all, a scalar.
+    """
+    largest = abs(a).max(axis, keepdims=axis is not None)
+    usable = (largest > 0) & jnp.isfinite(largest)
+    exponent = jnp.frexp(jnp.where(usable, largest, 1))[1] - 1
+    info = jnp.finfo(a.dtype)
+    return jnp.ldexp(jnp.ones_like(largest), jnp.clip(exponent, info.minexp, -info.minexp))
+
+
 def dot(a: Float[Array, "... i"], b: Float[Array, "i ..."]) -> Array:
     """The product ab of vectors or matrices, in full precision and without naming a result type.
 
@@ -81,6 +98,13 @@ def rank_tolerance(size: int) -> float:
     leaves room for the rounding of the sums in a small matrix.
     """
     return max(64, size) * 2.0**-52
+
+
+@jax.custom_batching.sequential_vmap
+@in_float64
+def is_positive_definite(a: Float[Array, "d d"]) -> Bool[Array, ""]:
+    """Whether a symmetric matrix has a Cholesky factor; a loop under ``vmap``, see ``eigh``."""
+    return jnp.isfinite(jnp.linalg.cholesky(a)).all()
 
 
 @jax.custom_batching.sequential_vmap
