@@ -312,3 +312,12 @@ def test_squares_that_leave_float64_are_an_error(scale):
 
 def test_small_constants_are_in_range():
     assert float(moments(np.full((50, 1), 1e-160)).feature_scatter[0, 0]) == 0
+
+
+def test_vmap_does_not_cut_numpys_float64():
+    pairs = [draw(50, seed=seed, dtype=np.float64) for seed in (0, 1)]
+    h, y = (np.stack(a) + 1e8 for a in zip(*pairs, strict=True))
+    with jax.enable_x64(False):
+        stacked = jax.vmap(moments)(h, y)
+        second = jax.tree.map(lambda a: a[1], stacked)
+        close(second, moments(h[1], y[1]))

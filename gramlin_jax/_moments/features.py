@@ -168,6 +168,9 @@ def moments(
     """Second moments of features, and of targets beside them.
 
     Reads ``ROWS`` samples at a time: device memory beyond the arguments is O(d² + dk), whatever n.
+    Outside of ``jit`` NumPy's float64 is read as it is. ``jit`` itself cuts NumPy's float64 to
+    float32 unless ``jax_enable_x64`` is set: pass it JAX arrays, made under
+    ``jax.enable_x64(True)``.
 
     Args:
         features: H (n, d), floating point, one row a sample.

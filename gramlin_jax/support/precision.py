@@ -28,19 +28,19 @@ def in_float64(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        args, kwargs = jax.tree.map(_settled, (args, kwargs))
         with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+            args, kwargs = jax.tree.map(_settled, (args, kwargs))
             return function(*args, **kwargs)
 
     return wrapped
 
 
 def _settled(value: Any) -> Any:
-    """``value`` in the type that the caller's rules give it.
+    """``value`` in the type that it holds.
 
     When ``vmap`` maps over a NumPy array of float64, the tracer claims float32 but holds float64,
-    and the two would clash in compiled code. A copy makes them agree; under ``jit`` it costs
-    nothing.
+    and the two would clash in compiled code. A copy where there is float64 makes them agree; under
+    ``jit`` it costs nothing.
     """
     return jnp.array(value, copy=True) if is_traced(value) else value
 
