@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from gramlin_jax._moments.additive import Additive, beside
 from gramlin_jax.support.checks import check_leading_axis
-from gramlin_jax.support.precision import in_float64, matmul, widened
+from gramlin_jax.support.precision import in_float64, magnitude, matmul, widened
 from gramlin_jax.taps import Tap, Traced, capture
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def reduce_gradients(
     for name, kernel_gradient in passed.kernel_gradients.items():
         if names is None or name in names:
             delta = _rows(passed.output_gradients[name], kernel_gradient.shape[:-2])
-            squares = matmul(jnp.swapaxes(delta, -1, -2), delta) if products else None
+            squares = _products(delta) if products else None
             moments[name] = _gradient_moments(count, kernel_gradient, squares)
     return moments
 
@@ -201,6 +201,14 @@ def _rows(delta: Array, stack: tuple[int, ...]) -> Array:
     """Δ as (*stack, rows, o), in float32 at least."""
     rows = math.prod(delta.shape[len(stack) : -1])
     return widened(delta).reshape(*stack, rows, delta.shape[-1])
+
+
+@in_float64
+def _products(delta: Array) -> Array:
+    """ΔᵀΔ in float64 from products in Δ's type, whose squares may not fit into that type."""
+    scale = magnitude(delta, (-2, -1))
+    delta = delta / scale
+    return scale.astype(jnp.float64) ** 2 * matmul(jnp.swapaxes(delta, -1, -2), delta)
 
 
 @in_float64
