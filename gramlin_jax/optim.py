@@ -146,7 +146,7 @@ def gram_preserving(
 
     Args:
         inner: Any Optax optimiser.
-        select: ``(path, leaf) -> bool | "transposed"``, as for ``gram_only``.
+        select: Which leaves are kernels, as for ``gram_only``.
 
     Raises:
         ValueError: As ``gram_only``.
