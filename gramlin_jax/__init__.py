@@ -6,7 +6,7 @@ from gramlin_jax._moments.additive import Additive, accumulate
 from gramlin_jax._moments.features import Moments, moments
 from gramlin_jax._moments.gradients import Backward, GradientMoments, backward, gradient_moments
 from gramlin_jax._moments.jacobians import JacobianMoments, jacobian_moments
-from gramlin_jax._moments.projection import random_projection
+from gramlin_jax._moments.projection import Projection, projected, random_projection
 from gramlin_jax.metrics import (
     feature_learning_sides,
     gram_change,
@@ -44,6 +44,9 @@ __all__ = [
     "Moments",
     "accumulate",
     "moments",
+    # features that are too wide for a scatter
+    "Projection",
+    "projected",
     "random_projection",
     # target linearity
     "heldout_target_linearity",

@@ -8,12 +8,13 @@ network's output depends on it. ``gram_preserving`` takes only the rotation, K�
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 
 from gramlin_jax.metrics.gram import gram_only_step, gram_only_step_in_basis, whole
 from gramlin_jax.metrics.rotation import first_basis, is_wide
@@ -22,9 +23,11 @@ from gramlin_jax.support.precision import widened
 if TYPE_CHECKING:
     from jaxtyping import Array
 
-Select: TypeAlias = "Callable[[tuple[Any, ...], Array], bool]"
+Selected: TypeAlias = bool | Literal["transposed"]
+Select: TypeAlias = "Callable[[tuple[Any, ...], Array], Selected]"
 Step: TypeAlias = "Callable[[Array, Array, Array | None], tuple[Array, Array | None]]"
 KERNELS = "kernel", "w"
+BIASES = "bias", "b"
 
 
 class GramState(NamedTuple):
@@ -51,7 +54,9 @@ def is_kernel(path: tuple[Any, ...], leaf: Array) -> bool:
 
     True for leaves named ``kernel`` (Linen, NNX) or ``w`` (Haiku) with two or more axes; false for
     the weights (out, in) of Equinox and PyTorch. Four and five axes are assumed to be a
-    convolution's: exclude stacks of layers and attention kernels with a ``select`` of your own.
+    convolution's: exclude stacks of layers and attention kernels with a ``select`` of your own. A
+    name does not say that a layer stores its kernel transposed, as Hugging Face's GPT-2 and
+    ``nn.ConvTranspose(transpose_kernel=True)`` do: a ``select`` of your own says "transposed".
 
     Args:
         path: Key path of the leaf, as from ``jax.tree_util.tree_leaves_with_path``.
@@ -66,10 +71,7 @@ def is_kernel(path: tuple[Any, ...], leaf: Array) -> bool:
         >>> {jax.tree_util.keystr(path): is_kernel(path, leaf) for path, leaf in paths}
         {"['bias']": False, "['kernel']": True}
     """
-    names = [str(getattr(key, "key", getattr(key, "name", None))) for key in path]
-    if names[-1:] == ["value"]:  # of an nnx.Param
-        names.pop()
-    if not names or names[-1] not in KERNELS or leaf.ndim < 2:
+    if _name(path) not in KERNELS or leaf.ndim < 2:
         return False
     if leaf.ndim == 3:
         raise ValueError(
@@ -77,6 +79,12 @@ def is_kernel(path: tuple[Any, ...], leaf: Array) -> bool:
             "use select=… to take it as a convolution's (width, in, out) or to leave it out"
         )
     return True
+
+
+def _name(path: tuple[Any, ...]) -> str | None:
+    """The last name of a key path, without the ``value`` of an nnx.Param."""
+    names = [str(getattr(key, "key", getattr(key, "name", None))) for key in path]
+    return next((name for name in reversed(names) if name != "value"), None)
 
 
 def gram_only(
@@ -88,7 +96,8 @@ def gram_only(
     the Gram K₂K₂ᵀ: see ``gram_only_step``. Other leaves, such as biases, take the step of
     ``inner``. ``inner`` receives plain gradients at the actual parameters, and its momentum is not
     projected. It has to be the whole optimiser, learning rate included, because Q depends on the
-    whole step.
+    whole step. An optimiser that evaluates at other parameters than it steps, such as
+    ``optax.contrib.schedule_free``, goes outside: ``schedule_free(gram_only(sgd), rate)``.
 
     A kernel is read as a matrix (in, out), with all axes but the last as inputs: a convolution's is
     (height·width·in, out), with a single Gram for all groups.
@@ -102,12 +111,14 @@ def gram_only(
 
     Args:
         inner: Any Optax optimiser.
-        select: ``(path, leaf) -> bool``: which leaves are kernels with the outputs on their last
-            axis; see ``is_kernel``.
+        select: ``(path, leaf) -> True``, a kernel with the outputs on its last axis;
+            ``"transposed"``, with the outputs on the axis before (…, out, in); or ``False``. See
+            ``is_kernel``.
 
     Raises:
         ValueError: From ``init``, if no leaf is selected, or one that does not have two to five
-            axes. From ``update``, if ``params`` is None.
+            axes, whose outputs are not as many as its bias has, or if ``inner`` is schedule-free.
+            From ``update``, if ``params`` is None.
         TypeError: From ``init``, if a selected leaf is not floating point.
 
     Source: arXiv 2605.06258, section 3 (figures 2 and 6).
@@ -135,7 +146,7 @@ def gram_preserving(
 
     Args:
         inner: Any Optax optimiser.
-        select: ``(path, leaf) -> bool``: which leaves are kernels; see ``is_kernel``.
+        select: ``(path, leaf) -> bool | "transposed"``, as for ``gram_only``.
 
     Raises:
         ValueError: As ``gram_only``.
@@ -176,10 +187,12 @@ def _with_steps(
 
     def init(params: optax.Params) -> optax.OptState:
         def basis(path: tuple[Any, ...], leaf: Array) -> Array | optax.MaskedNode:
-            if not select(path, leaf):
+            how = select(path, leaf)
+            if not how:
                 return optax.MaskedNode()
-            _check_kernel(f"params{jax.tree_util.keystr(path)}", leaf)
-            matrix = _matrix(leaf)
+            _check_kernel(f"params{jax.tree_util.keystr(path)}", leaf, how)
+            _check_bias(path, leaf, how, leaves)
+            matrix = _matrix(leaf, how)
             return optax.MaskedNode() if is_wide(matrix) else first_basis(matrix)
 
         leaves = jax.tree_util.tree_leaves_with_path(params)
@@ -189,7 +202,9 @@ def _with_steps(
                 f"params has no kernel among {names}: wanted at least one; use select=… for "
                 "kernels with the outputs on the last axis"
             )
-        return GramState(inner.init(params), jax.tree_util.tree_map_with_path(basis, params))
+        state = inner.init(params)
+        _check_trajectory(state)
+        return GramState(state, jax.tree_util.tree_map_with_path(basis, params))
 
     def update(
         updates: optax.Updates,
@@ -202,10 +217,10 @@ def _with_steps(
         updates, inner_state = inner.update(updates, state.inner, params, **extra)
 
         def stepped(path: tuple[Any, ...], update: Array | None, leaf: Array, basis: Any) -> Any:
-            if update is None or not select(path, leaf):
+            if update is None or not (how := select(path, leaf)):
                 return _Stepped(update, basis)
             start = None if isinstance(basis, optax.MaskedNode) else basis
-            update, following = _step(update, leaf, start, step)
+            update, following = _step(update, leaf, start, step, how)
             return _Stepped(update, basis if following is None else following)
 
         both = jax.tree_util.tree_map_with_path(
@@ -222,7 +237,9 @@ def _of_each(part: Callable[[_Stepped], Any], both: Any) -> Any:
     return jax.tree.map(part, both, is_leaf=lambda leaf: isinstance(leaf, _Stepped))
 
 
-def _check_kernel(name: str, leaf: Array) -> None:
+def _check_kernel(name: str, leaf: Array, how: Selected) -> None:
+    if isinstance(how, str) and how != "transposed":
+        raise ValueError(f"select returns {how!r} for {name}: wanted True, False or 'transposed'")
     if not 2 <= leaf.ndim <= 5 or 0 in leaf.shape:
         raise ValueError(
             f"{name} has shape {leaf.shape}: wanted a matrix (in, out) or a convolution's kernel "
@@ -232,18 +249,48 @@ def _check_kernel(name: str, leaf: Array) -> None:
         raise TypeError(f"{name} has dtype {leaf.dtype}: wanted floating point")
 
 
-@functools.partial(jax.jit, static_argnames="step")  # under jit, NaN passes the checks of input
+def _check_bias(
+    path: tuple[Any, ...], leaf: Array, how: Selected, leaves: Sequence[tuple[Any, Array]]
+) -> None:
+    """Check that a kernel has as many outputs as the bias of its layer, where it has one."""
+    depth = len(path) - (1 if _name(path[-1:]) else 2)  # of the layer
+    outputs = leaf.shape[-2 if how == "transposed" else -1]
+    for other, bias in leaves:
+        beside = len(other) == len(path) and other[:depth] == path[:depth]
+        if beside and _name(other) in BIASES and bias.ndim == 1 and bias.shape[0] != outputs:
+            raise ValueError(
+                f"params{jax.tree_util.keystr(path)} has shape {leaf.shape} and its bias "
+                f"{bias.shape}: wanted {outputs} outputs in both; use select=… to say "
+                "'transposed' of kernels (…, out, in)"
+            )
+
+
+def _check_trajectory(state: optax.OptState) -> None:
+    """Check that the inner optimiser evaluates at the parameters that ``gram_only`` changes."""
+    kind = optax.contrib.ScheduleFreeState
+    found = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kind))
+    if any(isinstance(node, kind) for node in found):
+        raise ValueError(
+            "inner is schedule-free, whose evaluation parameters are of its own steps: wanted "
+            "schedule_free(gram_only(…), …)"
+        )
+
+
+@functools.partial(
+    jax.jit, static_argnames=("step", "how")
+)  # under jit, NaN passes the checks of input
 def _step(
-    update: Array, kernel: Array, basis: Array | None, step: Step
+    update: Array, kernel: Array, basis: Array | None, step: Step, how: Selected
 ) -> tuple[Array, Array | None]:
     spread = jax.typeof(update).sharding
     update, kernel = whole(update), whole(kernel)
-    matrix = _matrix(kernel)
+    matrix = _matrix(kernel, how)
     before = matrix.astype(jnp.promote_types(matrix.dtype, update.dtype))
-    change = update.astype(before.dtype).reshape(before.shape)
+    change = _oriented(update, how).astype(before.dtype).reshape(before.shape)
     start = None if basis is None else basis.astype(before.dtype)
     after, following = step(before, before + change, start)
-    stepped = (after - before).reshape(update.shape).astype(update.dtype)
+    stepped = (after - before).reshape(_oriented(update, how).shape).astype(update.dtype)
+    stepped = _oriented(stepped, how)
     basis = None if basis is None or following is None else following.astype(basis.dtype)
     stepped = jnp.where(jnp.isfinite(change).all(), stepped, update)
     if jax.typeof(stepped).sharding != spread:
@@ -251,6 +298,12 @@ def _step(
     return stepped, basis
 
 
-def _matrix(kernel: Array) -> Array:
+def _oriented(kernel: Array, how: Selected) -> Array:
+    """(…, inputs, outputs) for (…, outputs, inputs), and the other way round."""
+    return jnp.swapaxes(kernel, -1, -2) if how == "transposed" else kernel
+
+
+def _matrix(kernel: Array, how: Selected) -> Array:
     """The kernel as a matrix (inputs, outputs), in float32 or wider."""
-    return widened(whole(kernel)).reshape(-1, kernel.shape[-1])
+    kernel = _oriented(widened(whole(kernel)), how)
+    return kernel.reshape(-1, kernel.shape[-1])

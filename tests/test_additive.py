@@ -126,3 +126,25 @@ def test_bad_input():
         moments(X[0]) + gradients(X[0], Y[0])
     with pytest.raises(TypeError):
         1 + moments(X[0])
+
+
+def test_starts_of_batches_beyond_2_to_the_31():
+    """From the traced program alone: the starts that it computes, and their type."""
+
+    def f(x):
+        return accumulate(lambda rows: rows.sum(dtype=jnp.int32), x, batch_size=2**30)
+
+    with jax.enable_x64(False):
+        traced = jax.make_jaxpr(f)(jax.ShapeDtypeStruct((5 * 2**30 + 3,), np.int8))
+    body = next(e for e in traced.eqns if e.primitive.name == "scan").params["jaxpr"].jaxpr
+    (cut,) = [i for i, e in enumerate(body.eqns) if e.primitive.name == "dynamic_slice"]
+    start = body.eqns[cut].invars[1]
+    assert start.aval.dtype == np.int64
+    upto = body.replace(eqns=body.eqns[:cut], outvars=[start])
+    with jax.enable_x64(True):
+        arguments = [np.zeros(v.aval.shape, v.aval.dtype) for v in body.invars if v.aval.size < 9]
+        assert len(arguments) == len(body.invars) - 1  # all but the data, of which no row is read
+        data = body.invars[0]
+        assert data.aval.size > 9
+        (value,) = jax.core.eval_jaxpr(upto, (), None, *arguments[:-1], np.int32(4))
+    assert int(value) == 4 * 2**30

@@ -5,25 +5,23 @@ import dataclasses
 import numpy as np
 import pytest
 
-from experiments.neural_collapse import PRESETS
+from experiments.neural_collapse import DIMENSIONS, PRESETS, coordinates
 from experiments.neural_collapse.claims import check, table
-from experiments.shared.results import Result
+from experiments.shared.results import Result, label
 
 ACCURACY = [0.1, 0.9, 1, 1, 1]  # the terminal phase begins at the third measurement
 CLAIMS = {"nc1": 1, "etf_distance": 2, "nc3": 3}
-BY_LAYER = ("nc1", "etf_distance", "equinorm", "equiangularity", "cdnv")
-BY_LAYER += ("target_linearity", "link_error")
-OF_THE_LAST = "nc3", "offset", "train_nc4", "test_nc4", "test_accuracy"
 
 
-def result(accuracy=ACCURACY, **courses):
+def result(**courses):
     """Two seeds, one loss and two layers that collapse as these courses (5,) say, or at once."""
     config = dataclasses.replace(PRESETS["smoke"], losses=("squared_error",), seeds=2)
-    arrays = {"train_accuracy": np.tile(accuracy, (1, 2, 1)), "epochs": np.arange(5)}
-    for name in (*BY_LAYER, *OF_THE_LAST):
+    courses = {"train_accuracy": ACCURACY, **courses}
+    arrays = {"epochs": range(5)}
+    for name, dims in DIMENSIONS.items():
         course = np.tile(courses.get(name, np.zeros(5)), (1, 2, 1))
-        arrays[name] = np.stack([2 * course, course], -1) if name in BY_LAYER else course
-    return Result(config, arrays, {})
+        arrays[name] = np.stack([2 * course, course], -1) if "layer" in dims else course
+    return Result(config, label(arrays, DIMENSIONS, coordinates(config)), {})
 
 
 @pytest.mark.parametrize("name", CLAIMS)
@@ -47,7 +45,7 @@ def test_the_table_shows_where_the_terminal_phase_begins():
     """At its first measurement, or the last of all where it never comes."""
 
     def shown(accuracy):
-        text = table(result(accuracy, nc3=np.array([9.0, 8, 7, 6, 5])))
+        text = table(result(train_accuracy=accuracy, nc3=np.array([9.0, 8, 7, 6, 5])))
         (row,) = (line for line in text.splitlines() if line.startswith("nc3"))
         return [float(word) for word in row.split()[1::3]]
 

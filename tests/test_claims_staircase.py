@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from experiments.fig08_published import PUBLISHED
-from experiments.framework import Result
 
-from experiments import fig08_staircase as staircase
+from experiments import staircase
+from experiments.shared.results import Result, label
+from experiments.staircase.claims import check
+from experiments.staircase.published import PUBLISHED
 
 QUANTILE = 4.302653  # 97.5 % of Student's t with two degrees of freedom, from a table
 
@@ -14,9 +15,10 @@ def result(losses):
     """A run of the paper's setting with these final losses (widths, 3 seeds)."""
     config = staircase.Config(widths=(32, 128), seeds=3)
     course = np.stack([2 + 0 * losses, losses], -1)  # at the first and the last step
-    ones = np.ones(course.shape)
-    arrays = {name: ones for name in ("target_fit", "new_target_fit", "feature_change")}
-    return Result(config, {**arrays, "target_output": np.sqrt(config.points * course)}, {})
+    names = "target_fit", "new_target_fit", "feature_change"
+    arrays = dict.fromkeys(names, np.ones(course.shape))
+    arrays["target_output"] = np.sqrt(config.points * course)
+    return Result(config, label(arrays, staircase.DIMENSIONS, staircase.coordinates(config)), {})
 
 
 def verdict(*distances):
@@ -29,7 +31,7 @@ def verdict(*distances):
         PUBLISHED[width] + deviation * (distance * QUANTILE + np.array([-1, 0, 1]))
         for width, distance in zip((32, 128), distances, strict=True)
     ]
-    return staircase.check(result(np.array(losses)))[-1].holds
+    return check(result(np.array(losses)))[-1].holds
 
 
 @pytest.mark.parametrize("side", [-1, 1])

@@ -19,3 +19,30 @@ def test_tables_have_as_many_cells_as_heads(page):
     for table in re.findall(r"(?:^\|.*\n)+", page.read_text(), re.MULTILINE):
         cells = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
         assert len(cells) == 1, table
+
+
+def test_the_architecture_s_python_runs():
+    """Every Python block of the architecture, one after another in one namespace."""
+    blocks = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs/architecture.md").read_text(), re.DOTALL
+    )
+    assert blocks
+    namespace: dict = {}
+    for block in blocks:
+        exec(block, namespace)
+
+
+def test_the_tree_names_files_that_exist():
+    tree = (ROOT / "docs/architecture.md").read_text().split("```")[1]
+    folders, missing = [], []
+    for line in tree.splitlines():
+        names = re.match(r"( *)((?:[\w]+(?:\.py|/) *)+)", line)
+        if names is None:
+            continue
+        depth = len(names[1]) // 2
+        for name in names[2].split():
+            path = "".join([*folders[:depth], name])
+            if not (ROOT / path).exists():
+                missing.append(path)
+        folders = [*folders[:depth], names[2].split()[0]]
+    assert not missing

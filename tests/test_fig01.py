@@ -8,7 +8,7 @@ from PIL import Image
 
 from experiments import swissroll as fig01
 from experiments.runs import perform
-from experiments.shared.results import Result
+from experiments.shared.results import Result, label, unlabelled
 from experiments.swissroll import claims, compute
 
 NAME = "fig01_swissroll"
@@ -78,23 +78,21 @@ def test_first_layer_against_the_plain_virtual_covariance(paper):
 
 def test_smoke_run(smoke):
     folder, result = smoke
-    config, arrays = fig01.PRESETS["smoke"], result.arrays
-    shape = config.seeds, config.steps
-    shapes = {
-        "loss": shape,
-        "target_linearity": shape,
-        "direction": (*shape, 2),
-        "gram": (config.seeds, config.steps + 1, 2, 2),
-        "covariance_change": (*shape, 2, 2),
-        "input_target_linearity": (),
-        "angle": (config.points,),
-        "virtual_inputs": (config.last_frame + 1, config.points, 2),
-        **dict.fromkeys(("cosine", "difference", "residual"), (*shape, fig01.LAYERS)),
+    config, data = fig01.PRESETS["smoke"], result.data
+    assert dict(data.sizes) == {
+        "seed": config.seeds,
+        "step": config.steps,
+        "state": config.steps + 1,
+        "layer": fig01.LAYERS,
+        "frame": config.last_frame + 1,
+        "point": config.points,
+        "input": 2,
+        "input_2": 2,
     }
-    assert {name: values.shape for name, values in arrays.items()} == shapes
-    assert all(np.isfinite(values).all() for values in arrays.values())
-    assert arrays["loss"].dtype == np.float64 and arrays["residual"].max() < 1e-10
-    assert (arrays["loss"][0] != arrays["loss"][1]).all(), "seeds differ"
+    assert set(data.data_vars) == set(fig01.DIMENSIONS)
+    assert all(np.isfinite(values).all() for values in data.data_vars.values())
+    assert data["loss"].dtype == np.float64 and data["residual"].max() < 1e-10
+    assert (data["loss"].sel(seed=0) != data["loss"].sel(seed=1)).all(), "seeds differ"
     assert len(json.loads((folder / "summary.json").read_text())["claims"]) == 4
     assert len(claims.table(result).splitlines()) == 1 + fig01.LAYERS + 7
 
@@ -117,15 +115,16 @@ def made_up(**changes):
     """A result of one seed of which all claims are true, but for the changes."""
     grams = np.tile(np.diag([2.0, 1.0]), (1, 4, 1, 1))
     grams[0, 1:, 0, 0] = 3
-    arrays = {
+    made = {
         "target_linearity": np.array([[0.1, 0.6, 0.9]]),
         "input_target_linearity": np.array(0.1),
         "gram": grams,
         "direction": np.tile([1.0, 0.0], (1, 3, 1)),
         "cosine": np.full((1, 3, fig01.LAYERS), 0.999),
+        **changes,
     }
     config = dataclasses.replace(fig01.PRESETS["smoke"], steps=3, last_frame=2, seeds=1)
-    return Result(config, {**arrays, **changes}, {})
+    return Result(config, label(made, fig01.DIMENSIONS, fig01.coordinates(config)), {})
 
 
 def verdicts(**changes):
@@ -143,6 +142,28 @@ def test_check_can_find_each_claim_false():
     cosine = np.full((1, 3, fig01.LAYERS), 0.999)
     cosine[0, 1, 2] = 0.98
     assert verdicts(cosine=cosine)[3] is False, "one layer at one step"
+    cosine[0, 1, 2] = np.nan
+    assert verdicts(cosine=cosine)[3] is False, "not defined at one step"
+
+
+def test_turning_of_known_forms():
+    """From diag(2, 1) to a Gram with the eigenvector (1, 1); that of the change is (1, φ)."""
+    grams = np.zeros((1, 4, 2, 2))
+    grams[0, 0], grams[0, 3] = np.diag([2, 1]), [[2, 1], [1, 2]]
+    drawn = np.zeros((1, 3, 2, 2))
+    drawn[0, 2] = [[0, 1], [1, 0]]
+    made = {"gram": grams, "direction": np.tile([0.6, 0.8], (1, 3, 1)), "covariance_change": drawn}
+    made |= dict.fromkeys(("difference", "residual"), np.zeros((1, 3, fig01.LAYERS)))
+    result = made_up(**made, loss=np.array([[3.0, 2, 1]]))
+    turned, golden = claims.turning(result.data, last=2), (1 + 5**0.5) / 2
+    np.testing.assert_allclose(turned["start_share"], [(2 * 0.36 + 0.64) / 3])
+    np.testing.assert_allclose(turned["end_share"], [(2 + 2 * 0.48) / 4])
+    np.testing.assert_allclose(turned["axis"], [1.4 / 2**0.5])
+    change_axis = (0.6 + 0.8 * golden) / (1 + golden**2) ** 0.5
+    np.testing.assert_allclose(turned["change_axis"], [change_axis])
+    rows = [line.split("  ")[-1].strip() for line in claims.table(result).splitlines()]
+    assert f"{(3 / 5) ** 0.5:.3g} ± 0" in rows, "of diag(2, 1), norm √5, by [[0, 1], [1, 1]]"
+    assert claims.table(result).endswith(f" {2 / 6**0.5:.3g} ± 0"), "cosine with [[0, 1], [1, 0]]"
 
 
 @pytest.mark.parametrize(
@@ -157,7 +178,8 @@ def test_configurations_that_cannot_run(name, value):
 
 def test_divergence_is_an_error(smoke, monkeypatch):
     result = smoke[1]
-    loss = np.full_like(result.arrays["loss"], np.nan)
-    monkeypatch.setattr(compute, "_run", lambda *_: {**result.arrays, "loss": loss})
-    with pytest.raises(ValueError, match="learning_rate is 0.05: training diverges"):
+    arrays = unlabelled(result.data)
+    arrays["loss"] = np.full_like(arrays["loss"], np.nan)
+    monkeypatch.setattr(compute, "_run", lambda *_: arrays)
+    with pytest.raises(ValueError, match="learning_rate is 0.05, with which training diverges"):
         compute.run(result.config)

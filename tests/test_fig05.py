@@ -4,13 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from experiments import vae
 from experiments.runs import perform
-from experiments.shared.results import Result
-from experiments.vae.claims import best
+from experiments.shared.results import Result, label
+from experiments.vae.claims import at_best_epoch
 from experiments.vae.compute import random_pairs, two_images
 from experiments.vae.interpolation import claims
+from experiments.vae.interpolation.correlations import correlations
 from experiments.vae.measures import ACTIVE, interpolation, vae_measures
 from gramlin_jax.models import VAE
 
@@ -22,8 +24,7 @@ def test_the_runs_of_figure_10_are_taken(smoke_vae):
     folder = trained.parent.parent / "fig05_vae_interpolation" / trained.name
     result, _ = perform("fig05_vae_interpolation", SMOKE, folder)
     assert not (folder / "training").exists()
-    for name, values in other.arrays.items():
-        np.testing.assert_array_equal(result.arrays[name], values)
+    assert result.data.identical(other.data)
     for name in ("figure.png", "scatter.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
     assert len(claims.table(result).splitlines()) == 8 + len(SMOKE.betas)
@@ -57,18 +58,23 @@ def test_interpolation_of_a_known_decoder():
 
 
 def made_up(linearity, error, reconstruction, bend):
-    """A result of two β and three seeds whose epochs are the given ones (β, epochs)."""
+    """A result of two β and three seeds with the given curves (β, epochs)."""
     noise = 1e-3 * np.arange(3)[:, None]
-    arrays = {
+    made = {
         "target_linearity": linearity,
         "reconstruction_error": reconstruction,
         "bend": bend,
         "loss": np.array([[3, 2, 1.5, 1.2, 1]] * 2),
         "active": np.ones((2, 5)),
     }
-    arrays = {name: np.asarray(v, float)[:, None] + noise for name, v in arrays.items()}
-    arrays["frame_error"] = np.repeat((np.asarray(error)[:, None] + noise)[..., None], 3, -1)
-    return Result(SMOKE, arrays, {})
+    made = {name: np.asarray(curves, float)[:, None] + noise for name, curves in made.items()}
+    made["frame_error"] = np.repeat((np.asarray(error)[:, None] + noise)[..., None], 3, -1)
+    return labelled({**made, "epochs": range(5)}, seeds=3)
+
+
+def labelled(arrays, **settings):
+    config = dataclasses.replace(SMOKE, **settings)
+    return Result(config, label(arrays, vae.DIMENSIONS, vae.coordinates(config)), {})
 
 
 def test_check_can_find_each_claim_false():
@@ -85,6 +91,66 @@ def test_check_can_find_each_claim_false():
     one = error.copy()
     one[1, 1:] = one[1, :0:-1]
     assert verdicts(one, noise, error)[:3] == [False, True, False], "one β"
+    low = error.copy()
+    low[:, 0] = 0
+    assert verdicts(low, noise, error)[2] is True, "the untrained network does not count"
+    ends = made_up(linearity, error, noise, error)
+    ends.data["frame_error"][..., [0, 2]] = 1 + ends.data["target_linearity"]
+    assert [claim.holds for claim in claims.check(ends)][2:5] == [False, False, True], "middle"
+    lost = error.copy()
+    lost[0, 3] = np.nan
+    assert verdicts(lost, noise, error)[2:5] == [False, None, None], "not defined at one epoch"
+
+
+def test_correlations_are_of_trained_epochs_over_all_beta():
+    """Against ranks by hand; the code of the second β has collapsed in one seed."""
+    rng = np.random.default_rng(0)
+    shape = 3, 2, 4  # β, seeds, epochs
+    names = "target_linearity", "reconstruction_error", "bend", "loss"
+    made = {name: rng.uniform(size=shape) for name in names}
+    made |= {"frame_error": rng.uniform(size=(*shape, 5)), "active": np.ones(shape)}
+    made["active"][1, 0] = 0
+    data = labelled({**made, "epochs": range(4)}, betas=(0.1, 1.0, 10.0), frames=5).data
+
+    def ranks(values, betas):
+        return [stats.rankdata(values[betas, seed, 1:]) for seed in range(2)]
+
+    def pearson(a, b):
+        return np.array([np.corrcoef(x, y)[0, 1] for x, y in zip(a, b, strict=True)])
+
+    def given(a, b, c):
+        ab, ac, bc = pearson(a, b), pearson(a, c), pearson(b, c)
+        return (ab - ac * bc) / np.sqrt((1 - ac**2) * (1 - bc**2))
+
+    error, middle = made["frame_error"].mean(-1), made["frame_error"][..., 2]
+    values = made["target_linearity"], error, middle, made["reconstruction_error"], made["bend"]
+    a, b, m, c, d = (ranks(v, [0, 1, 2]) for v in values)
+    expected = {
+        "error": pearson(a, b),
+        "given": given(a, b, c),
+        "middle": given(a, m, c),
+        "used": pearson(*(ranks(v, [0, 2]) for v in values[:2])),
+        "bend": pearson(a, d),
+        "reconstruction": pearson(c, b),
+    }
+    found = correlations(data)
+    assert found.keys() == expected.keys()
+    for name, seeds in expected.items():
+        np.testing.assert_allclose(found[name], seeds, err_msg=name)
+    data["active"][:] = 0
+    assert np.isnan(correlations(data)["used"]).all()
+
+
+def test_the_table_is_of_the_best_epoch():
+    linearity = np.array([[0.2, 0.5, 0.6, 0.7, 0.9], [0.2, 0.4, 0.45, 0.55, 0.65]])
+    result = made_up(linearity, 1 - linearity, 1 - linearity, linearity)
+    frames = result.data["frame_error"]
+    frames[..., 0], frames[..., 2] = 0.25, 0.75
+    row = claims.table(result).splitlines()[1]
+    # 0.1 + 0.001 seed in the middle, 0.367 + 0.001/3 seed over the frames
+    assert row.split() == "0.05 0.901 ± 0.001 0.367 ± 0.0003 0.5 ± 0 0.101 ± 0.001".split() + [
+        *("0.901", "±", "0.001")
+    ]
 
 
 def test_two_images():
@@ -104,9 +170,11 @@ def test_pairs_are_of_different_images():
 
 
 def test_the_best_epoch_is_that_of_the_lowest_test_loss():
-    loss = np.array([[[3.0, 1, 2], [2, 3, 1.5]]])
-    values = np.arange(6.0).reshape(1, 2, 3)
-    np.testing.assert_array_equal(best(Result(SMOKE, {"loss": loss}, {}), values), [[1, 5]])
+    arrays = {"loss": [[[3.0, 1, 2], [2, 3, 1.5]]] * 2, "epochs": [0, 10, 20]}
+    arrays |= {"kl": np.arange(12.0).reshape(2, 2, 3)}
+    best = at_best_epoch(labelled(arrays).data)
+    np.testing.assert_array_equal(best["kl"], [[1, 5], [7, 11]])
+    np.testing.assert_array_equal(best["epoch"], [[10, 20], [10, 20]])
 
 
 def test_measures_against_plain_numpy():

@@ -6,42 +6,45 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import staircase as fig08
+from experiments import staircase
 from experiments.runs import perform
-from experiments.shared.results import Result
-from experiments.staircase import claims, compute
-from experiments.staircase.norms import Network, linear_fit
+from experiments.shared.results import Result, label
+from experiments.staircase import compute
+from experiments.staircase.claims import check, table
+from experiments.staircase.draw import plot
+from experiments.staircase.norms import Network, noise_left
 from experiments.staircase.published import PUBLISHED
+from gramlin_jax import moments
+from gramlin_jax.metrics import least_squares
+
+SMOKE = staircase.PRESETS["smoke"]
 
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     """The folder of a finished smoke run of figure 8, and its result."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    return folder, perform("fig08_staircase", fig08.PRESETS["smoke"], folder)[0]
+    return folder, perform("fig08_staircase", SMOKE, folder)[0]
 
 
 def test_smoke_run(smoke):
     folder, result = smoke
-    config, arrays = result.config, result.arrays
-    names = ["target_fit", "fit_output", "target_output", "new_target_fit", "new_target_output"]
-    names += ["noise_norm", "feature_change"]
-    shape = len(config.widths), config.seeds, config.measurements
-    assert {name: values.shape for name, values in arrays.items()} == {
-        **dict.fromkeys(names, shape),
-        **dict.fromkeys(("target_norm", "new_target_norm"), (config.seeds,)),
-        "steps": (config.measurements,),
-    }
-    assert all(np.isfinite(values).all() for values in arrays.values())
-    assert (np.diff(arrays["target_output"], axis=-1) < 0).all(), "gradient descent"
-    change = arrays["feature_change"]
-    assert not change[..., 0].any() and (change[..., 1:] > 0).all()
+    data = result.data
+    assert dict(data.sizes) == {"width": 2, "seed": 2, "step": 3}
+    assert set(data.data_vars) == set(staircase.DIMENSIONS)
+    assert data["width"].values.tolist() == [4, 48] and data["step"].values.tolist() == [0, 3, 6]
+    assert all(np.isfinite(values).all() for values in data.data_vars.values())
+    assert (data["target_output"].diff("step") < 0).all(), "gradient descent"
+    change = data["feature_change"]
+    assert not change.sel(step=0).any() and (change.sel(step=[3, 6]) > 0).all()
     # 48 features of 40 points fit anything, 4 do not.
-    noise = arrays["noise_norm"] / arrays["target_norm"][:, None]
-    assert (noise[0] > 0.9).all() and (noise[1] < 0.3).all()
+    noise = data["noise_norm"] / data["target_norm"]
+    assert (noise.sel(width=4) > 0.9).all() and (noise.sel(width=48) < 0.3).all()
     assert len(json.loads((folder / "summary.json").read_text())["claims"]) == 5
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
-    assert len(claims.table(result).splitlines()) == 2 + len(config.widths)
+    assert len(table(result).splitlines()) == 2 + len(SMOKE.widths)
+    above = plot(result).subfigs[0]
+    assert [axes.get_title() for axes in above.axes] == ["width 4", "width 48"]
 
 
 def golden_run(numbers, width, steps):
@@ -49,7 +52,7 @@ def golden_run(numbers, width, steps):
     start = {"params": {f"Dense_{i}": {"kernel": numbers[f"w{width}_init{i}"].T} for i in range(3)}}
     data = numbers["X"][:, None], numbers["y"][:, None]
     config = dataclasses.replace(
-        fig08.Config(), steps=steps, measurements=steps + 1, seeds=1, widths=(width, width + 1)
+        staircase.Config(), steps=steps, measurements=steps + 1, seeds=1, widths=(width, width + 1)
     )
     network = Network(width)
     trained = compute.train_width(
@@ -83,19 +86,19 @@ def test_golden_run_of_a_wider_network(golden):
 
 
 @pytest.mark.parametrize(("n", "w"), [(30, 5), (5, 30), (10, 10)])
-def test_linear_fit_is_ridge_regression(n, w):
+def test_what_a_ridge_fit_leaves_of_noise(n, w):
+    """√(tr(I − S)²/n), with I − S written out."""
     random = np.random.default_rng(0)
-    h, y = random.normal(size=(n, w)), random.normal(size=(n, 2))
+    h, y = random.normal(size=(n, w)).astype(np.float32), np.ones((n, 1), np.float32)
     h[:, -1] = h[:, 0]  # without the ridge there is no single solution
-    found = linear_fit(h, y, 0.1)
-    plain = np.linalg.solve(h.T @ h + 0.1 * np.eye(w), h.T)
-    np.testing.assert_allclose(found.coefficients, plain @ y, rtol=1e-9, atol=1e-12)
-    left = np.linalg.norm(np.eye(n) - h @ plain) / n**0.5
-    np.testing.assert_allclose(found.noise, left, rtol=1e-9)
-    assert found.coefficients.dtype == np.float64
+    fit = least_squares(moments(h, y), intercept=False, ridge=0.1)
+    h = h.astype(float)
+    s = h @ np.linalg.solve(h.T @ h + 0.1 * np.eye(w), h.T)
+    left = np.linalg.norm(np.eye(n) - s) / n**0.5
+    np.testing.assert_allclose(noise_left(fit, n), left, rtol=1e-9)
 
 
-def made_up(widths=(32, 128), **arrays):
+def made_up(widths=(32, 128), config=None, **arrays):
     """A result of which all claims are true, but for the arrays that are named."""
     shape = len(widths), 3, 2
     noise = 0.01 * np.arange(3)[None]
@@ -105,41 +108,45 @@ def made_up(widths=(32, 128), **arrays):
     output = np.sqrt(1000 * np.stack([2 + 0 * losses, losses], -1))
     change = np.stack([np.zeros((2, 3)), np.array([0.5, 0.2])[:, None] + noise], -1)
     made = {"target_fit": falling, "new_target_fit": falling, "feature_change": change}
-    config = fig08.Config(widths=widths, seeds=3)
-    return Result(config, {**made, "target_output": output, **arrays}, {})
+    made |= {"target_output": output, **arrays}
+    config = config or staircase.Config(widths=widths, seeds=3)
+    return Result(config, label(made, staircase.DIMENSIONS, staircase.coordinates(config)), {})
+
+
+def values_of(name):
+    """An array of ``made_up()`` (width, seed, step)."""
+    return made_up().data[name].values
 
 
 def verdicts(**arrays):
-    return [claim.holds for claim in claims.check(made_up(**arrays))]
+    return [claim.holds for claim in check(made_up(**arrays))]
 
 
 def test_check_can_find_each_claim_false():
     assert verdicts() == [True] * 6
-    whole = made_up().arrays
-    swapped = {name: values[::-1] for name, values in whole.items()}
-    assert verdicts(feature_change=swapped["feature_change"])[0] is False
-    assert verdicts(target_output=swapped["target_output"])[1:6:4] == [False, False]
-    assert verdicts(target_fit=1 / whole["target_fit"])[2:4] == [False, False]
-    assert verdicts(new_target_fit=swapped["new_target_fit"])[2:5] == [True, True, False]
-    one = whole["feature_change"].copy()
+    assert verdicts(feature_change=values_of("feature_change")[::-1])[0] is False
+    assert verdicts(target_output=values_of("target_output")[::-1])[1:6:4] == [False, False]
+    rising = values_of("target_fit") * np.array([[[1, 1]], [[1, 2]]])
+    assert verdicts(target_fit=rising)[2] is True, "the smallest width counts"
+    assert verdicts(target_fit=1 / values_of("target_fit"))[2:4] == [False, False]
+    assert verdicts(new_target_fit=values_of("target_fit")[::-1])[2:5] == [True, True, False]
+    one = values_of("feature_change").copy()
     one[:, 1, 1] = one[::-1, 1, 1]
     assert verdicts(feature_change=one)[0] is False, "one seed"
 
 
 def test_a_width_that_fits_anything_does_not_decide():
     """With 100 points the second width is left out of what the train fit gains."""
-    result = made_up()
-    few = dataclasses.replace(result.config, points=100)
-    swapped = result.arrays["target_fit"][::-1]
-    found = claims.check(Result(few, {**result.arrays, "target_fit": swapped}, {}))
+    few = dataclasses.replace(made_up().config, points=100)
+    swapped = values_of("target_fit")[::-1]
+    found = check(made_up(config=few, target_fit=swapped))
     assert found[3].holds is None and "128" not in found[3].evidence, "one width is left"
-    assert claims.check(made_up(target_fit=swapped))[3].holds is False
+    assert verdicts(target_fit=swapped)[3] is False
 
 
 def test_published_losses_are_for_the_papers_setting_only():
-    result = made_up()
-    other = dataclasses.replace(result.config, steps=100)
-    assert len(claims.check(Result(other, result.arrays, {}))) == 5
+    other = dataclasses.replace(made_up().config, steps=100)
+    assert len(check(made_up(config=other))) == 5
 
 
 @pytest.mark.parametrize(
@@ -150,4 +157,4 @@ def test_published_losses_are_for_the_papers_setting_only():
 )
 def test_configurations_that_cannot_run(name, value):
     with pytest.raises(ValueError, match=f"^{name} is "):
-        dataclasses.replace(fig08.PRESETS["smoke"], **{name: value})
+        dataclasses.replace(SMOKE, **{name: value})

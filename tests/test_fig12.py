@@ -6,49 +6,49 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import random_labels as fig12
-from experiments.random_labels import claims, compute
+from experiments import random_labels
+from experiments.random_labels import compute
+from experiments.random_labels.claims import check, table
 from experiments.runs import perform
-from experiments.shared.results import Result
+from experiments.shared.results import Result, label
 from gramlin_jax.data import load
 from gramlin_jax.training import classification_loss
+
+SMOKE = random_labels.PRESETS["smoke"]
 
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     """The folder of a finished smoke run of figure 12, and its result."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    return folder, perform("fig12_random_labels", fig12.PRESETS["smoke"], folder)[0]
+    return folder, perform("fig12_random_labels", SMOKE, folder)[0]
 
 
 def test_smoke_run(smoke):
     folder, result = smoke
-    config, arrays = result.config, result.arrays
-    shape = len(config.learning_rates), len(config.noises), config.seeds, config.measurements
-    of_layers = ("target_linearity", "heldout")
-    splits = [f"{split}_{name}" for split in ("train", "test") for name in ("loss", "accuracy")]
-    assert {name: values.shape for name, values in arrays.items()} == {
-        **dict.fromkeys(of_layers, (*shape, config.depth)),
-        **dict.fromkeys(splits, shape),
-        "noise_floor": (),
-        "epochs": (config.measurements,),
+    data = result.data
+    assert {dim: data.sizes[dim] for dim in data.dims} == {
+        **{"learning_rate": 1, "noise": 2, "seed": 2, "epoch": 3, "layer": 2}
     }
-    assert all(np.isfinite(values).all() for values in arrays.values())
-    assert (arrays["train_loss"][..., -1] < arrays["train_loss"][..., 0]).all()
+    assert set(data.data_vars) == set(random_labels.DIMENSIONS)
+    assert data["noise"].values.tolist() == [0, 1] and data["epoch"].values.tolist() == [0, 2, 4]
+    assert all(np.isfinite(values).all() for values in data.data_vars.values())
+    loss = data["train_loss"]
+    assert (loss.isel(epoch=-1) < loss.isel(epoch=0)).all()
     found = json.loads((folder / "summary.json").read_text())["claims"]
     assert len(found) == 6
     for picture in ("figure.png", "ends.png"):
         assert (folder / picture).read_bytes().startswith(b"\x89PNG")
-    assert len(claims.table(result).splitlines()) == 2 + len(config.noises)
+    assert len(table(result).splitlines()) == 2 + len(SMOKE.noises)
 
 
 def test_runs_differ_in_labels_only(smoke):
     """Before training a seed's test accuracy, of true labels, is the same at all noise levels."""
-    arrays = smoke[1].arrays
-    np.testing.assert_array_equal(*arrays["test_accuracy"][0, :, :, 0])
-    linearity = arrays["target_linearity"][0, :, :, 0]
-    assert (linearity[0] > 0.3).all(), "true labels"
-    assert (linearity[1] < 2.5 * arrays["noise_floor"]).all(), "random ones"
+    start = smoke[1].data.sel(epoch=0)
+    accuracy, linearity = start["test_accuracy"], start["target_linearity"]
+    np.testing.assert_array_equal(accuracy.sel(noise=0), accuracy.sel(noise=1))
+    assert (linearity.sel(noise=0) > 0.3).all(), "true labels"
+    assert (linearity.sel(noise=1) < 2.5 * start["noise_floor"]).all(), "random ones"
 
 
 def test_the_loss_is_of_the_noisy_labels():
@@ -65,7 +65,7 @@ def test_the_loss_is_of_the_noisy_labels():
 def made_up(**changes):
     """A result of which all claims are true, but for what is added to an array."""
     config = dataclasses.replace(
-        fig12.PRESETS["smoke"], noises=(0.0, 0.5, 1.0), learning_rates=(0.01, 0.1), seeds=2
+        SMOKE, depth=2, noises=(0.0, 0.5, 1.0), learning_rates=(0.01, 0.1), seeds=2
     )
     shape = 2, 3, 2, 2
     linearity = np.zeros((*shape, 2))
@@ -74,11 +74,12 @@ def made_up(**changes):
     heldout[..., 0, :] = -0.05
     arrays = {"target_linearity": linearity, "heldout": heldout, "train_accuracy": np.ones(shape)}
     made = {name: values + changes.get(name, 0) for name, values in arrays.items()}
-    return Result(config, made, {})
+    coordinates = random_labels.coordinates(config)
+    return Result(config, label(made, random_labels.DIMENSIONS, coordinates), {})
 
 
 def verdicts(**changes):
-    return [claim.holds for claim in claims.check(made_up(**changes))]
+    return [claim.holds for claim in check(made_up(**changes))]
 
 
 def one(shape, at, value):
@@ -97,6 +98,8 @@ def test_check_can_find_each_claim_false():
     layer = (1, 2, 0, -1)
     lower = one((*run, 2), (*layer, -1), -0.05)
     assert verdicts(target_linearity=lower, heldout=lower)[2:4] == [False, True]
+    ends = check(made_up(target_linearity=lower))[3].evidence
+    assert ends.endswith("12 of 12 runs; by layer 0.940 … 0.990")
     lower = one((*run, 2), layer, -0.1)
     assert verdicts(target_linearity=lower, heldout=lower)[2:4] == [True, False]
     assert verdicts(heldout=one((*run, 2), (1, 1, 0, -1, -1), 0.65))[4] is False
@@ -108,12 +111,9 @@ def test_check_can_find_each_claim_false():
 def test_an_untrained_network_does_not_decide(smoke):
     """Held out, a fit of noise is below 0 before any training."""
     result = smoke[1]
-    start = {
-        name: np.broadcast_to(values[:, :, :, :1], values.shape) if values.ndim > 3 else values
-        for name, values in result.arrays.items()
-    }
-    assert (start["heldout"][:, -1, ..., -1] < 0).all()
-    found = claims.check(dataclasses.replace(result, data=start))
+    start = result.data.isel(epoch=[0, 0])
+    assert (start["heldout"].sel(noise=1).isel(layer=-1) < 0).all()
+    found = check(dataclasses.replace(result, data=start))
     assert found[4].holds is False and found[5].holds is None
 
 
@@ -133,4 +133,4 @@ def test_runs_that_did_not_memorise_do_not_count():
 )
 def test_configurations_that_cannot_run(name, value):
     with pytest.raises(ValueError, match=f"^{name} is "):
-        dataclasses.replace(fig12.PRESETS["smoke"], **{name: value})
+        dataclasses.replace(SMOKE, **{name: value})

@@ -5,42 +5,42 @@ import re
 import numpy as np
 import pytest
 
-from experiments import grokking as fig13
-from experiments.grokking import claims, compute
+from experiments import grokking
+from experiments.grokking import compute
+from experiments.grokking.claims import check, linearity_gap, table
 from experiments.runs import perform
-from experiments.shared.results import Result
+from experiments.shared.results import Result, label
+
+SMOKE = grokking.PRESETS["smoke"]
 
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     """The folder of a finished smoke run of figure 13, and its result."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    return folder, perform("fig13_grokking", fig13.PRESETS["smoke"], folder)[0]
+    return folder, perform("fig13_grokking", SMOKE, folder)[0]
 
 
 def test_smoke_run(smoke):
     folder, result = smoke
-    config, arrays = result.config, result.arrays
-    shape = len(config.weight_decays), config.seeds, config.measurements
-    of_layers = ("target_linearity", "heldout")
-    splits = [f"{split}_{name}" for split in ("train", "test") for name in ("loss", "accuracy")]
-    assert {name: values.shape for name, values in arrays.items()} == {
-        **dict.fromkeys(of_layers, (*shape, config.depth)),
-        **dict.fromkeys(splits, shape),
-        "epochs": (config.measurements,),
-    }
-    assert all(np.isfinite(values).all() for values in arrays.values())
-    loss = arrays["train_loss"]
-    assert loss.dtype == np.float64 and (loss[..., -1] < loss[..., 0]).all()
-    np.testing.assert_array_equal(loss[0, :, 0], loss[1, :, 0])
-    assert (loss[0, :, -1] != loss[1, :, -1]).all(), "weight decay does something"
+    data = result.data
+    assert dict(data.sizes) == {"weight_decay": 2, "seed": 2, "epoch": 3, "layer": 2}
+    assert set(data.data_vars) == set(grokking.DIMENSIONS)
+    assert data["weight_decay"].values.tolist() == [0, 1]
+    assert data["epoch"].values.tolist() == [0, 2, 4]
+    assert all(np.isfinite(values).all() for values in data.data_vars.values())
+    loss = data["train_loss"]
+    assert loss.dtype == np.float64 and (loss.sel(epoch=4) < loss.sel(epoch=0)).all()
+    without, decayed = loss.sel(weight_decay=0), loss.sel(weight_decay=1)
+    np.testing.assert_array_equal(without.sel(epoch=0), decayed.sel(epoch=0))
+    assert (without.sel(epoch=4) != decayed.sel(epoch=4)).all(), "weight decay does something"
     assert len(json.loads((folder / "summary.json").read_text())["claims"]) == 7
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
-    assert len(claims.table(result).splitlines()) == 1 + len(config.weight_decays)
+    assert len(table(result).splitlines()) == 1 + len(SMOKE.weight_decays)
 
 
 def test_every_pair_is_in_one_part():
-    config = fig13.Config()
+    config = grokking.Config()
     (train, labels), (test, others) = compute.split(config)
     assert len(labels) == int(0.7 * 43**2) and len(labels) + len(others) == 43**2
     assert len(np.unique(np.concatenate([train, test]), axis=0)) == 43**2
@@ -51,7 +51,7 @@ def test_every_pair_is_in_one_part():
 
 def made_up(**changes):
     """A result of which all claims are true, but for the arrays that are named."""
-    config = dataclasses.replace(fig13.PRESETS["smoke"], weight_decays=(0.0, 0.5, 1.0))
+    config = dataclasses.replace(SMOKE, weight_decays=(0.0, 0.5, 1.0))
     end = np.array([0.2, 0.6, 1.0])[:, None] + np.zeros((3, 2))  # test accuracy
     train = np.stack([0 * end, 0 * end + 0.8, 0 * end + 1, 0 * end + 1], -1)
     test = np.stack([0 * end, 0.1 * end, 0.4 * end, end], -1)
@@ -63,15 +63,16 @@ def made_up(**changes):
         "target_linearity": np.stack([last - gap, last], -1),
         "heldout": np.stack([last - 1, last], -1),
     }
-    return Result(config, {**arrays, "epochs": np.array([0, 10, 20, 30]), **changes}, {})
+    arrays |= {"epochs": np.array([0, 10, 20, 30]), **changes}
+    return Result(config, label(arrays, grokking.DIMENSIONS, grokking.coordinates(config)), {})
 
 
 def verdicts(**changes):
-    return [claim.holds for claim in claims.check(made_up(**changes))]
+    return [claim.holds for claim in check(made_up(**changes))]
 
 
 def test_check_can_find_each_claim_false():
-    whole = made_up().arrays
+    whole = {name: values.values for name, values in made_up().data.items()}
     train, test = whole["train_accuracy"], whole["test_accuracy"]
     assert verdicts()[:6] == [True] * 6
     assert verdicts(test_accuracy=test[::-1])[0] is False
@@ -79,6 +80,7 @@ def test_check_can_find_each_claim_false():
     level[1, 1] = level[0, 1]
     assert verdicts(test_accuracy=level)[0] is False, "one run"
     assert verdicts(test_accuracy=test[..., [0, 3, 2, 1]], train_accuracy=0 * train)[1] is False
+    assert verdicts(train_accuracy=test)[1] is False, "in the same epoch is not first"
     assert verdicts(test_accuracy=0.1 * test)[1:5] == [None] * 4, "no run generalises"
     linearity, heldout = whole["target_linearity"], whole["heldout"]
     assert verdicts(target_linearity=linearity[::-1])[2:5] == [False, True, False]
@@ -95,20 +97,24 @@ def test_check_can_find_each_claim_false():
 
 def test_evidence_has_the_sign_of_what_it_names():
     """The smaller gap is the smaller number; the phase after memorising is given by itself."""
-    found = claims.check(made_up())
+    result = made_up()
+    found = check(result)
     nearest, other = re.findall(r"-?\d\.\d{3}", found[4].evidence)
-    gap = claims.linearity_gap(made_up())[..., -1]
-    generalised = made_up().arrays["test_accuracy"][..., -1] >= 0.5
-    np.testing.assert_allclose(float(nearest), gap[generalised].max(), atol=1e-3)
-    np.testing.assert_allclose(float(other), gap[~generalised].min(), atol=1e-3)
+    gap = linearity_gap(result).isel(epoch=-1)
+    generalised = result.data["test_accuracy"].isel(epoch=-1) >= 0.5
+    np.testing.assert_allclose(float(nearest), gap.where(generalised).max(), atol=1e-3)
+    np.testing.assert_allclose(float(other), gap.where(~generalised).min(), atol=1e-3)
     assert float(re.search(r"accuracy (\S+) over", found[4].evidence)[1]) < 0
-    assert "once memorised" in found[5].evidence
+    # From the epoch of train accuracy 1 on, the gap falls with train less test accuracy.
+    assert found[6].evidence.endswith("once memorised 1.00 to 1.00, median 1.00")
+    assert "-" in found[6].evidence.split(";")[1], "over all epochs it does not"
 
 
-def test_first_passed():
-    curves = np.array([[0.0, 0.6, 0.4, 0.9], [0.1, 0.2, 0.3, 0.4]])
-    first = claims.first_passed(curves, np.array([0, 10, 20, 30]), 0.5)
-    np.testing.assert_array_equal(first, [10, np.nan])
+def test_evidence_counts_epochs():
+    """Train accuracy passes one half at epoch 10, test accuracy at 30 where it ends so high."""
+    found = check(made_up())[1]
+    assert found.evidence.startswith("4 of the 4 runs, out of 6, that generalise")
+    assert found.evidence.endswith("test accuracy follows 20 to 20 epochs later")
 
 
 @pytest.mark.parametrize(
@@ -120,10 +126,10 @@ def test_first_passed():
 )
 def test_configurations_that_cannot_run(name, value):
     with pytest.raises(ValueError, match=f"^{name} is "):
-        dataclasses.replace(fig13.PRESETS["smoke"], **{name: value})
+        dataclasses.replace(SMOKE, **{name: value})
 
 
 def test_division_needs_a_prime():
-    with pytest.raises(ValueError, match="p is 60, not a prime: 'x/y' divides"):
-        fig13.Config(operation="x/y", p=60)
-    assert fig13.Config(p=60).p == 60
+    with pytest.raises(ValueError, match="^p is 60: wanted a prime"):
+        grokking.Config(operation="x/y", p=60)
+    assert grokking.Config(p=60).p == 60

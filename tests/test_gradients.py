@@ -229,3 +229,22 @@ def test_inside_of_shard_map_each_device_has_its_own_and_psum_merges():
         jacobian_moments(deep, params, X),
     )
     chex.assert_trees_all_close(merged, whole, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("scale", [2.0**-90, 2.0**90])
+def test_gradients_whose_squares_leave_float32(scale):
+    """Scaled by a power of two, all sums scale exactly."""
+    with jax.enable_x64(False):
+        params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), PARAMS)
+        x = jnp.asarray(X, jnp.float32)
+        unit = gradient_moments(network, params, x, loss=lambda out: out.sum())
+        scaled = gradient_moments(network, params, x, loss=lambda out: (scale * out).sum())
+        chex.assert_trees_all_equal(
+            {name: m.output_products for name, m in scaled.items()},
+            {name: scale**2 * np.asarray(m.output_products) for name, m in unit.items()},
+        )
+        unit = jacobian_moments(network, params, x)
+        scaled = jacobian_moments(network, params, x, outputs=lambda out: scale * out)
+        for name, m in scaled.items():
+            np.testing.assert_array_equal(m.mean, scale**2 * np.asarray(unit[name].mean))
+            np.testing.assert_array_equal(m.squares, scale**4 * np.asarray(unit[name].squares))

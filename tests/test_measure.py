@@ -252,6 +252,12 @@ def test_saved_and_loaded(measured, tmp_path):
         Measurement.load(tmp_path / "other.npz")
 
 
+def test_it_is_a_mapping_of_layers_and_shows_its_table(measured):
+    assert list(measured) == list(measured.layers) and len(measured) == 5
+    assert "in" in measured and "inn" not in measured
+    assert repr(measured) == str(measured) == measured.table()
+
+
 def test_it_is_a_pytree(measured):
     doubled = jax.tree.map(lambda a: 2 * a, measured)
     assert doubled["in"]["kernel_norm"] == 2 * measured["in"]["kernel_norm"]
@@ -276,7 +282,9 @@ def test_a_model_with_batch_statistics_and_dropout():
 
     m = measure(f, variables["params"], (images, labels), loss=cross_entropy, width_limit=60)
     assert m.layers == ("Conv_0/kernel", "Dense_0/kernel")
-    assert dict(m.notes) == {"Dense_0/kernel": "100 features, projected to 60"}
+    notes = dict(m.notes)
+    assert notes.pop("f").startswith("closes over 2 arrays, of shapes (4), (4): constants to it")
+    assert notes == {"Dense_0/kernel": "100 features, projected to 60"}
     flat = moments(images.reshape(90, -1), jax.nn.one_hot(labels, 3))
     np.testing.assert_allclose(
         m["Conv_0/kernel"]["target_linearity"], target_linearity(flat), rtol=1e-6
@@ -336,7 +344,7 @@ def test_bad_input():
         call((X, LABELS[:3]))
     with pytest.raises(TypeError, match="wanted pairs"):
         call([X])
-    with pytest.raises(ValueError, match=r"batches\[1\] has shapes .*the same structure"):
+    with pytest.raises(ValueError, match=r"x of other shapes, \[\(3,\)\], .* f fails"):
         call([(X, LABELS), (X[:, :3], LABELS)])
     with pytest.raises(ValueError, match="y has 203 labels of 203 that name none of the classes"):
         call((X, LABELS + 3))

@@ -25,7 +25,8 @@ def plain(h, y, w=None):
     w = np.ones(len(h)) if w is None else w.astype(np.float64)
     mean_h, mean_y = w @ h / w.sum(), w @ y / w.sum()
     hc, yc = h - mean_h, y - mean_y
-    return Moments(w.sum(), mean_h, mean_y, (hc.T * w) @ hc, (hc.T * w) @ yc, w @ yc**2)
+    by_class = (w * (hc**2).sum(1)) @ y
+    return Moments(w.sum(), mean_h, mean_y, (hc.T * w) @ hc, (hc.T * w) @ yc, w @ yc**2, by_class)
 
 
 def close(a, b, rtol=1e-13):
@@ -288,3 +289,36 @@ def test_constants_of_a_compiled_function():
     bad = y * jnp.nan
     with pytest.raises(ValueError, match="targets.* NaN or infinite"):
         jax.jit(lambda h: moments(h, bad))(h)
+
+
+@pytest.mark.parametrize("scale", [1e-146, 1e149])
+def test_float64_at_its_ends(scale):
+    h, y = draw(50, dtype=np.float64)
+    h = h / 100
+    assert abs(target_linearity(moments(h * scale, y)) - target_linearity(moments(h, y))) < 1e-12
+
+
+@pytest.mark.parametrize("scale", [1e-160, 1e155])
+def test_squares_that_leave_float64_are_an_error(scale):
+    h, y = draw(500, dtype=np.float64)
+    with pytest.raises(ValueError, match=r"features varies by less than 1e-150 or more than"):
+        moments(h * scale, y)
+    with pytest.raises(ValueError, match=r"targets varies .* in columns \[1\]: wanted"):
+        moments(h, y * [1, scale])
+    with jax.enable_x64(True):
+        m = jax.jit(moments)(h * scale, y)
+    with pytest.warns(RuntimeWarning, match="or their squares leave float64"):
+        assert np.isnan(target_linearity(m))
+
+
+def test_small_constants_are_in_range():
+    assert float(moments(np.full((50, 1), 1e-160)).feature_scatter[0, 0]) == 0
+
+
+def test_vmap_does_not_cut_numpys_float64():
+    pairs = [draw(50, seed=seed, dtype=np.float64) for seed in (0, 1)]
+    h, y = (np.stack(a) + 1e8 for a in zip(*pairs, strict=True))
+    with jax.enable_x64(False):
+        stacked = jax.vmap(moments)(h, y)
+        second = jax.tree.map(lambda a: a[1], stacked)
+        close(second, moments(h[1], y[1]))

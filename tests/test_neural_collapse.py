@@ -1,42 +1,63 @@
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.neural_collapse import PRESETS
+from experiments.neural_collapse import DIMENSIONS, PRESETS, coordinates
 from experiments.neural_collapse.claims import check, table
-from experiments.neural_collapse.compute import balanced
+from experiments.neural_collapse.compute import balanced, between_share
 from experiments.runs import perform
-from experiments.shared.results import Result
+from experiments.shared.results import Result, label
+from gramlin_jax import moments
 from gramlin_jax.data import load
+
+SMOKE = PRESETS["smoke"]
 
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     """The folder of a finished smoke run, and its result."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    return folder, perform("neural_collapse", PRESETS["smoke"], folder)[0]
+    return folder, perform("neural_collapse", SMOKE, folder)[0]
 
 
 def test_smoke_run(smoke):
     folder, result = smoke
-    config, arrays = result.config, result.arrays
-    runs = len(config.losses), config.seeds, config.measurements
-    layers = "nc1", "equinorm", "equiangularity", "etf_distance", "cdnv", "target_linearity"
-    layers += "link", "link_error"
-    splits = [f"{split}_{name}" for split in ("train", "test") for name in ("loss", "accuracy")]
-    assert {name: values.shape for name, values in arrays.items()} == {
-        **dict.fromkeys(layers, (*runs, config.depth)),
-        **dict.fromkeys(("nc3", "offset", "train_nc4", "test_nc4", *splits), runs),
-        "epochs": (config.measurements,),
-    }
-    assert all(np.isfinite(values).all() for values in arrays.values())
-    assert result.info["samples"] == 10 * config.samples
-    np.testing.assert_allclose(arrays["link"], arrays["target_linearity"], atol=1e-10)
+    data = result.data
+    assert dict(data.sizes) == {"loss": 2, "seed": 2, "epoch": 3, "layer": 2}
+    assert set(data.data_vars) == set(DIMENSIONS)
+    assert data["epoch"].values.tolist() == [0, 1, 3], "even on the scale of log(1 + epoch)"
+    assert all(np.isfinite(values).all() for values in data.data_vars.values())
+    assert result.info["samples"] == 10 * SMOKE.samples
+    np.testing.assert_allclose(data["link"], data["target_linearity"], atol=1e-10)
     assert check(result)[0].holds
-    assert arrays["train_loss"][0, 0, 0] < 1.5 < arrays["train_loss"][1, 0, 0], "½ and log 10"
+    loss = data["train_loss"].sel(epoch=0, seed=0)
+    assert loss.sel(loss="squared_error") < 1.5 < loss.sel(loss="cross_entropy"), "½ and log 10"
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
-    assert len(table(result).splitlines()) == 2 * (12 + 2 * config.depth)
+    lines = table(result).splitlines()
+    assert len(lines) == 2 * (12 + 2 * SMOKE.depth)
+    assert lines[1].split() == "epoch 0 ± 0 3 ± 0 3 ± 0".split(), "no terminal phase: the end"
+
+
+def test_the_link_against_plain_numpy():
+    """tr(Σ_T⁺Σ_B)/(C − 1) from the samples, for classes of unequal sizes and a constant column."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), (4, 7, 9))
+    h = rng.normal(size=(20, 5)) + labels[:, None] * rng.normal(size=5)
+    h[:, 4] = 3
+    h -= 0.5 * h[:, [0]]  # and columns that depend on one another
+    h[:, 0] = h[:, 1] + h[:, 2]
+    centred = h - h.mean(0)
+    between = np.zeros((5, 5))
+    for c in range(3):
+        apart = h[labels == c].mean(0) - h.mean(0)
+        between += (labels == c).sum() * np.outer(apart, apart)
+    expected = np.trace(np.linalg.pinv(centred.T @ centred, rcond=1e-10) @ between) / 2
+    with jax.enable_x64(True):
+        m = moments(jnp.asarray(h), jnp.asarray(np.eye(3)[labels]))
+        np.testing.assert_allclose(between_share(m), expected, rtol=1e-10)
 
 
 def test_balanced():
@@ -67,15 +88,16 @@ def made_up(**changes):
         "link_error": 0 * layers,
         "train_accuracy": accuracy,
     }
-    config = dataclasses.replace(PRESETS["smoke"], losses=("squared_error",), seeds=2)
-    return Result(config, {**arrays, **changes}, {})
+    arrays |= {"epochs": np.arange(5), **changes}
+    config = dataclasses.replace(SMOKE, losses=("squared_error",), seeds=2)
+    return Result(config, label(arrays, DIMENSIONS, coordinates(config)), {})
 
 
 def test_check_can_find_each_claim_false():
     def verdicts(**changes):
         return [claim.holds for claim in check(made_up(**changes))]
 
-    right = made_up().arrays
+    right = {name: values.values for name, values in made_up().data.items()}
     assert verdicts() == 7 * [True]
     later = right["nc1"][:, :, ::-1]  # rises after the terminal phase began
     assert verdicts(nc1=later) == [True, False, True, True, True, False, True]
@@ -105,4 +127,4 @@ def test_check_can_find_each_claim_false():
 )
 def test_configurations_that_cannot_run(name, value):
     with pytest.raises(ValueError, match=f"^{name} is "):
-        dataclasses.replace(PRESETS["smoke"], **{name: value})
+        dataclasses.replace(SMOKE, **{name: value})

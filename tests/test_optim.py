@@ -444,3 +444,54 @@ def test_bad_input(problem, wrap):
             everything.init({"a": jnp.ones(shape)})
     with pytest.raises(TypeError, match=r"params\['kernel'\] has dtype int32: wanted floating"):
         optimizer.init({"kernel": jnp.ones((2, 3), int)})
+
+
+@pytest.mark.parametrize("wrap", [gram_only, gram_preserving])
+@pytest.mark.parametrize("shape", [(6, 4), (3, 3, 2, 5), (3, 9)])
+def test_transposed_kernels(wrap, shape):
+    """The step of the transposed kernel, transposed."""
+    rng = np.random.default_rng(0)
+    kernel, gradient = rng.normal(size=(2, *shape)).astype(np.float32)
+
+    def stepped(kernel, gradient, how):
+        optimizer = wrap(optax.sgd(0.1), select=lambda path, leaf: how)
+        params = {"kernel": jnp.asarray(kernel)}
+        state = optimizer.init(params)
+        for _ in range(2):
+            updates, state = optimizer.update({"kernel": jnp.asarray(gradient)}, state, params)
+            params = optax.apply_updates(params, updates)
+        return np.asarray(params["kernel"])
+
+    expected = stepped(kernel.swapaxes(-1, -2), gradient.swapaxes(-1, -2), True)
+    found = stepped(kernel, gradient, "transposed")
+    np.testing.assert_allclose(found, expected.swapaxes(-1, -2), atol=1e-6)
+    assert abs(found - stepped(kernel, gradient, True)).max() > 1e-3
+
+
+def test_outputs_that_are_not_those_of_the_bias():
+    """As of Hugging Face's GPT-2, whose kernels are (out, in)."""
+    params = {
+        "dense": {"kernel": jnp.ones((4, 6)), "bias": jnp.ones(6)},
+        "c_attn": {"kernel": jnp.ones((12, 4)), "bias": jnp.ones(12)},
+    }
+    with pytest.raises(
+        ValueError, match=r"\['c_attn'\]\['kernel'\] has shape \(12, 4\) and its bias"
+    ):
+        gram_only(optax.sgd(0.1)).init(params)
+
+    def select(path, leaf):
+        return leaf.ndim == 2 and ("transposed" if path[0].key == "c_attn" else True)
+
+    assert gram_only(optax.sgd(0.1), select=select).init(params).bases["dense"] is not None
+    with pytest.raises(ValueError, match="select returns 'other' for params"):
+        gram_only(optax.sgd(0.1), select=lambda path, leaf: "other").init(params)
+
+
+def test_schedule_free_goes_outside():
+    params = {"kernel": jnp.ones((4, 4))}
+    inner = optax.contrib.schedule_free_sgd(0.1)
+    with pytest.raises(ValueError, match="inner is schedule-free"):
+        gram_only(inner).init(params)
+    with pytest.raises(ValueError, match="inner is schedule-free"):
+        gram_only(optax.chain(optax.clip(1.0), inner)).init(params)
+    optax.contrib.schedule_free(gram_only(optax.sgd(0.1)), 0.1).init(params)

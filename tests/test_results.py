@@ -1,10 +1,19 @@
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+
 import numpy as np
 import pytest
 
+from gramlin_jax.support import files
 from gramlin_jax.support.files import (
     claim_folder,
     read_arrays,
     read_json,
+    running,
     write_arrays,
     write_json,
     write_whole,
@@ -63,3 +72,131 @@ def test_claim_of_a_folder(tmp_path):
         claim_folder(tmp_path, {**configuration, "sweep": {"seed": [0]}})
     with pytest.raises(ValueError, match="its more is None, wanted 1"):
         claim_folder(tmp_path, {**configuration, "more": 1})
+
+
+@pytest.mark.parametrize("text", ["null", "[]", "3", "1e999", "9" * 5000, "[" * 10**5, "\x00"])
+def test_json_that_is_not_an_object_is_named(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match="config.json is damaged.*move its folder away"):
+        claim_folder(tmp_path, {"a": 1})
+    assert (tmp_path / "config.json").read_text() == text
+
+
+def test_values_that_only_look_alike_are_told_apart(tmp_path):
+    claim_folder(tmp_path, {"width": "16", "decay": True})
+    with pytest.raises(ValueError, match="its width is '16', wanted 16;"):
+        claim_folder(tmp_path, {"width": 16, "decay": True})
+    with pytest.raises(ValueError, match="its decay is True, wanted 1;"):
+        claim_folder(tmp_path, {"width": "16", "decay": 1})
+
+
+def refuse(error):
+    def raises(*_, **__):
+        raise error
+
+    return raises
+
+
+def test_a_good_file_is_not_called_damaged(tmp_path, monkeypatch):
+    path = tmp_path / "result.npz"
+    write_arrays(path, {"a": np.ones(3)})
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "load", refuse(MemoryError("no memory")))
+        with pytest.raises(MemoryError, match="no memory"):
+            read_arrays(path)
+    write_json(tmp_path / "a.json", {})
+    monkeypatch.setattr(files.Path, "open", refuse(PermissionError("no permission")))
+    for read, name in ((read_arrays, "result.npz"), (read_json, "a.json")):
+        with pytest.raises(PermissionError, match="no permission"):
+            read(tmp_path / name)
+
+
+def test_every_damaged_byte_of_a_result_is_seen_or_harmless(tmp_path):
+    path = tmp_path / "result.npz"
+    arrays = {"a": np.arange(3.0), "text": np.array("t")}
+    write_arrays(path, arrays)
+    whole, harmless = path.read_bytes(), 0
+    for position in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << position % 8
+        path.write_bytes(damaged)
+        try:
+            found = read_arrays(path)
+        except ValueError as error:
+            assert "result.npz is truncated or damaged" in str(error)
+        else:
+            harmless += 1
+            assert found.keys() == arrays.keys()
+            assert all((found[name] == arrays[name]).all() for name in arrays)
+    assert harmless < len(whole) / 2
+
+
+def test_a_full_disk_is_one_line_that_names_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", refuse(OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(OSError, match="No space left on device.*result.npz") as caught:
+        write_arrays(tmp_path / "result.npz", {"a": np.ones(3)})
+    assert caught.value.errno == errno.ENOSPC and "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    write_arrays(files.Path("~/runs/a.npz"), {"a": np.ones(3)})
+    claim_folder(files.Path("~/more"), {})
+    with running(files.Path("~/more")):
+        assert read_arrays(files.Path("~/runs/a.npz")) and (tmp_path / "more/config.json").exists()
+    assert not (tmp_path / "~").exists()
+
+
+def test_threads_write_one_file_at_once(tmp_path):
+    errors = []
+
+    def write(value):
+        try:
+            for _ in range(20):
+                write_arrays(tmp_path / "a.npz", {"a": np.full(100, value)})
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors and len(set(read_arrays(tmp_path / "a.npz")["a"])) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from gramlin_jax.support.files import running, write_whole
+
+def write(file):
+    print("ready", flush=True)
+    time.sleep(60)
+
+with running(Path(sys.argv[1])):
+    write_whole(Path(sys.argv[1]) / "parts" / "a.npz", write)
+"""
+
+
+def test_one_process_at_a_time(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    expected = f"another process is running this .process {process.pid} on "
+    with pytest.raises(ValueError, match=expected), running(tmp_path):
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (temporary,) = (tmp_path / "parts").iterdir()
+    assert temporary.name.startswith(".a.npz-")
+    with running(tmp_path):  # the lock of a killed process is free, and its rest goes
+        assert not list((tmp_path / "parts").iterdir())
+        with pytest.raises(ValueError, match="another process is running this"), running(tmp_path):
+            pass
+    with running(tmp_path):
+        pass

@@ -16,6 +16,7 @@ from experiments.shared.parts import parts
 from experiments.shared.results import label, table_of_runs, unlabelled
 from experiments.shared.statistics import (
     epoch_rank_correlation,
+    first_epoch,
     interval,
     paired,
     rank_correlation,
@@ -44,7 +45,20 @@ def test_text():
     assert text.listed(RUNS, "epoch", ".1f", ".2f") == "3.0 ± 2.65, 4.0 ± 2.00"
     assert text.listed(RUNS, "epoch", name="{} → ") == "0 → 3 ± 3, 5 → 4 ± 2"
     assert text.start_to_end(RUNS, ".1f", ".2f") == "3.0 → 4.0 ± 2.00"
+    steps = RUNS.rename(epoch="step")
+    assert text.start_to_end(steps, ".1f", ".2f", "step") == "3.0 → 4.0 ± 2.00"
     assert "one seed" == text.over_seeds(1) and "of 3 seeds" in text.over_seeds(3)
+
+
+def test_linearity_row():
+    layers = xr.Dataset(
+        {"target_linearity": ("layer", [0.5, 0.6]), "heldout": ("layer", [-0.1, 0.2])}
+    )
+    scores = xr.Dataset({"train_accuracy": 0.9, "test_accuracy": 0.8})
+    data = xr.merge([layers.assign_coords(layer=[1, 2]), scores]).expand_dims(seed=1)
+    cells = "0.900 0.800 0.500 -0.100 0.600 0.200"
+    assert text.linearity_row(data).replace(" ± 0.000", "").split() == cells.split()
+    assert len(text.linearity_row(data)) == len(text.linearity_header(2))
 
 
 @pytest.mark.parametrize("log", [False, True])
@@ -86,6 +100,20 @@ def test_a_correlation_has_to_be_significant():
     assert claim_negative("", np.array([0.9, 0.8, 0.85])).holds is False
     assert claim_negative("", np.array([-0.9, -0.1, 0.1])).holds is None
     assert claim_negative("", np.array([-0.9, np.nan, -0.9])).holds is None
+
+
+def test_first_epoch_and_the_ranks_since_then():
+    """Each seed counts from its own epoch on; the third never does."""
+    true = xr.DataArray(
+        [[False, True, False, True], [False, False, True, True], 4 * [False]],
+        {"epoch": [0, 5, 10, 20]},
+        ("seed", "epoch"),
+    )
+    since = first_epoch(true)
+    np.testing.assert_array_equal(since, [5, 10, np.nan])
+    a = xr.DataArray([[9, 1, 3, 2], [9, 8, 1, 2], [1, 2, 3, 4]], true.coords, true.dims)
+    b = xr.DataArray([[0, 1, 2, 3], [0, 1, 2, 3], [1, 2, 3, 4]], true.coords, true.dims)
+    np.testing.assert_allclose(epoch_rank_correlation(a, b, since), [0.5, 1, np.nan])
 
 
 def test_rank_correlations():

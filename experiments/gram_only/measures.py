@@ -12,8 +12,10 @@ import numpy as np
 
 from experiments.shared.measures import layer_sums, scores
 from gramlin_jax import (
+    Projection,
     heldout_target_linearity,
     noise_floor,
+    projected,
     random_projection,
     target_linearity,
     weight_gram,
@@ -39,8 +41,8 @@ def layer_measures(model: Any, projection: int) -> Callable[[Any, Any, Any], dic
 
     Args:
         model: Flax module with outputs ``out``; ``apply`` returns logits and hidden features.
-        projection: A layer's features, flattened, are projected to as many by a Gaussian matrix
-            where they are more, always by the same one.
+        projection: A layer's features, flattened, are projected to as many by a random map where
+            they are more, always by the same one.
 
     Returns:
         A jitted function of parameters, those at the start, and data, a pair of train and test.
@@ -82,13 +84,13 @@ class _Reading:
         return logits, self.read(features)
 
 
-def _project(features: list[Array], matrices: list[Array | None]) -> list[Array]:
+def _project(features: list[Array], maps: list[Projection | None]) -> list[Array]:
     flat = [h.reshape(len(h), -1) for h in features]
-    return [h if p is None else h @ p for h, p in zip(flat, matrices, strict=True)]
+    return [h if p is None else projected(h, p) for h, p in zip(flat, maps, strict=True)]
 
 
-def _projections(model: Any, params: Any, x: Array, limit: int) -> list[Array | None]:
-    """By layer, a Gaussian matrix from its flattened features to ``limit``; None where it fits."""
+def _projections(model: Any, params: Any, x: Array, limit: int) -> list[Projection | None]:
+    """By layer, a random map of its flattened features to ``limit``; None where it fits."""
     widths = [int(np.prod(h.shape[1:])) for h in jax.eval_shape(model.apply, params, x)[1]]
     keys = jax.random.split(jax.random.key(0), len(widths))
     return [

@@ -1,12 +1,13 @@
 """Figure 13: grokking, and what target linearity tells of it.
 
-The paper trains a fully connected network (3 hidden layers of 256, ReLU) on x + y mod 61, pairs of
-one-hot vectors, 70 % of them, in float64 by AdamW (learning rate 1e-3, β 0.9 and 0.98, batch 32,
-500 epochs) with weight decays of 0 to 1. Test accuracy may rise long after train accuracy.
+The paper trains a fully connected network (3 hidden layers of 256, ReLU) on x + y mod 61. Inputs
+are pairs of one-hot vectors, and 70 % of the pairs are trained on, in float64 by AdamW (learning
+rate 1e-3, β 0.9 and 0.98, batch 32, 500 epochs) with weight decays of 0 to 1. Test accuracy may
+rise long after train accuracy.
 
 All weight decays and seeds are one program. The pairs are split once, so that seeds differ in
-initial weights and batches. Beside the target linearity of the train pairs, which is what the paper
-shows, stands that of the held-out pairs, fitted on the train pairs.
+initial weights and batches only. The paper shows the target linearity of the training pairs; here
+the held-out pairs are also scored, with the fit on the training pairs.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Config:
     Attributes:
         operation: One of ``gramlin_jax.data.MODULAR_OPERATIONS``.
         p: The modulus, a prime where the operation divides.
-        train_share: Share of the pairs that is trained on; the others are held out.
+        train_share: Share of the pairs that are trained on; the others are held out.
         measurements: Number of epochs at which the layers are measured, evenly spread from 0.
     """
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING
 
+import numpy as np
+import xarray as xr
+
+from experiments.grokking import RUNS
 from experiments.shared.claims import Claim
-from experiments.shared.results import Result
-from experiments.shared.statistics import rank_correlation
-from experiments.shared.text import spelled
+from experiments.shared.statistics import epoch_rank_correlation, first_epoch, rank_correlation
+from experiments.shared.text import linearity_header, linearity_row, listed
+
+if TYPE_CHECKING:
+    from experiments.shared.results import Result
 
 LEARNT = 0.5  # the accuracy that counts as having learnt; chance is 1/p
 
@@ -15,60 +21,81 @@ MEMORISED = 0.99  # the train accuracy from which on the second phase is counted
 
 
 def check(result: Result) -> list[Claim]:
-    """The paper's claims of this figure, and whether held-out target linearity does better.
+    """Check the paper's claims of this figure, and whether held-out target linearity does better.
 
     A run generalises if its final test accuracy is one half or more. The gap is the target
     linearity of the last hidden layer less that of the layer before it.
 
     1. Runs with weight decay end at a higher test accuracy than the run of their seed without.
     2. Runs that generalise memorise first: train accuracy passes one half before test accuracy.
-    3. The last layer's target linearity separates runs: at the end all that generalise have more of
-       it than all others.
-    4. Its held-out target linearity does.
-    5. The gap does, being smaller in all that generalise.
-    6. In every run the gap goes with the test error: Spearman's correlation over epochs is above 0.
-       The same after the run has memorised, from train accuracy 0.99 on, is given beside it.
-    7. In every run it goes with the generalisation gap, train less test accuracy.
+    3. The last layer's target linearity separates runs: after training it is higher in all that
+       generalise than in all others.
+    4. The last layer's held-out target linearity separates them in the same way.
+    5. The gap separates them too: it is smaller in all that generalise.
+    6. In every run the gap goes with the test error: Spearman's correlation over epochs is
+       positive. The correlation from train accuracy 0.99 on is given beside it.
+    7. In every run the gap goes with the generalisation gap, train less test accuracy.
     """
-    arrays = result.arrays
-    train, test = arrays["train_accuracy"], arrays["test_accuracy"]
     gap = linearity_gap(result)
-    claims = [_decay_claim(result)] if 0 in result.config.weight_decays else []
-    claims.append(_memorised_first(result))
-    for name, values, sign in (
-        ("the last layer's target linearity", arrays["target_linearity"][..., -1, -1], 1),
-        ("its held-out target linearity", arrays["heldout"][..., -1, -1], 1),
-        ("a smaller gap", gap[..., -1], -1),
-    ):
-        claims.append(
-            _separates(f"{name} separates runs that generalise", values, test[..., -1], sign)
-        )
-    for name, error in (("test error", 1 - test), ("generalisation gap", train - test)):
-        claims.append(_over_epochs(f"the gap goes with the {name}", gap, error, train))
-    return claims
+    train, test = (result.data[f"{split}_accuracy"] for split in ("train", "test"))
+    accuracy, last = test.isel(epoch=-1), result.data.isel(epoch=-1, layer=-1)
+    of_gap = "gap in target linearity between the last two layers"
+    separates = "separates runs that generalise"
+    return [
+        *([_decay_claim(accuracy)] if 0 in result.config.weight_decays else []),
+        _memorised_first(train, test),
+        _separates(
+            f"the last layer's target linearity {separates}", last["target_linearity"], accuracy
+        ),
+        _separates(
+            f"the last layer's held-out target linearity {separates}", last["heldout"], accuracy
+        ),
+        _separates(f"a smaller {of_gap} {separates}", gap.isel(epoch=-1), accuracy, sign=-1),
+        _over_epochs(f"the {of_gap} goes with the test error", gap, 1 - test, train),
+        _over_epochs(f"the {of_gap} goes with the generalisation gap", gap, train - test, train),
+    ]
 
 
-def _decay_claim(result: Result) -> Claim:
-    decays, ends = result.config.weight_decays, result.arrays["test_accuracy"][..., -1]
-    without = decays.index(0)
-    better = np.delete(ends > ends[without], without, axis=0)
-    by_decay = ", ".join(
-        f"{decay:g}: {spelled(of_seeds)}" for decay, of_seeds in zip(decays, ends, strict=True)
-    )
+def linearity_gap(result: Result) -> xr.DataArray:
+    """Target linearity of the last hidden layer less that of the layer before it."""
+    linearity = result.data["target_linearity"]
+    return linearity.isel(layer=-1) - linearity.isel(layer=-2)
+
+
+def _decay_claim(accuracy: xr.DataArray) -> Claim:
+    better = accuracy.drop_sel(weight_decay=0) > accuracy.sel(weight_decay=0)
     return Claim(
         "runs with weight decay generalise better than without",
         bool(better.all()),
-        f"{better.sum()} of {better.size} runs; test accuracy by weight decay {by_decay}",
+        f"{better.sum():d} of {better.size} runs; test accuracy by weight decay "
+        + listed(accuracy, "weight_decay", ".3f", ".3f", "{:g}: "),
     )
 
 
-def _separates(statement: str, values: np.ndarray, accuracy: np.ndarray, sign: int) -> Claim:
-    """Are the values of all runs that generalise above those of all others, or (−1) below?"""
-    correlation = float(rank_correlation(values.ravel(), accuracy.ravel()))
+def _memorised_first(train: xr.DataArray, test: xr.DataArray) -> Claim:
+    memorised, learnt = first_epoch(train >= LEARNT), first_epoch(test >= LEARNT)
+    generalised = learnt.notnull()
+    first = generalised & (memorised < learnt)
+    delays = learnt - memorised
+    count = int(generalised.sum())
+    evidence = f"{first.sum():d} of the {count} runs, out of {learnt.size}, that generalise"
+    if delays.notnull().any():
+        evidence += f"; test accuracy follows {delays.min():g} to {delays.max():g} epochs later"
+    holds = bool((first == generalised).all()) if count else None
+    return Claim("runs that generalise memorise first", holds, evidence)
+
+
+def _separates(
+    statement: str, values: xr.DataArray, accuracy: xr.DataArray, sign: int = 1
+) -> Claim:
+    """Are the values of all runs that generalise above, or (−1) below, those of all others?"""
+    values, accuracy = values.stack(run=RUNS), accuracy.stack(run=RUNS)
     more, others = values[accuracy >= LEARNT], values[accuracy < LEARNT]
     if not (more.size and others.size):
         return Claim(statement, None, f"{more.size} of {values.size} runs do: none to compare")
-    nearest, other = sign * (sign * more).min(), sign * (sign * others).max()
+    nearest = sign * (sign * more).min(skipna=False)
+    other = sign * (sign * others).max(skipna=False)
+    correlation = float(rank_correlation(values.values, accuracy.values))
     evidence = (
         f"nearest {nearest:.3f} among the {more.size} that do, {other:.3f} among the others; rank "
         f"correlation with test accuracy {correlation:.2f} over all runs"
@@ -76,67 +103,25 @@ def _separates(statement: str, values: np.ndarray, accuracy: np.ndarray, sign: i
     return Claim(statement, bool(sign * nearest > sign * other), evidence)
 
 
-def linearity_gap(result: Result) -> np.ndarray:
-    """Target linearity of the last hidden layer less the layer's before it, without that axis."""
-    linearity: np.ndarray = result.arrays["target_linearity"]
-    return linearity[..., -1] - linearity[..., -2]
-
-
-def _over_epochs(statement: str, a: np.ndarray, b: np.ndarray, train: np.ndarray) -> Claim:
-    """Does b go with a (weight decays, seeds, measurements) in every run?"""
-    found = rank_correlation(a, b)
-    values = ", ".join(f"{r:.2f}" for r in found.mean(1))
-    evidence = f"{np.count_nonzero(found > 0)} of {found.size} runs; by weight decay {values}"
-    memorised = [accuracy >= MEMORISED for accuracy in train.reshape(-1, train.shape[-1])]
-    runs = zip(a.reshape(len(memorised), -1), b.reshape(len(memorised), -1), memorised, strict=True)
-    later = [
-        float(rank_correlation(x[at.argmax() :], y[at.argmax() :])) for x, y, at in runs if at.any()
-    ]
-    if later and np.isfinite(later).any():
+def _over_epochs(
+    statement: str, gap: xr.DataArray, error: xr.DataArray, train: xr.DataArray
+) -> Claim:
+    """Does the error go with the gap in every run?"""
+    found = epoch_rank_correlation(gap, error)
+    values = ", ".join(f"{r:.2f}" for r in found.mean("seed", skipna=False))
+    evidence = f"{(found > 0).sum():d} of {found.size} runs; by weight decay {values}"
+    later = epoch_rank_correlation(gap, error, first_epoch(train >= MEMORISED))
+    if later.notnull().any():
         low, middle, high = np.nanquantile(later, (0, 0.5, 1))
         evidence += f"; once memorised {low:.2f} to {high:.2f}, median {middle:.2f}"
-    holds = bool((found > 0).all()) if np.isfinite(found).all() else None
+    holds = bool((found > 0).all()) if found.notnull().all() else None
     return Claim(statement, holds, evidence)
 
 
-def _memorised_first(result: Result) -> Claim:
-    epochs = result.arrays["epochs"]
-    train, test = (
-        first_passed(result.arrays[f"{name}_accuracy"], epochs, LEARNT)
-        for name in ("train", "test")
-    )
-    generalised = np.isfinite(test)
-    first = generalised & (train < test)
-    delays = (test - train)[generalised]
-    evidence = f"{first.sum()} of the {generalised.sum()} runs, out of {test.size}, that generalise"
-    if delays.size:
-        evidence += f"; test accuracy follows {delays.min():g} to {delays.max():g} epochs later"
-    holds = bool((first == generalised).all()) if generalised.any() else None
-    return Claim("runs that generalise memorise first", holds, evidence)
-
-
-def first_passed(curves: np.ndarray, epochs: np.ndarray, level: float) -> np.ndarray:
-    """The measured epoch at which curves (..., measurements) first reach a level, NaN if never."""
-    reached = curves >= level
-    return np.where(reached.any(-1), epochs[reached.argmax(-1)], np.nan)
-
-
 def table(result: Result) -> str:
-    """Each weight decay after training, means and deviations over seeds."""
-    arrays, config = result.arrays, result.config
-    layers = range(1, config.depth + 1)
-    lines = [
-        f"{'decay':>6}{'train accuracy':>18}{'test accuracy':>18}"
-        + "".join(f"{f'TL {layer}, held out':>32}" for layer in layers)
-    ]
-    for i, decay in enumerate(config.weight_decays):
-        ends = {name: values[i, :, -1] for name, values in arrays.items() if name != "epochs"}
-        lines.append(
-            f"{decay:>6g}{spelled(ends['train_accuracy']):>18}{spelled(ends['test_accuracy']):>18}"
-            + "".join(
-                f"{spelled(ends['target_linearity'][:, layer - 1]):>17}"
-                f"{spelled(ends['heldout'][:, layer - 1]):>15}"
-                for layer in layers
-            )
-        )
+    """Each weight decay after training: means and standard deviations over seeds."""
+    data, config = result.data.isel(epoch=-1), result.config
+    lines = [f"{'decay':>6}{linearity_header(config.depth)}"]
+    for decay in config.weight_decays:
+        lines.append(f"{decay:>6g}{linearity_row(data.sel(weight_decay=decay))}")
     return "\n".join(lines)

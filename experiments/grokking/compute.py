@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def split(config: Config) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Train and test pairs, inputs (n, 2p) float64 and labels (n,), always the same ones."""
+    """Train and test pairs, inputs (n, 2p) float64 and labels (n,), the same in every run."""
     data = modular_arithmetic(config.operation, config.p)
     order = np.random.RandomState(0).permutation(len(data))
     parts = np.split(order, [int(config.train_share * len(data))])
@@ -36,13 +36,11 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
 
     Args:
         config: The settings.
-        folder: Where checkpoints go, from which a run that was cut off goes on; None: nowhere.
+        folder: Where checkpoints go, from which an interrupted run continues; None: nowhere.
         data_dir: Not used: the data are computed.
 
     Returns:
-        Arrays of shape (weight decays, seeds, measurements, depth) for ``target_linearity``
-        and ``heldout``; (weight decays, seeds, measurements) for losses and accuracies; and
-        ``epochs`` (measurements,).
+        What ``linearity_metrics`` measures, and ``epochs``.
     """
     del data_dir
     model = DNN(config.width, config.depth, config.p, "relu", param_dtype=jnp.float64)

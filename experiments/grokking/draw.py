@@ -1,15 +1,15 @@
-"""The picture of figure 13: accuracies, target linearity and its gap; a column a weight decay."""
+"""Draw figure 13: accuracies, target linearity and its gap; a column for each weight decay."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from experiments.shared.drawing import BLUE, LAYERS, VERMILION, array_band, legend_below, tidy
+from experiments.grokking.claims import linearity_gap
+from experiments.shared.drawing import BLUE, LAYERS, VERMILION, band, legend_below, tidy
 from experiments.shared.text import over_seeds
 
 if TYPE_CHECKING:
+    import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -20,14 +20,20 @@ def plot(result: Result) -> Figure:
     """Rows: accuracies; target linearity of each layer; its gap with the test error."""
     from matplotlib.figure import Figure
 
-    config = result.config
+    config, data = result.config, result.data.assign(gap=linearity_gap(result))
     columns = len(config.weight_decays)
     figure = Figure(figsize=(1.6 * max(columns, 2) + 0.9, 5.4), layout="constrained")
     panels = figure.subplots(3, columns, sharex=True, sharey="row", squeeze=False)
-    errors = [_column(column, result, i) for i, column in enumerate(panels.T)]
+    errors = [
+        _column(column, data.sel(weight_decay=decay))
+        for column, decay in zip(panels.T, config.weight_decays, strict=True)
+    ]
     for axes in errors[:-1]:
         axes.set_yticklabels([])
     errors[-1].set_ylabel("test error", fontsize=8, color=VERMILION)
+    highest = float(data["target_linearity"].mean("seed", skipna=False).max(skipna=False))
+    panels[0, 0].set_ylim(-0.02, 1.05)
+    panels[1, 0].set_ylim(-0.3, min(1.05, highest + 0.15))  # below, fits are worse than the mean
     names = "accuracy", "target linearity", f"gap, layer {config.depth} − {config.depth - 1}"
     for axes, name in zip(panels[:, 0], names, strict=True):
         axes.set_ylabel(name, fontsize=8)
@@ -42,36 +48,24 @@ def plot(result: Result) -> Figure:
     return figure
 
 
-def _column(panels: tuple[Axes, Axes, Axes], result: Result, i: int) -> Axes:
-    """One weight decay; returns the axis of the test error."""
-    arrays, config = result.arrays, result.config
+def _column(panels: tuple[Axes, Axes, Axes], data: xr.Dataset) -> Axes:
+    """Draw one weight decay; return the axes of the test error."""
     accuracy, linearity, gap = panels
-    epochs, curves = arrays["epochs"], arrays["target_linearity"][i]
-    for name, colour, style in (("train", "0.35", "--"), ("test", VERMILION, "-")):
-        array_band(
-            accuracy,
-            epochs,
-            arrays[f"{name}_accuracy"][i],
-            colour,
-            style=style,
-            label=f"{name} accuracy",
-        )
-    for layer in range(config.depth):
-        colour = LAYERS[layer % len(LAYERS)]
-        array_band(linearity, epochs, curves[..., layer], colour, label=f"layer {layer + 1}")
-        held_out = np.median(arrays["heldout"][i, ..., layer], axis=0)  # single runs run away
-        linearity.plot(epochs, held_out, ":", color=colour, lw=1.3)
-    array_band(gap, epochs, curves[..., -1] - curves[..., -2], BLUE)
+    for split, colour, style in (("train", "0.35", "--"), ("test", VERMILION, "-")):
+        band(accuracy, data[f"{split}_accuracy"], colour, ls=style, label=f"{split} accuracy")
+    for i, layer in enumerate(data["layer"].values):
+        of, colour = data.sel(layer=layer), LAYERS[i % len(LAYERS)]
+        band(linearity, of["target_linearity"], colour, label=f"layer {layer}")
+        held_out = of["heldout"].median("seed", skipna=False)  # a mean follows single outliers
+        linearity.plot(data["epoch"], held_out, ":", color=colour, lw=1.3)
+    band(gap, data["gap"], BLUE)
     error = gap.twinx()
-    array_band(error, epochs, 1 - arrays["test_accuracy"][i], VERMILION, style="--")
+    band(error, 1 - data["test_accuracy"], VERMILION, ls="--")
     error.set_ylim(-0.02, 1.05)
     error.tick_params(labelsize=7)
     for axes in panels:
         tidy(axes)
-        axes.set_xlim(epochs[0], epochs[-1])
-    accuracy.set_ylim(-0.02, 1.05)
-    highest = arrays["target_linearity"].mean(1).max()
-    linearity.set_ylim(-0.3, min(1.05, highest + 0.15))  # below, fits are worse than the mean
-    tidy(accuracy, title=f"weight decay {config.weight_decays[i]:g}")
+        axes.set_xlim(*data["epoch"].values[[0, -1]])
+    tidy(accuracy, title=f"weight decay {data['weight_decay']:g}")
     gap.set_xlabel("epoch", fontsize=8)
     return error

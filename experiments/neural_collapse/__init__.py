@@ -1,14 +1,15 @@
 """Neural collapse beside target linearity, to the terminal phase of training.
 
-Papyan, Han and Donoho (2020): once all train samples are classified, the last hidden features
-collapse to their class means (NC1), the means to a simplex equiangular tight frame (NC2), the
-classifier to the means (NC3) and its decision to the nearest mean (NC4). The paper sees target
-linearity as what they share, and for balanced one-hot targets the link is exact in every layer at
-every time: TL = tr(Σ_T⁻¹Σ_B)/(C − 1), Σ_T and Σ_B being the scatter of features and of class means.
+Papyan, Han and Donoho (2020): once all training samples are classified correctly, the last hidden
+features collapse to their class means (NC1), the means to a simplex equiangular tight frame (NC2),
+the classifier to the means (NC3) and its decision to the nearest mean (NC4). The paper sees target
+linearity as what they share. For balanced one-hot targets the link is exact in every layer at every
+time: TL = tr(Σ_T⁻¹Σ_B)/(C − 1), where Σ_T and Σ_B are the scatter of features and of class means.
 
 A fully connected network (3 hidden layers of 256, ReLU) is trained by SGD with momentum and weight
 decay, without which nothing drives the collapse, on the squared error to one-hot labels, as by Han,
-Papyan and Donoho (2022), and on cross-entropy. Every class has the same number of train samples.
+Papyan and Donoho (2022), and on cross-entropy. Every class has the same number of
+training samples.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ LINK_RTOL = 1e-10
 """Rank tolerance of both sides of the link: smaller directions have no digits to compare."""
 
 TERMINAL = 0.999
-"""The terminal phase begins at the first measured epoch of this train accuracy."""
+"""The terminal phase begins at the first measured epoch with this train accuracy."""
 
 LOSSES = ("squared_error", "cross_entropy")
 ACTIVATIONS = ("relu", "gelu")
@@ -37,12 +38,12 @@ class Config:
 
     Attributes:
         dataset: A name that ``gramlin_jax.data.load`` knows.
-        losses: What is trained on, each by itself: ``LOSSES``.
+        losses: The losses, each trained on by itself; some of ``LOSSES``.
         decay: Whether the learning rate falls to 0 over the epochs, as half a cosine.
-        weight_decay: λ of ‖params‖² λ/2 in the loss.
+        weight_decay: λ of the term ‖params‖² λ/2 in the loss.
         measurements: Number of epochs at which the layers are measured, evenly spread on the scale
             of log(1 + epoch).
-        samples: Train samples of each class, 0 for as many as the smallest class has.
+        samples: Training samples of each class, 0 for as many as the smallest class has.
     """
 
     dataset: str = "digits"

@@ -25,10 +25,10 @@ from experiments.shared.training import (
     train,
 )
 from gramlin_jax import Moments, accumulate, nc4_mismatch, neural_collapse, target_linearity
-from gramlin_jax._moments.features import CONSTANT
 from gramlin_jax.data import Dataset
+from gramlin_jax.metrics import least_squares
 from gramlin_jax.models import DNN
-from gramlin_jax.support.precision import dot, eigh, in_float64, rank_tolerance
+from gramlin_jax.support.precision import in_float64
 from gramlin_jax.training import Hyper, Measure, SampleLoss, classification_loss
 
 if TYPE_CHECKING:
@@ -51,15 +51,12 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
 
     Args:
         config: The settings.
-        folder: Where checkpoints go, from which a run that was cut off goes on; None: nowhere.
+        folder: Where checkpoints and finished losses go, from which an interrupted run continues;
+            None: nowhere.
         data_dir: Folder of TFDS data sets, see ``gramlin_jax.data.load``.
 
     Returns:
-        Arrays of shape (losses, seeds, measurements, depth) for ``target_linearity``, ``link`` (the
-        right side of the exact link), ``link_error`` (its distance from the left one, both of rank
-        tolerance ``LINK_RTOL``), ``nc1``, ``equinorm``, ``equiangularity``, ``etf_distance`` and
-        ``cdnv``; of the last hidden layer, (losses, seeds, measurements), for ``nc3``, ``offset``,
-        ``train_nc4`` and ``test_nc4``; losses and accuracies likewise; and ``epochs``.
+        What ``collapse_metrics`` measures, and ``epochs``.
     """
     every, test = load_splits(config.dataset, data_dir)
     train_data = balanced(every, config.samples)
@@ -88,7 +85,7 @@ def _train(
     data: list[tuple[Array, Array]],
     directory: Path | None,
 ) -> Trained:
-    """One loss, all seeds; ``data`` are inputs (n, d) and labels (n,) of train and test."""
+    """Train all seeds on one loss; ``data`` are the train and test inputs (n, d), labels (n,)."""
     rate = rate_or_schedule(config, config.learning_rate, len(data[0][0]))
     return train(
         lambda key: model.init(key, data[0][0][:1]),
@@ -107,7 +104,7 @@ def _train(
 
 
 def balanced(data: Dataset, samples: int = 0) -> Dataset:
-    """The first ``samples`` of each class, or as many as the smallest one has, in their order.
+    """The first ``samples`` of each class in their order; 0: as many as the smallest class has.
 
     Raises:
         ValueError: If a class has fewer than two, or than ``samples``.
@@ -124,7 +121,14 @@ def balanced(data: Dataset, samples: int = 0) -> Dataset:
 
 
 def collapse_metrics(model: DNN, loss: SampleLoss) -> Any:
-    """``measure`` of ``train``, on a pair of train and test: what ``run`` returns."""
+    """``measure`` of ``train``: neural collapse beside target linearity.
+
+    Its data are a pair, train and test, each of inputs (n, ...) and labels (n,). It returns,
+    for each hidden layer (depth,), ``target_linearity`` and what ``neural_collapse`` computes; the
+    right side of the exact link, ``link``; and the distance of its sides with rank tolerance
+    ``LINK_RTOL``, ``link_error``. Scalars are ``nc3``, ``offset``, ``train_nc4`` and ``test_nc4``
+    of the last hidden layer, losses and accuracies.
+    """
 
     def measure(params: Any, hyper: Hyper, data: Any) -> dict[str, Any]:
         del hyper
@@ -154,7 +158,7 @@ def collapse_metrics(model: DNN, loss: SampleLoss) -> Any:
 
 
 def _mismatch(model: DNN, params: Any, m: Moments, data: tuple[Array, Array]) -> Array:
-    """NC4 on ``data``, with the class means of ``m``."""
+    """NC4 of ``data`` with the class means of ``m``."""
 
     def mismatches(batch: tuple[Array, Array]) -> Array:
         logits, features = cast("tuple[Array, list[Array]]", model.apply(params, batch[0]))
@@ -167,23 +171,14 @@ def _mismatch(model: DNN, params: Any, m: Moments, data: tuple[Array, Array]) ->
 
 @in_float64
 def between_share(m: Moments, rtol: float | None = None) -> Float[Array, ""]:
-    """tr(Σ_T⁻¹Σ_B)/(C − 1) of features (n, d) and one-hot targets (n, C), with no regression.
+    """tr(Σ_T⁻¹Σ_B)/(C − 1) of features (n, d) and one-hot targets (n, C).
 
-    From the same moments as target linearity: that both agree says nothing of the moments.
-
-    Σ_B is that of the samples' centring; Σ_T⁻¹ a pseudo-inverse, of directions with an eigenvalue
-    above ``rtol`` of the largest, columns scaled: those that ``target_linearity`` fits with it, by
-    default those above max(64, d)·2⁻⁵².
+    Σ_B is the scatter of the class means about the mean of the samples; Σ_T⁻¹ is a pseudo-inverse,
+    of the directions that ``target_linearity`` fits with the same ``rtol``. Moments and solver are
+    those of target linearity: that both agree says nothing of either.
     """
-    squares = jnp.diag(m.feature_scatter)
-    varying = squares > m.count * (CONSTANT * m.feature_mean) ** 2  # more than by rounding
-    scale = jnp.where(varying, 1 / jnp.sqrt(jnp.where(varying, squares, 1)), 0)[:, None]
-    values, vectors = eigh(m.feature_scatter * scale * scale.T)
-    least = rank_tolerance(len(values)) if rtol is None else rtol
-    there = values > least * values[-1]
-    means = m.cross_scatter / jnp.sqrt(m.count * m.target_mean)[None]  # √n_c (μ_c − h̄)
-    inverse = jnp.where(there, 1 / jnp.where(there, values, 1), 0)[:, None]
-    solved = scale * dot(vectors, inverse * dot(vectors.T, scale * means))
-    # tr MᵀΣ⁺M at its stationary point, where an error of Σ⁺M counts squared.
-    total = 2 * jnp.sum(means * solved) - jnp.sum(solved * dot(m.feature_scatter, solved))
-    return total / (len(m.target_mean) - 1)
+    roots = jnp.sqrt(m.count * m.target_mean)
+    # Column c of the cross scatter is n_c (μ_c − h̄). Divided by √n_c, the columns M have
+    # MMᵀ = Σ_B, and least squares explains tr MᵀΣ_T⁻¹M of targets with this cross scatter.
+    scaled = dataclasses.replace(m, cross_scatter=m.cross_scatter / roots[None])
+    return least_squares(scaled, rtol=rtol).explained / (len(roots) - 1)

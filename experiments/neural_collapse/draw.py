@@ -1,4 +1,4 @@
-"""The picture of neural collapse: NC1 to NC4 and target linearity, by epoch and loss."""
+"""Draw neural collapse: NC1 to NC4 and target linearity, by epoch and loss."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import numpy as np
 
 from experiments.neural_collapse import TERMINAL
 from experiments.neural_collapse.claims import by_loss
-from experiments.shared.drawing import BLUE, GREEN, LAYERS, PURPLE, VERMILION, tidy
+from experiments.shared.drawing import BLUE, GREEN, LAYERS, PURPLE, VERMILION, band, tidy
+from experiments.shared.statistics import spread
 from experiments.shared.text import over_seeds
 
 if TYPE_CHECKING:
+    import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -27,37 +29,20 @@ def plot(result: Result) -> Figure:
     """A row for each loss: NC1 and 1 − TL with the link, by layer; NC2, NC3 and NC4 of the last."""
     from matplotlib.figure import Figure
 
-    config, epochs = result.config, result.arrays["epochs"]
-    losses = by_loss(result)
+    config, losses = result.config, by_loss(result)
     figure = Figure(figsize=(9, 0.7 + 2.1 * len(losses)), layout="constrained")
     panels = figure.subplots(len(losses), 4, sharex=True, sharey="col", squeeze=False)
-    for row, (loss, arrays) in zip(panels, losses.items(), strict=True):
+    for row, (loss, data) in zip(panels, losses.items(), strict=True):
         nc1, missing, nc2, nc3 = row
-        for layer in range(config.depth):
-            colour, name = LAYERS[layer % len(LAYERS)], f"layer {layer + 1}"
-            _curve(nc1, epochs, arrays["nc1"][..., layer], colour, name)
-            _curve(missing, epochs, 1 - arrays["target_linearity"][..., layer], colour)
-            link = np.exp(np.log(1 - arrays["link"][..., layer]).mean(0))
-            missing.plot(epochs, link, ":", color="k", lw=1)
-        missing.plot([], [], ":", color="k", lw=1, label="1 − tr(Σ$_T^{-1}$Σ$_B$)/(C−1)")
-        for name, label, colour in (
-            ("etf_distance", "distance to the ETF", BLUE),
-            ("equinorm", "spread of norms", VERMILION),
-            ("equiangularity", "angles", GREEN),
-        ):
-            _curve(nc2, epochs, arrays[name][..., -1], colour, label)
-        _curve(nc3, epochs, arrays["nc3"], BLUE, "NC3")
-        _curve(nc3, epochs, arrays["offset"], VERMILION, "classifier's offset")
-        for split, colour in (("train", GREEN), ("test", PURPLE)):
-            share = arrays[f"{split}_nc4"].mean(0, keepdims=True)
-            _curve(nc3, epochs, np.maximum(share, LEAST), colour, f"NC4, {split}")
+        _layers(nc1, missing, data)
+        _last_layer(nc2, nc3, data.isel(layer=-1))
         nc1.set_ylabel(loss, fontsize=9)
-        reached = (arrays["train_accuracy"] >= TERMINAL).all(0)
+        terminal = data["epoch"][(data["train_accuracy"] >= TERMINAL).all("seed")]
         for axes in row:
             tidy(axes)
-            if reached.any():
-                axes.axvspan(epochs[reached.argmax()], epochs[-1], color="0.93", lw=0, zorder=-1)
-    _frame(panels, epochs)
+            if terminal.size:
+                axes.axvspan(terminal[0], data["epoch"][-1], color="0.93", lw=0, zorder=-1)
+    _frame(panels, result.data["epoch"])
     rate = f"{config.learning_rate:g}{' → 0' if config.decay else ''}"
     figure.suptitle(
         f"{config.dataset}, {config.depth}×{config.width} {ACTIVATION[config.activation]}, SGD "
@@ -68,7 +53,33 @@ def plot(result: Result) -> Figure:
     return figure
 
 
-def _frame(panels: np.ndarray, epochs: np.ndarray) -> None:
+def _layers(nc1: Axes, missing: Axes, data: xr.Dataset) -> None:
+    """NC1, and 1 − TL with the right side of the link, of each hidden layer."""
+    for i, layer in enumerate(data["layer"].values):
+        of, colour = data.sel(layer=layer), LAYERS[i % len(LAYERS)]
+        band(nc1, of["nc1"], colour, log=True, label=f"layer {layer}")
+        band(missing, 1 - of["target_linearity"], colour, log=True)
+        link = spread(xr.ufuncs.log(1 - of["link"]))[0]
+        missing.plot(data["epoch"], np.exp(link), ":", color="k", lw=1)
+    missing.plot([], [], ":", color="k", lw=1, label="1 − tr(Σ$_T^{-1}$Σ$_B$)/(C−1)")
+
+
+def _last_layer(nc2: Axes, nc3: Axes, data: xr.Dataset) -> None:
+    """NC2; NC3 and NC4."""
+    for axes, name, colour, label in (
+        (nc2, "etf_distance", BLUE, "distance to the ETF"),
+        (nc2, "equinorm", VERMILION, "spread of norms"),
+        (nc2, "equiangularity", GREEN, "angles"),
+        (nc3, "nc3", BLUE, "NC3"),
+        (nc3, "offset", VERMILION, "classifier's offset"),
+    ):
+        band(axes, data[name], colour, log=True, label=label)
+    for split, colour in (("train", GREEN), ("test", PURPLE)):
+        share = data[f"{split}_nc4"].mean("seed", skipna=False).clip(LEAST)
+        nc3.plot(data["epoch"], share, color=colour, lw=1.3, label=f"NC4, {split}")
+
+
+def _frame(panels: np.ndarray, epochs: xr.DataArray) -> None:
     """Titles, legends with room for them, and scales."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -89,15 +100,3 @@ def _frame(panels: np.ndarray, epochs: np.ndarray) -> None:
     for axes in panels[-1]:
         axes.set_xlabel("epoch", fontsize=8)
         axes.legend(frameon=False, fontsize=6, loc="lower left")
-
-
-def _curve(
-    axes: Axes, epochs: np.ndarray, runs: np.ndarray, colour: str, label: str | None = None
-) -> None:
-    """Geometric mean and deviation over seeds of runs (seeds, epochs), on a logarithmic scale."""
-    values = np.log(runs)
-    mean, deviation = values.mean(0), values.std(0, ddof=min(1, len(runs) - 1))
-    axes.set_yscale("log")
-    axes.plot(epochs, np.exp(mean), color=colour, label=label, lw=1.3)
-    low, high = np.exp(mean - deviation), np.exp(mean + deviation)
-    axes.fill_between(epochs, low, high, color=colour, alpha=0.2, lw=0)

@@ -1,16 +1,17 @@
 """Figure 12: what target linearity makes of random labels.
 
 The paper trains a fully connected network (3 hidden layers of 256, GELU) on CIFAR-10 by SGD
-(learning rate 0.005, momentum 0.95, batch 64, 200 epochs) after a share p of the train labels, 0 to
-1, was replaced by random ones, and follows the target linearity of each layer.
+(learning rate 0.005, momentum 0.95, batch 64, 200 epochs) after a share p of the training labels, 0
+to 1, was replaced by random ones, and follows the target linearity of each layer.
 
-Noise levels, learning rates and seeds are one program: each sample has a random label and a rank
-once for all, and a run replaces those of rank below its level, so that what is replaced at p = 0.25
-is at 0.5, too; all seeds share them, and differ in weights and batches. Since the paper's learning
-rate may not memorise all labels in its epochs, a second one is run. What the paper does not show is
-the held-out target linearity: that of test samples, their labels replaced in the same share, by the
-fit on the train samples. Memorised labels can be linear in the features of train samples only. Test
-accuracy is that of the true labels.
+Noise levels, learning rates and seeds are one program. Each sample has one random label and one
+rank, and a run replaces the labels whose rank is below its noise level: what is replaced at
+p = 0.25 is also replaced at 0.5. Seeds share the random labels; they differ in weights and batches.
+The paper's learning rate may not memorise all labels in its epochs, so a second one is run.
+
+Beyond the paper stands held-out target linearity: the fit on the training samples, scored on test
+samples of which the same share of labels is replaced. Memorised labels can be linear in the
+features of training samples only. Test accuracy is measured on the true labels.
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ class Config:
     Attributes:
         dataset: A name that ``gramlin_jax.data.load`` knows.
         noises: Shares of the labels that are replaced, ascending.
-        learning_rates: The paper's first.
-        decay: Whether they fall to 0 over the epochs, as half a cosine; the paper's do not.
+        learning_rates: Learning rates, the paper's first.
+        decay: Whether learning rates fall to 0 over the epochs, as half a cosine; the paper's do
+            not.
         measurements: Number of epochs at which the layers are measured, evenly spread from 0.
-        samples: Train samples to use, 0 for all.
+        samples: Training samples to use, 0 for all.
     """
 
     dataset: str = "digits"

@@ -2,133 +2,152 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING
 
-from experiments.shared.claims import Claim
-from experiments.shared.results import Result
-from experiments.shared.text import spelled
+import xarray as xr
+
+from experiments.random_labels import RUNS
+from experiments.shared.claims import Claim, in_every_seed
+from experiments.shared.text import linearity_header, linearity_row, plus_minus
+
+if TYPE_CHECKING:
+    from experiments.shared.results import Result
 
 MEMORISED = 0.99  # the train accuracy that counts as having memorised
 
 
 def check(result: Result) -> list[Claim]:
-    """The paper's claims of this figure, and what held-out target linearity shows.
+    """Check the paper's claims of this figure, and what held-out target linearity shows.
 
-    1. All labels are memorised at the paper's learning rate: train accuracy 0.99 in every run.
-    2. They are at some learning rate.
+    1. All labels are memorised at the paper's learning rate: train accuracy is 0.99 in every run.
+    2. All labels are memorised at some learning rate.
     3. In runs that memorised, target linearity after training is ordered by depth.
-    4. Labels become linear whatever they are: in runs that memorised, that of the last layer ends
-       above 0.9.
+    4. Labels become linear whatever they are: in runs that memorised, target linearity of the last
+       layer ends above 0.9.
     5. The more noise, the more of what training adds to the last layer's target linearity is in
-       train features only: train less held-out, less the same before training, rises with p in
-       every seed at the last learning rate.
-    6. Labels that are all random become linear in train features only: in runs that memorised at
-       p = 1, training raises the last layer's target linearity and lowers the held-out one, which
+       train features only. At the last learning rate, the growth of train less held-out target
+       linearity rises with the noise in every seed.
+    6. Labels that are all random become linear in train features only. In runs that memorised them,
+       training raises the last layer's target linearity and lowers the held-out one. The latter
        begins where a fit of noise is, at −p/(n − p − 1) for p features.
     """
-    arrays, config = result.arrays, result.config
-    accuracy = arrays["train_accuracy"][..., -1]
-    linearity = arrays["target_linearity"][..., -1, :]
-    memorised = accuracy >= MEMORISED
-    gap = arrays["target_linearity"][-1, ..., -1] - arrays["heldout"][-1, ..., -1]
-    gap = gap[..., -1] - gap[..., 0]
-    widens = (np.diff(gap, axis=0) > 0).all(0)
-    rates = [f"{rate:g}" for rate in config.learning_rates]
-    by_rate = "train accuracy by noise " + "; ".join(
-        f"at {rate}: {_means(values)}" for rate, values in zip(rates, accuracy, strict=True)
-    )
+    memorised = _memorised(result)
+    linearity = result.data["target_linearity"].isel(epoch=-1)
+    ordered = (linearity.diff("layer") > 0).all("layer")
+    last = linearity.isel(layer=[-1])
     claims = [
-        Claim(
-            f"all labels are memorised at learning rate {rates[0]}",
-            bool(memorised[0].all()),
-            f"{memorised[0].sum()} of {memorised[0].size} runs; {by_rate}",
-        ),
-        Claim(
-            "all labels are memorised at some learning rate",
-            bool(memorised.any(0).all()),
-            f"{memorised.any(0).sum()} of {memorised[0].size} noise levels and seeds",
-        ),
+        *_memorised_claims(result),
         _of_memorised(
             "where labels are memorised, target linearity is ordered by depth",
             memorised,
-            np.asarray((np.diff(linearity, axis=-1) > 0).all(-1)),
+            ordered,
             linearity,
         ),
         _of_memorised(
             "where labels are memorised, they are linear in the last features",
             memorised,
-            linearity[..., -1] > 0.9,
-            linearity[..., -1:],
+            (last > 0.9).all("layer"),
+            last,
+        ),
+        _gap_claim(result),
+    ]
+    return claims + ([_random_claim(result)] if result.config.noises[-1] == 1 else [])
+
+
+def _memorised(result: Result) -> xr.DataArray:
+    """Which runs (learning_rate, noise, seed) memorised the labels that they were trained on."""
+    return result.data["train_accuracy"].isel(epoch=-1) >= MEMORISED
+
+
+def _memorised_claims(result: Result) -> list[Claim]:
+    memorised = _memorised(result)
+    at_first, at_some = memorised.isel(learning_rate=0), memorised.any("learning_rate")
+    accuracy = result.data["train_accuracy"].isel(epoch=-1)
+    by_rate = "; ".join(
+        f"at {rate:g}: {_means(accuracy.sel(learning_rate=rate))}"
+        for rate in result.config.learning_rates
+    )
+    return [
+        Claim(
+            f"all labels are memorised at learning rate {result.config.learning_rates[0]:g}",
+            bool(at_first.all()),
+            f"{at_first.sum():d} of {at_first.size} runs; train accuracy by noise {by_rate}",
         ),
         Claim(
-            "the more noise, the more of the last layer's gain is in train features only",
-            bool(widens.all()),
-            f"{widens.sum()} of {widens.size} seeds at {rates[-1]}; train less held-out, less that "
-            f"before training, by noise {_means(gap)}",
+            "all labels are memorised at some learning rate",
+            bool(at_some.all()),
+            f"{at_some.sum():d} of {at_some.size} noise levels and seeds",
         ),
     ]
-    return claims + ([_random_claim(result)] if config.noises[-1] == 1 else [])
 
 
-def _means(values: np.ndarray) -> str:
-    """Means over seeds of values (noise levels, seeds)."""
-    return ", ".join(f"{value:.3f}" for value in values.mean(-1))
+def _means(values: xr.DataArray) -> str:
+    """Means over seeds of values (noise, seed)."""
+    return ", ".join(f"{value:.3f}" for value in values.mean("seed", skipna=False))
 
 
 def _of_memorised(
-    statement: str, memorised: np.ndarray, true: np.ndarray, shown: np.ndarray
+    statement: str, memorised: xr.DataArray, true: xr.DataArray, shown: xr.DataArray
 ) -> Claim:
-    """Is it true of every run that memorised?"""
+    """Is it true of every run that memorised? The evidence is the range of ``shown`` by layer."""
     both = memorised & true
-    evidence = f"{both.sum()} of {memorised.sum()} runs"
-    if memorised.any():
-        lowest, highest = shown[memorised].min(0), shown[memorised].max(0)
-        layers = zip(lowest, highest, strict=True)
-        evidence += "; by layer " + ", ".join(f"{a:.3f} … {b:.3f}" for a, b in layers)
-    holds = bool((both == memorised).all()) if memorised.any() else None
-    return Claim(statement, holds, evidence)
+    evidence = f"{both.sum():d} of {memorised.sum():d} runs"
+    if not memorised.any():
+        return Claim(statement, None, evidence)
+    runs = shown.stack(run=RUNS).isel(run=memorised.stack(run=RUNS).values)
+    ends = zip(runs.min("run", skipna=False), runs.max("run", skipna=False), strict=True)
+    evidence += "; by layer " + ", ".join(f"{low:.3f} … {high:.3f}" for low, high in ends)
+    return Claim(statement, bool((both == memorised).all()), evidence)
+
+
+def _gap_claim(result: Result) -> Claim:
+    last = result.data.isel(learning_rate=-1, layer=-1)
+    gap = last["target_linearity"] - last["heldout"]
+    growth = _gain(gap)
+    return in_every_seed(
+        "the more noise, the more of the last layer's gain is in train features only",
+        growth.diff("noise") > 0,
+        f"at {last['learning_rate']:g} train less held-out, less that before training, by noise "
+        + _means(growth),
+    )
 
 
 def _random_claim(result: Result) -> Claim:
-    arrays, rates = result.arrays, result.config.learning_rates
-    memorised = arrays["train_accuracy"][:, -1, :, -1] >= MEMORISED
-    train, heldout = (arrays[name][:, -1, ..., -1] for name in ("target_linearity", "heldout"))
-    true = memorised & (train[..., -1] > train[..., 0]) & (heldout[..., -1] < heldout[..., 0])
+    memorised = _memorised(result).isel(noise=-1)
+    last = result.data.isel(noise=-1, layer=-1)
+    train, heldout = last["target_linearity"], last["heldout"]
+    true = memorised & (_gain(train) > 0) & (_gain(heldout) < 0)
     values = "; ".join(
-        f"at {rates[i]:g} train {_from_to(train[i])}, held-out {_from_to(heldout[i])}"
-        for i in np.flatnonzero(memorised.any(1))
+        f"at {rate:g} train {_ends(train.sel(learning_rate=rate))}, "
+        f"held-out {_ends(heldout.sel(learning_rate=rate))}"
+        for rate in result.config.learning_rates
+        if memorised.sel(learning_rate=rate).any()
     )
     return Claim(
         "random labels that are memorised become linear in train features only",
         bool((true == memorised).all()) if memorised.any() else None,
-        f"{true.sum()} of {memorised.sum()} runs; {values}".removesuffix("; "),
+        f"{true.sum():d} of {memorised.sum():d} runs; {values}".removesuffix("; "),
     )
 
 
-def _from_to(curves: np.ndarray) -> str:
-    """Before and after training, of curves (seeds, measurements)."""
-    return f"{spelled(curves[:, 0])} → {spelled(curves[:, -1])}"
+def _gain(curves: xr.DataArray) -> xr.DataArray:
+    return curves.isel(epoch=-1) - curves.isel(epoch=0)
+
+
+def _ends(curves: xr.DataArray) -> str:
+    """Curves (seed, epoch) before and after training."""
+    return " → ".join(plus_minus(curves.isel(epoch=at)) for at in (0, -1))
 
 
 def table(result: Result) -> str:
-    """Each learning rate and noise level after training, means and deviations over seeds."""
-    arrays, config = result.arrays, result.config
-    layers = range(config.depth)
+    """Each learning rate and noise level after training: means, standard deviations over seeds."""
+    data, config = result.data.isel(epoch=-1), result.config
     lines = [
-        f"noise floor of target linearity {arrays['noise_floor']:.3f}",
-        f"{'rate':>6}{'noise':>7}{'train accuracy':>18}{'test accuracy':>18}"
-        + "".join(f"{f'TL {layer + 1}, held out':>32}" for layer in layers),
+        f"noise floor of target linearity {data['noise_floor']:.3f}",
+        f"{'rate':>6}{'noise':>7}{linearity_header(config.depth)}",
     ]
-    for i, rate in enumerate(config.learning_rates):
-        for j, noise in enumerate(config.noises):
-            ends = {name: v[i, j, :, -1] for name, v in arrays.items() if v.ndim > 3}
-            lines.append(
-                f"{rate:>6g}{noise:>7g}"
-                f"{spelled(ends['train_accuracy']):>18}{spelled(ends['test_accuracy']):>18}"
-                + "".join(
-                    f"{spelled(ends['target_linearity'][:, layer]):>17}"
-                    f"{spelled(ends['heldout'][:, layer]):>15}"
-                    for layer in layers
-                )
-            )
+    for rate in config.learning_rates:
+        for noise in config.noises:
+            row = linearity_row(data.sel(learning_rate=rate, noise=noise))
+            lines.append(f"{rate:>6g}{noise:>7g}{row}")
     return "\n".join(lines)

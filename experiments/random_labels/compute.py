@@ -36,15 +36,12 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
 
     Args:
         config: The settings.
-        folder: Where checkpoints go, from which a run that was cut off goes on; None: nowhere.
+        folder: Where checkpoints go, from which an interrupted run continues; None: nowhere.
         data_dir: Folder of TFDS data sets, see ``gramlin_jax.data.load``.
 
     Returns:
-        Arrays of shape (learning rates, noise levels, seeds, measurements, depth) for
-        ``target_linearity`` and ``heldout``; (learning rates, noise levels, seeds, measurements)
-        for ``train_loss`` and ``train_accuracy`` on the labels that are trained on, ``test_loss``
-        on test labels with the same noise, and ``test_accuracy`` on the true ones; ``noise_floor``
-        (), the target linearity of noise in ``width`` features; and ``epochs`` (measurements,).
+        What ``noisy_metrics`` measures, and ``epochs``; ``noise_floor``, the expected target
+        linearity of noise in ``width`` features.
     """
     train_data, test = load_splits(config.dataset, data_dir, samples=config.samples)
     model = DNN(config.width, config.depth, classes_of(train_data))
@@ -73,7 +70,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
 
 
 def with_noise(data: Dataset, seed: int) -> tuple[Any, ...]:
-    """Inputs (n, d), true labels (n,), and the noise for any level."""
+    """Inputs (n, d), true labels (n,), and the noise from which any level is made."""
     noise = label_noise(len(data), classes_of(data), seed)
     return jax.tree.map(jnp.asarray, (data.flat, data.y, noise))
 
@@ -90,7 +87,7 @@ def noisy_loss(model: DNN) -> Loss:
 
 
 def noisy_metrics(model: DNN) -> Callable[[Any, Hyper, Any], dict[str, Array]]:
-    """``linearity_metrics`` on noisy labels, but test accuracy on the true ones."""
+    """``linearity_metrics`` at a run's noise level, but test accuracy on the true labels."""
     metrics = linearity_metrics(model)
 
     def measure(params: Any, hyper: Hyper, data: Any) -> dict[str, Array]:

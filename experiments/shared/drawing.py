@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import xarray as xr
 
 from experiments.shared.statistics import spread
@@ -40,10 +39,10 @@ def band(
         line: Further properties of the curve.
     """
     (x,) = set(runs.dims) - {"seed"}
-    mean, deviation = spread(np.log(runs) if log else runs)
+    mean, deviation = spread(xr.ufuncs.log(runs) if log else runs)
     low, high = mean - deviations * deviation, mean + deviations * deviation
     if log:
-        mean, low, high = np.exp(mean), np.exp(low), np.exp(high)
+        mean, low, high = (xr.ufuncs.exp(edge) for edge in (mean, low, high))
         axes.set_yscale("log")
     axes.plot(runs[x], mean, color=color, **{"lw": 1.3, **line})
     axes.fill_between(runs[x], low, high, color=color, alpha=0.2, lw=0)
@@ -71,20 +70,6 @@ def points(
     (x,) = set(runs.dims) - {"seed"}
     mean, deviation = spread(runs)
     axes.errorbar(runs[x] + shift, mean, deviations * deviation, color=color, **style)
-
-
-def array_band(
-    axes: Axes,
-    epochs: np.ndarray,
-    runs: np.ndarray,
-    colour: str,
-    *,
-    style: str = "-",
-    label: str | None = None,
-) -> None:
-    """``band`` of arrays (seeds, epochs): for families that do not use the labels yet."""
-    labelled = xr.DataArray(runs, {"epoch": epochs}, ("seed", "epoch"))
-    band(axes, labelled, colour, ls=style, label=label)
 
 
 def tidy(axes: Axes, *, title: str | None = None) -> None:

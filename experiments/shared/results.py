@@ -38,12 +38,6 @@ class Result:
     data: xr.Dataset
     info: dict[str, Any]
 
-    @property
-    def arrays(self) -> dict[str, Any]:
-        """The arrays without their labels: for families that do not use the labels yet."""
-        data: Any = self.data
-        return data if isinstance(data, dict) else unlabelled(data)
-
 
 def label(
     arrays: Mapping[str, Any],

@@ -10,14 +10,11 @@ import xarray as xr
 from scipy import stats
 
 
-def spread(runs: Any) -> tuple[Any, Any]:
+def spread(runs: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
     """Mean and standard deviation over the dimension ``seed``; NaN where a seed is NaN.
 
-    The deviation is the sample's, √(Σ(x − x̄)²/(s − 1)); of a single seed it is 0. (An array
-    without labels, of a family that does not use them yet, has its seeds on the first axis.)
+    The standard deviation is the sample's, √(Σ(x − x̄)²/(s − 1)); of a single seed it is 0.
     """
-    if not isinstance(runs, xr.DataArray):
-        return runs.mean(0), runs.std(0, ddof=min(1, len(runs) - 1))
     ddof = min(1, runs.sizes["seed"] - 1)
     return runs.mean("seed", skipna=False), runs.std("seed", ddof=ddof, skipna=False)
 
@@ -78,11 +75,33 @@ def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return a / np.where(b > 1e-12, b, np.nan)
 
 
-def epoch_rank_correlation(a: xr.DataArray, b: xr.DataArray) -> xr.DataArray:
-    """``rank_correlation`` over the dimension ``epoch``."""
-    dims = [["epoch"], ["epoch"]]
-    found: xr.DataArray = xr.apply_ufunc(rank_correlation, a, b, input_core_dims=dims)
+def epoch_rank_correlation(
+    a: xr.DataArray, b: xr.DataArray, since: xr.DataArray | None = None
+) -> xr.DataArray:
+    """``rank_correlation`` over the dimension ``epoch``.
+
+    Args:
+        a: Curves, with a coordinate ``epoch``.
+        b: Curves like them.
+        since: The first epoch that counts, for each curve; where it is NaN, so is the correlation.
+            None: all count.
+    """
+    dims = ["epoch"]
+    if since is None:
+        found: xr.DataArray = xr.apply_ufunc(rank_correlation, a, b, input_core_dims=[dims, dims])
+        return found
+
+    def later(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> float:
+        return float(rank_correlation(x[counts], y[counts])) if counts.any() else np.nan
+
+    counted = a, b, a["epoch"] >= since
+    found = xr.apply_ufunc(later, *counted, input_core_dims=[dims, dims, dims], vectorize=True)
     return found
+
+
+def first_epoch(true: xr.DataArray) -> xr.DataArray:
+    """The first epoch at which each curve of truth values is true; NaN where none is."""
+    return true["epoch"].where(true).min("epoch")
 
 
 @dataclasses.dataclass(frozen=True)

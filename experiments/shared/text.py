@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from experiments.shared.statistics import spread
@@ -42,22 +41,34 @@ def listed(
     )
 
 
-def start_to_end(runs: xr.DataArray, mean: str, deviation: str) -> str:
-    """Means over seeds of curves (seed, epoch), first and last, with the last one's deviation."""
-    first = spread(runs.isel(epoch=0))[0]
-    return f"{float(first):{mean}} → {plus_minus(runs.isel(epoch=-1), mean, deviation)}"
+def start_to_end(runs: xr.DataArray, mean: str, deviation: str, dim: str = "epoch") -> str:
+    """Means over seeds of curves (seed, dim), first and last, with the last one's deviation."""
+    first = spread(runs.isel({dim: 0}))[0]
+    return f"{float(first):{mean}} → {plus_minus(runs.isel({dim: -1}), mean, deviation)}"
+
+
+def linearity_header(depth: int) -> str:
+    """The head of a table with ``linearity_row``."""
+    layers = (f"TL {layer}, held out" for layer in range(1, depth + 1))
+    accuracies = f"{'train accuracy':>18}{'test accuracy':>18}"
+    return accuracies + "".join(f"{layer:>32}" for layer in layers)
+
+
+def linearity_row(of: xr.Dataset) -> str:
+    """What ``linearity_metrics`` measured at one time: accuracies, and target linearity by layer.
+
+    Args:
+        of: ``train_accuracy`` and ``test_accuracy`` (seed,); ``target_linearity`` and ``heldout``
+            (seed, layer).
+    """
+    train, test = (plus_minus(of[f"{split}_accuracy"]) for split in ("train", "test"))
+    layers = (of.sel(layer=layer) for layer in of["layer"])
+    return f"{train:>18}{test:>18}" + "".join(
+        f"{plus_minus(one['target_linearity']):>17}{plus_minus(one['heldout']):>15}"
+        for one in layers
+    )
 
 
 def over_seeds(seeds: int) -> str:
     """What a title says of the curves."""
-    return "one seed" if seeds == 1 else f"mean ± deviation of {seeds} seeds"
-
-
-def spelled(values: np.ndarray, digits: int = 3) -> str:
-    """``plus_minus`` of an array (seeds,): for families that do not use the labels yet."""
-    return plus_minus(np.asarray(values, float), f".{digits}f")
-
-
-def about(values: np.ndarray) -> str:
-    """``plus_minus`` of an array (seeds,): for families that do not use the labels yet."""
-    return plus_minus(np.asarray(values, float), ".3g", ".1g")
+    return "one seed" if seeds == 1 else f"mean ± standard deviation of {seeds} seeds"

@@ -2,18 +2,19 @@
 
 The paper trains 10-w-w-1 networks (ReLU, no bias, weights N(0, 1/fan_in), outputs divided by √w) on
 1000 points of y = x₁x₂x₃x₄ + x₁x₂x₃ + x₁x₂ + x₁ by full-batch gradient descent (mean squared error,
-learning rate 0.01, 2000 steps) at widths w of 32, 128, 512 and 1024; the division by √w makes wide
-networks lazy: their features hardly move. Here each seed has points of its own, since the loss
-depends on them as much as on the weights. With ŷ the outputs and ŷ_OLS the ridge fit (0.01, no
-intercept) of y on the last hidden features, it follows ‖y − ŷ_OLS‖, ‖ŷ_OLS − ŷ‖ and ‖y − ŷ‖.
+learning rate 0.01, 2000 steps) at widths w of 32, 128, 512 and 1024. The division by √w makes wide
+networks lazy: their features hardly move. The paper follows ‖y − ŷ_OLS‖, ‖ŷ_OLS − ŷ‖ and ‖y − ŷ‖,
+where ŷ are the outputs and ŷ_OLS is the ridge fit (0.01, no intercept) of y on the last hidden
+features. Here each seed has its own points, since the loss depends on them as much as on the
+weights.
 
-Fits are solved in float64 by an eigendecomposition of the features' products, which is exact where
-the float32 inverse of the paper's code is wrong: these products have condition numbers of 1e7 and
-more with the ridge. From the paper's own initial weights the run gives the numbers of that code.
+Fits are solved in float64 from the moments of the features. Even with the ridge, HᵀH has condition
+numbers of 1e7 and more, for which the float32 inverse of the paper's code is inexact. From the
+paper's own initial weights the run reproduces the numbers of that code.
 
-What the paper does not show: features of w ≥ n columns fit any target, so that there ‖y − ŷ_OLS‖
-says nothing. Beside it stand the norm that pure noise of y's size would leave, ``noise_norm``, the
-same fit on as many new points, and how far features have moved.
+The paper does not show that w ≥ n features fit any target, so that ‖y − ŷ_OLS‖ says nothing there.
+Three measures put it into proportion: the norm that the fit would leave of pure noise of y's size
+(``noise_norm``), the same fit on as many new points, and how far the features have moved.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ class Config:
     """Settings of the run.
 
     Attributes:
-        widths: Of both hidden layers.
-        points: Points that are trained on, and as many new ones.
-        dimension: Coordinates of a point, of which the target reads four.
+        widths: Widths of the networks, each that of both hidden layers, ascending.
+        points: Number of training points, and of new ones.
+        dimension: Coordinates of a point; the target reads four of them.
         steps: Steps of full-batch gradient descent.
-        ridge: Added to the diagonal of the features' products.
+        ridge: Ridge of the fit on the features.
         measurements: Number of steps at which norms are measured, evenly spread from 0.
     """
 
@@ -80,7 +81,4 @@ DIMENSIONS = {
 
 def coordinates(config: Config) -> dict[str, Iterable[Any]]:
     """What lies along the dimensions."""
-    return {
-        "width": config.widths,
-        "seed": range(config.seeds),
-    }
+    return {"width": config.widths, "seed": range(config.seeds)}

@@ -2,103 +2,104 @@
 
 from __future__ import annotations
 
-import numpy as np
+import dataclasses
+from typing import TYPE_CHECKING
+
+import xarray as xr
 from scipy import stats
 
-from experiments.shared.claims import Claim
-from experiments.shared.results import Result
-from experiments.shared.text import spelled
-from experiments.staircase import Config
+from experiments.shared.claims import Claim, in_every_seed
+from experiments.shared.statistics import spread
+from experiments.shared.text import listed, plus_minus, start_to_end
 from experiments.staircase.published import PUBLISHED, published_setting
 
+if TYPE_CHECKING:
+    from experiments.shared.results import Result
 
-def final_losses(result: Result) -> np.ndarray:
-    """Mean squared errors after training (widths, seeds)."""
-    norms: np.ndarray = result.arrays["target_output"]
-    return norms[..., -1] ** 2 / result.config.points
+
+def final_losses(result: Result) -> xr.DataArray:
+    """Mean squared errors after training (width, seed)."""
+    return result.data["target_output"].isel(step=-1) ** 2 / result.config.points
 
 
 def check(result: Result) -> list[Claim]:
-    """The paper's claims of this figure; one of orders holds if it does in every seed.
+    """Check the paper's claims of this figure. Claims 1 to 5 hold if they do in every seed.
 
     1. The wider the network, the lazier: features move less.
-    2. The wider, the higher the final loss.
+    2. The wider the network, the higher the final loss.
     3. Rich features learn the target: at the smallest width ‖y − ŷ_OLS‖ falls over training.
-    4. The wider, the smaller the share of ‖y − ŷ_OLS‖ that training takes away, where there are
-       fewer features than points: more of them fit any target.
-    5. The same on new points, which no number of features can fit without learning: all widths.
-    6. The published final loss of each width is one that a further seed would give: within the 95 %
-       prediction interval of the seeds, whose points and weights differ; only checked in the
-       paper's setting.
+    4. The wider the network, the smaller the share of ‖y − ŷ_OLS‖ that training removes. Only
+       widths below the number of points count, since more features fit any target.
+    5. The same holds on new points at all widths. No number of features fits these without
+       learning.
+    6. A further seed could have given the published final loss of each width: the loss lies in the
+       95 % prediction interval of the seeds, which differ in points and weights. This is checked in
+       the paper's setting only.
     """
-    arrays, config = result.arrays, result.config
-    fits, new = (
-        1 - arrays[name][..., -1] / arrays[name][..., 0]
+    data, config = result.data, result.config
+    few = [width for width in config.widths if width < config.points]
+    train, new = (
+        1 - data[name].isel(step=-1) / data[name].isel(step=0)
         for name in ("target_fit", "new_target_fit")
     )
-    few = sum(width < config.points for width in config.widths)
-    change, losses = arrays["feature_change"][..., -1], final_losses(result)
+    change, losses = data["feature_change"].isel(step=-1), final_losses(result)
+    richest = train.isel(width=0)
+    improves = "the less training improves the fit of"
     claims = [
-        _ordered("the wider, the less features move", config, -change, change),
-        _ordered("the wider, the higher the final loss", config, losses, losses),
-        Claim(
+        _ordered("the wider, the less features move", -change, change),
+        _ordered("the wider, the higher the final loss", losses, losses),
+        in_every_seed(
             "features of the smallest width learn the target",
-            bool((fits[0] > 0).all()),
-            f"{np.count_nonzero(fits[0] > 0)} of {config.seeds} seeds; ‖y − ŷ_OLS‖ falls by the "
-            f"share {spelled(fits[0])}",
+            richest > 0,
+            f"‖y − ŷ_OLS‖ falls by the share {plus_minus(richest)}",
         ),
-        _ordered(
-            "the wider, below n, the less the fit gains by training",
-            config,
-            -fits[:few],
-            fits[:few],
-        ),
-        _ordered("the same on new points, at all widths", config, -new, new),
+        _ordered(f"the wider, below n, {improves} training points", -train, train.sel(width=few)),
+        _ordered(f"the wider, {improves} new points", -new, new),
     ]
-    return [*claims, _published_claim(config, losses)] if published_setting(config) else claims
+    return [*claims, _published_claim(losses)] if published_setting(config) else claims
 
 
-def _ordered(statement: str, config: Config, rising: np.ndarray, shown: np.ndarray) -> Claim:
-    """Does ``rising`` (widths, seeds) rise with the width in every seed?"""
-    seeds = (np.diff(rising, axis=0) > 0).all(0)
-    values = ", ".join(
-        f"{width}: {spelled(of_seeds)}"
-        for width, of_seeds in zip(config.widths, shown, strict=False)
-    )
-    holds = bool(seeds.all()) if len(rising) > 1 else None
-    return Claim(statement, holds, f"{seeds.sum()} of {seeds.size} seeds; {values}")
+def _ordered(statement: str, rising: xr.DataArray, shown: xr.DataArray) -> Claim:
+    """Does ``rising`` rise with the widths of ``shown`` in every seed? None for a single width."""
+    rises = rising.sel(width=shown["width"]).diff("width") > 0
+    claim = in_every_seed(statement, rises, listed(shown, "width", ".3f", ".3f", "{}: "))
+    return claim if rises.sizes["width"] else dataclasses.replace(claim, holds=None)
 
 
-def _published_claim(config: Config, losses: np.ndarray) -> Claim:
-    rows = [(w, PUBLISHED[w], of) for w, of in zip(config.widths, losses, strict=True)]
-    known = [(w, value, of.mean(), of.std(ddof=1)) for w, value, of in rows]
-    reach = stats.t.ppf(0.975, config.seeds - 1) * (1 + 1 / config.seeds) ** 0.5
-    near = [abs(value - mean) <= reach * deviation for _, value, mean, deviation in known]
+def _published_claim(losses: xr.DataArray) -> Claim:
+    widths, seeds = losses["width"].values, losses.sizes["seed"]
+    published = xr.DataArray([PUBLISHED[width] for width in widths], {"width": widths}, "width")
+    mean, deviation = spread(losses)
+    # A further seed varies, and so does the mean that it is compared with.
+    reach = stats.t.ppf(0.975, seeds - 1) * (1 + 1 / seeds) ** 0.5
+    near = abs(published - mean) <= reach * deviation
     values = "; ".join(
-        f"{w}: {value:.4f} published, {mean:.4f} ± {deviation:.4f}"
-        for w, value, mean, deviation in known
+        f"{width}: {PUBLISHED[width]:.4f} published, {plus_minus(losses.sel(width=width), '.4f')}"
+        for width in widths
     )
-    evidence = f"{sum(near)} of {len(near)} widths; {values}"
-    statement = "the published final losses are within the spread over points and weights"
-    return Claim(statement, all(near), evidence)
+    return Claim(
+        "the published final losses are within the spread over points and weights",
+        bool(near.all()),
+        f"{near.sum():d} of {near.size} widths; {values}",
+    )
 
 
 def table(result: Result) -> str:
-    """Each width before and after training, means and deviations over seeds."""
-    arrays, config = result.arrays, result.config
+    """Each width before and after training: means and standard deviations over seeds."""
+    data = result.data.assign(final_loss=final_losses(result))
     names = ("target_fit", "fit_output", "new_target_fit", "noise_norm")
+    sizes = (plus_minus(data[name], ".2f") for name in ("target_norm", "new_target_norm"))
     lines = [
-        f"norm of y {spelled(arrays['target_norm'], 2)}, "
-        f"of new points {spelled(arrays['new_target_norm'], 2)}",
+        "norm of y {}, of new points {}".format(*sizes),
         f"{'width':>6}{'final loss':>18}{'features move':>18}"
         + "".join(f"{name.replace('_', ' '):>30}" for name in names),
     ]
-    for i, (width, losses) in enumerate(zip(config.widths, final_losses(result), strict=True)):
-        cells = [spelled(losses, 4), spelled(arrays["feature_change"][i, :, -1])]
-        ends = [(arrays[n][i, :, 0].mean(), spelled(arrays[n][i, :, -1], 2)) for n in names]
+    for width in result.config.widths:
+        of = data.sel(width=width)
+        loss, moved = plus_minus(of["final_loss"], ".4f"), of["feature_change"].isel(step=-1)
+        curves = (start_to_end(of[name], ".2f", ".2f", "step") for name in names)
         lines.append(
-            f"{width:>6}"
-            + "".join(f"{cell:>18}" for cell in cells)
-            + "".join(f"{f'{start:.2f} → {end}':>30}" for start, end in ends)
+            f"{width:>6}{loss:>18}{plus_minus(moved):>18}"
+            + "".join(f"{curve:>30}" for curve in curves)
         )
     return "\n".join(lines)

@@ -21,8 +21,7 @@ from gramlin_jax.training import Hyper, Measure
 if TYPE_CHECKING:
     from jaxtyping import Array
 
-
-NEW = 10_000  # seeds of new points are those of the others and this
+NEW = 10_000  # is added to a seed for its new points
 
 
 def run(config: Config, *, folder: Path | None = None, data_dir: str | None = None) -> Computed:
@@ -30,12 +29,13 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
 
     Args:
         config: The settings.
-        folder: Where checkpoints go, from which a run that was cut off goes on; None: nowhere.
+        folder: Where checkpoints and finished widths go, from which an interrupted run continues;
+            None: nowhere.
         data_dir: Not used: the data are computed.
 
     Returns:
-        Arrays of shape (widths, seeds, measurements) for what ``norms_measure`` returns; and
-        ``steps`` (measurements,), ``target_norm`` and ``new_target_norm`` (seeds,).
+        What ``norms_measure`` measures, and ``steps``; the norms of the targets, ``target_norm``
+        and ``new_target_norm``.
     """
     del data_dir
     seeds = range(config.seeds)
@@ -56,9 +56,9 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
 
 
 def points(config: Config, seeds: Iterable[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Points (n, seeds, d) and targets (n, seeds, 1), other ones for each seed."""
-    parts = [staircase(config.points, config.dimension, seed) for seed in seeds]
-    return np.stack([part.x for part in parts], 1), np.stack([part.y for part in parts], 1)
+    """Points (n, seeds, d) and targets (n, seeds, 1), different ones for each seed."""
+    sets = [staircase(config.points, config.dimension, seed) for seed in seeds]
+    return np.stack([data.x for data in sets], 1), np.stack([data.y for data in sets], 1)
 
 
 def train_width(
@@ -71,9 +71,9 @@ def train_width(
     """Full-batch gradient descent of one width, all seeds in one program.
 
     Args:
-        config: Seeds, steps and what else there is.
-        network: Of any width.
-        data: What is trained on and new points, as ``points``.
+        config: The settings, except for the width.
+        network: The network, of any width.
+        data: Training points and new ones, as ``points`` gives them.
         directory: Where checkpoints go.
         init: ``key -> params``; None: the network's own.
     """

@@ -1,4 +1,4 @@
-"""The picture of figure 8: the three norms by step, and what becomes of them with the width."""
+"""Draw figure 8: norms by step, and what becomes of them with the width."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from experiments.shared.drawing import (
     ORANGE,
     PURPLE,
     VERMILION,
-    array_band,
+    band,
     legend_below,
+    points,
     tidy,
 )
-from experiments.shared.statistics import spread
 from experiments.shared.text import over_seeds
 from experiments.staircase.claims import final_losses
 from experiments.staircase.published import PUBLISHED, RERUN, published_setting
 
 if TYPE_CHECKING:
+    import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from experiments.shared.results import Result
 
-NORMS = {  # what is measured, its colour, line and name
+NORMS = {  # name: colour, line and label
     "target_fit": (BLUE, "-", "‖y − ŷ$_{OLS}$‖"),
     "fit_output": (VERMILION, "--", "‖ŷ$_{OLS}$ − ŷ‖"),
     "target_output": (GREEN, "-.", "‖y − ŷ‖"),
@@ -34,23 +35,25 @@ NORMS = {  # what is measured, its colour, line and name
 
 
 def plot(result: Result) -> Figure:
-    """Above a panel of norms by step for each width; below losses, fits and features by width."""
+    """Norms by step above, a panel for each width; losses, fits and features by width below."""
     from matplotlib.figure import Figure
 
     config = result.config
-    columns = len(config.widths)
     figure = Figure(figsize=(7.2, 4.6), layout="constrained")
     halves: Any = figure.subfigures(2, 1, height_ratios=(1.1, 1))
     above, below = halves
-    panels = above.subplots(1, columns, sharex=True, sharey=True)
-    for i, axes in enumerate(panels):
-        _norms(axes, result, i)
+    panels = above.subplots(1, len(config.widths), sharex=True, sharey=True)
+    for axes, width in zip(panels, config.widths, strict=True):
+        _norms(axes, result.data.sel(width=width), fits_any=width >= config.points)
     panels[0].set_ylabel("norm", fontsize=8)
     legend_below(above, panels[:1])
     losses, fits, change = below.subplots(1, 3)
     _losses(losses, result)
     _fits(fits, result)
-    _change(change, result)
+    moved = result.data["feature_change"].isel(step=-1)
+    points(change, moved, BLUE, fmt="o-", ms=4, lw=1.2)
+    change.set_ylim(0, None)
+    _by_width(change, config.widths, "‖H − H$_0$‖ / ‖H$_0$‖")
     figure.suptitle(
         f"staircase, {config.points} points, gradient descent {config.learning_rate:g}, "
         + over_seeds(config.seeds),
@@ -59,27 +62,23 @@ def plot(result: Result) -> Figure:
     return figure
 
 
-def _norms(axes: Axes, result: Result, i: int) -> None:
-    arrays, width = result.arrays, result.config.widths[i]
+def _norms(axes: Axes, data: xr.Dataset, *, fits_any: bool) -> None:
+    """Norms of one width by step; grey where its features fit any target."""
     for name, (colour, style, label) in NORMS.items():
-        array_band(axes, arrays["steps"], arrays[name][i], colour, style=style, label=label)
-    axes.set_xlim(arrays["steps"][0], arrays["steps"][-1])
+        band(axes, data[name], colour, ls=style, label=label)
+    axes.set_xlim(*data["step"].values[[0, -1]])
     axes.set_ylim(0, None)
     axes.set_xlabel("step")
-    tidy(axes, title=f"width {width}")
-    if width >= result.config.points:
+    tidy(axes, title=f"width {data['width'].item()}")
+    if fits_any:
         axes.set_facecolor("0.93")
-        _note(axes, "width ≥ n:\nany target is fitted")
-
-
-def _note(axes: Axes, text: str) -> None:
-    axes.text(0.5, 0.25, text, transform=axes.transAxes, fontsize=7, ha="center", color="0.3")
+        note = "width ≥ n:\nany target is fitted"
+        axes.text(0.5, 0.25, note, transform=axes.transAxes, fontsize=7, ha="center", color="0.3")
 
 
 def _losses(axes: Axes, result: Result) -> None:
     config = result.config
-    mean, deviation = spread(final_losses(result).T)
-    axes.errorbar(config.widths, mean, deviation, fmt="o", color=GREEN, ms=4, label="these seeds")
+    points(axes, final_losses(result), GREEN, fmt="o", ms=4, label="these seeds")
     if published_setting(config):
         for known, marker, colour, label in (
             (PUBLISHED, "x", "0.1", "published"),
@@ -96,38 +95,21 @@ def _losses(axes: Axes, result: Result) -> None:
 
 def _fits(axes: Axes, result: Result) -> None:
     """Norms relative to the target's, before and after training, against the width."""
-    arrays, config = result.arrays, result.config
+    data, config = result.data, result.config
     for name, size, colour, label in (
-        ("target_fit", "target_norm", BLUE, "train points"),
+        ("target_fit", "target_norm", BLUE, "training points"),
         ("new_target_fit", "new_target_norm", ORANGE, "new points"),
         ("noise_norm", "target_norm", "0.45", "noise"),
     ):
-        relative = arrays[name] / arrays[size][:, None]
-        for at, style in ((0, ":"), (-1, "-")):
-            mean, deviation = spread(relative[..., at].T)
-            axes.errorbar(
-                config.widths,
-                mean,
-                deviation,
-                fmt=f"o{style}",
-                color=colour,
-                ms=3,
-                lw=1.2,
-                label=label if at else None,
-                mfc=colour if at else "white",
-            )
+        relative = data[name] / data[size]
+        shared = {"ms": 3, "lw": 1.2}
+        points(axes, relative.isel(step=0), colour, fmt="o:", mfc="white", **shared)
+        points(axes, relative.isel(step=-1), colour, fmt="o-", mfc=colour, label=label, **shared)
     axes.set_yscale("log")
     axes.axvspan(config.points, 2 * config.widths[-1], color="0.93", zorder=0)
     axes.plot([], [], "o:", color="0.3", ms=3, mfc="white", lw=1.2, label="before training")
     axes.legend(frameon=False, fontsize=6.5)
     _by_width(axes, config.widths, "‖y − ŷ$_{OLS}$‖ / ‖y‖")
-
-
-def _change(axes: Axes, result: Result) -> None:
-    mean, deviation = spread(result.arrays["feature_change"][..., -1].T)
-    axes.errorbar(result.config.widths, mean, deviation, fmt="o-", color=BLUE, ms=4, lw=1.2)
-    axes.set_ylim(0, None)
-    _by_width(axes, result.config.widths, "‖H − H$_0$‖ / ‖H$_0$‖")
 
 
 def _by_width(axes: Axes, widths: tuple[int, ...], name: str) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gramlin_jax.support.precision import dot, eigh, in_float64
+from gramlin_jax import moments
+from gramlin_jax.metrics import LeastSquares, least_squares
+from gramlin_jax.support.precision import dot, in_float64
 from gramlin_jax.training import Hyper
 
 if TYPE_CHECKING:
@@ -39,38 +41,21 @@ def own_points(data: tuple[Array, Array], hyper: Hyper) -> tuple[Array, Array]:
     return x, y
 
 
-class LinearFit(NamedTuple):
-    """A ridge fit of targets on features.
-
-    Attributes:
-        coefficients: (HᵀH + ρ)⁻¹Hᵀy (w, k).
-        noise: The share of the norm of pure noise that such a fit leaves, √(tr(I − S)²/n) with
-            S = H(HᵀH + ρ)⁻¹Hᵀ: 1 fits nothing, 0 fits any target.
-    """
-
-    coefficients: Array
-    noise: Array
-
-
 @in_float64
-def linear_fit(
-    features: Float[Array, "n w"], targets: Float[Array, "n k"], ridge: float
-) -> LinearFit:
-    """Ridge regression without intercept, in float64 by an eigendecomposition of HᵀH.
+def noise_left(fit: LeastSquares, n: int) -> Float[Array, ""]:
+    """The share of the norm of pure noise that a ridge fit leaves: √(tr(I − S)²/n).
+
+    S = H(HᵀH + ρI)⁻¹Hᵀ for features H (n, w), with any w. At 1 the fit explains nothing, at 0 it
+    fits any target.
 
     Args:
-        features: H (n, w), any w.
-        targets: y (n, k).
-        ridge: ρ > 0, added to the eigenvalues of HᵀH.
+        fit: The fit, without intercept.
+        n: The number of points.
     """
-    h, y = features.astype(jnp.float64), targets.astype(jnp.float64)
-    values, vectors = eigh(dot(h.T, h))
-    inverse = 1 / (jnp.maximum(values, 0.0) + ridge)  # rounding may bring a 0 below
-    coefficients = dot(vectors, inverse[:, None] * dot(vectors.T, dot(h.T, y)))
-    n, w = h.shape
-    # Eigenvalues of I − S: ridge/(λ + ridge) for each λ of HHᵀ, of which HᵀH has the largest.
-    left = jnp.sum((ridge * inverse[-min(n, w) :]) ** 2) + max(n - w, 0)
-    return LinearFit(coefficients, jnp.sqrt(left / n))
+    w = len(fit.shrinkage)
+    # The n eigenvalues of S are the largest shrinkages, or all of them and zeros.
+    left = jnp.sum((1 - fit.shrinkage[-min(n, w) :]) ** 2) + max(n - w, 0)
+    return jnp.sqrt(left / n)
 
 
 def norms_measure(
@@ -78,11 +63,11 @@ def norms_measure(
 ) -> Callable[[Any, Hyper, Any], dict[str, Array]]:
     """``measure`` of ``train``: the three norms, and what puts them into proportion.
 
-    Its data are those that are trained on and new ones, as ``points``. Returned are, as
-    scalars of float64, ``target_fit`` ‖y − ŷ_OLS‖, ``fit_output`` ‖ŷ_OLS − ŷ‖, ``target_output``
-    ‖y − ŷ‖; the first and last on new points as ``new_target_fit`` and ``new_target_output``;
-    ``noise_norm``, what the fit would leave of pure noise of y's norm; and ``feature_change``
-    ‖H − H₀‖/‖H₀‖, H₀ being the features of ``init(key)``, before training.
+    Its data are a pair, training points and new ones, as ``points`` gives them. It returns float64
+    scalars: ``target_fit`` ‖y − ŷ_OLS‖, ``fit_output`` ‖ŷ_OLS − ŷ‖ and ``target_output`` ‖y − ŷ‖;
+    the first and the last on new points as ``new_target_fit`` and ``new_target_output``;
+    ``noise_norm``, what the fit would leave of pure noise with y's norm; and ``feature_change``
+    ‖H − H₀‖/‖H₀‖, where H₀ are the features before training, those of ``init(key)``.
     """
 
     @in_float64
@@ -93,9 +78,9 @@ def norms_measure(
         output, features = apply(params, x)
         new_output, new_features = apply(params, new_x)
         start = apply(init(jax.random.key(hyper["seed"])), x)[1].astype(jnp.float64)
-        found = linear_fit(features, y, ridge)
+        fit = least_squares(moments(features, y), intercept=False, ridge=ridge)
         fitted, new_fitted = (
-            dot(h.astype(jnp.float64), found.coefficients) for h in (features, new_features)
+            dot(h.astype(jnp.float64), fit.coefficients) for h in (features, new_features)
         )
         return {
             "target_fit": norm(y - fitted),
@@ -103,7 +88,7 @@ def norms_measure(
             "target_output": norm((y - output).astype(jnp.float64)),
             "new_target_fit": norm(new_y - new_fitted),
             "new_target_output": norm((new_y - new_output).astype(jnp.float64)),
-            "noise_norm": found.noise * norm(y.astype(jnp.float64)),
+            "noise_norm": noise_left(fit, len(x)) * norm(y.astype(jnp.float64)),
             "feature_change": norm(features - start) / norm(start),
         }
 

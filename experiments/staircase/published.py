@@ -1,4 +1,4 @@
-"""Final losses of the staircase network that others found, by width."""
+"""Published final losses of the staircase network, by width."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RERUN = {32: 1.1747, 128: 1.2648, 512: 1.3453}
 
 
 def published_setting(config: Any) -> bool:
-    """Whether a run is of the paper's sizes, and of more than one seed to compare with."""
+    """Whether a run has the paper's sizes, and more than one seed to compare with."""
     sizes = config.points, config.dimension, config.learning_rate, config.steps
     return (
         sizes == (1000, 10, 0.01, 2000) and config.seeds > 1 and set(config.widths) <= {*PUBLISHED}

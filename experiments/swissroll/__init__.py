@@ -6,16 +6,17 @@ initialisation) on 1000 points of a swiss roll seen along its axis, inputs and a
 t shows X̃ = X − 700 Σ_{s ≤ t} ∇_X L, with the input gradients of steps 0 to t: the virtual update of
 these steps, 700/η = 14 000 times magnified, on level lines of the first layer's Gram after t steps.
 
-Where this differs. The paper scales each frame's columns to [0, 1], which turns directions; here a
-frame is centred and divided by one number, the root of its mean square radius, so that the points
-and the level lines have true angles. A second row shows the change of the Gram, since the Gram
-itself moves by 1 % or so and looks the same in all frames. All is in float64 and over several
-seeds, of which the first is drawn. From the paper's own initial weights the run gives the paper's
-numbers (``tests/test_fig01.py``).
+Where this differs. The paper scales each column of a frame to [0, 1], which turns directions; here
+a frame is centred and divided by one number, its root mean square radius, so that the points and
+the level lines have true angles. The Gram itself moves by about 1 % and looks the same in all
+frames, so a second row shows its change. All is in float64 and over several seeds, of which the
+first is drawn. From the paper's own initial weights the run gives the paper's numbers
+(``tests/test_fig01.py``).
 
-What the paper states and does not show is the second picture: the cosine of the Gram's change with
-the virtual covariance, ``X̃ᵀX̃ − XᵀX`` at the learning rate itself, at every step and in every
-layer, and their difference, which for gradient descent is η²(∇_K L(∇_K L)ᵀ − gᵀg) exactly.
+The second picture shows what the paper states but does not show. At every step and in every layer
+it compares the Gram's change with the virtual covariance, ``X̃ᵀX̃ − XᵀX`` at the learning rate
+itself: their cosine, and their difference, which for gradient descent is exactly
+η²(∇_K L(∇_K L)ᵀ − gᵀg).
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Config:
         points: Points of the roll.
         width: Units of each of the two hidden layers.
         steps: Steps of full-batch gradient descent.
-        scale: What the summed input gradients are multiplied by in X̃.
+        scale: The factor of the summed input gradients in X̃.
         last_frame: The last step that is drawn.
         frames: Pictures in the row, evenly spread from step 0 to ``last_frame``.
         seeds: Initialisations; the first is drawn.

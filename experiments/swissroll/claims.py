@@ -2,129 +2,157 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING
 
-from experiments.shared.claims import Claim
-from experiments.shared.results import Result
-from experiments.swissroll import LAYERS
+import numpy as np
+import xarray as xr
+
+from experiments.shared.claims import Claim, in_every_seed
+from experiments.shared.text import plus_minus
+
+if TYPE_CHECKING:
+    from experiments.shared.results import Result
+
+FORM = ("input", "input_2")
+"""Dimensions of a quadratic form on the inputs."""
 
 
 def check(result: Result) -> list[Claim]:
-    """The paper's claims of this figure. A claim holds if it does in every seed.
+    """Check the paper's claims of this figure. A claim holds if it does in every seed.
 
-    The target's direction is that in which X̃ of the last frame has the greatest covariance with
+    The target's direction is the one in which X̃ of the last frame has the greatest covariance with
     the angle.
 
     1. The virtual update unrolls the roll: most of the angle (target linearity above 1/2) is linear
        in X̃ of the last frame, and more than in X.
-    2. The Gram turns to the target's direction: the share of its trace along it is larger after
-       the last frame than at the start.
+    2. The Gram turns to the target's direction: its share of the trace is larger after the last
+       frame than at the start.
     3. The Gram's contours show that direction: after the last frame the cosine of its leading
        eigenvector with it is 0.9 or more.
     4. The Gram's change is the virtual covariance: their cosine is 0.99 or more at every step, in
        every layer.
     """
-    arrays = result.arrays
-    linearity = arrays["target_linearity"][:, result.config.last_frame]
-    before = float(arrays["input_target_linearity"])
-    shares, axis, _ = _turning(result)
-    least = arrays["cosine"].min(1)
+    data, last = result.data, result.config.last_frame
+    before = float(data["input_target_linearity"])
+    linearity = data["target_linearity"].sel(step=last)
+    turned = turning(data, last)
+    start, end, axis = (turned[name] for name in ("start_share", "end_share", "axis"))
+    least = data["cosine"].min(["seed", "step"], skipna=False)
     return [
-        _claim(
+        in_every_seed(
             "the virtual update unrolls the roll",
             linearity > max(before, 0.5),
-            f"target linearity {before:.3g} → {_spread(linearity)}, at least {linearity.min():.3g}",
+            f"target linearity {before:.3g} → {_spelled(linearity)}, "
+            f"at least {linearity.min(skipna=False):.3g}",
         ),
-        _claim(
+        in_every_seed(
             "the Gram turns to the target's direction",
-            shares[:, 1] > shares[:, 0],
-            f"share of its trace {_spread(shares[:, 0])} → {_spread(shares[:, 1])}, "
-            f"gain {_spread(shares[:, 1] - shares[:, 0])}",
+            end > start,
+            f"share of its trace {_spelled(start)} → {_spelled(end)}, gain {_spelled(end - start)}",
         ),
-        _claim(
+        in_every_seed(
             "the Gram's leading direction is the target's",
             axis >= 0.9,
-            f"cosine {', '.join(f'{value:.2f}' for value in axis)} by seed",
+            f"cosine {', '.join(f'{seed:.2f}' for seed in axis)} by seed",
         ),
-        _claim(
+        in_every_seed(
             "the Gram's change is the virtual covariance at every step",
-            (least >= 0.99).all(1),
-            f"least cosine by layer {', '.join(f'{value:.6f}' for value in least.min(0))}",
+            data["cosine"] >= 0.99,
+            f"least cosine by layer {', '.join(f'{layer:.6f}' for layer in least)}",
         ),
     ]
 
 
-def _claim(statement: str, true: np.ndarray, evidence: str) -> Claim:
-    """The claim of each seed, an entry of ``true``."""
-    evidence = f"{np.count_nonzero(true)} of {true.size} seeds; {evidence}"
-    return Claim(statement, bool(true.all()), evidence)
-
-
-def _spread(values: np.ndarray) -> str:
-    """Mean and deviation over seeds, the only axis; the deviation of a single seed is 0."""
-    return f"{values.mean():.3g} ± {values.std(ddof=min(1, len(values) - 1)):.2g}"
-
-
-def _turning(result: Result) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How the Gram and its change lie to the target's direction d of the last frame.
+def turning(data: xr.Dataset, last: int) -> xr.Dataset:
+    """How the Gram G and its change lie to the target's direction d at step ``last``.
 
     Returns:
-        Shares dᵀGd/tr G (seeds, 2) at the start and after the last frame; cosines |dᵀv| (seeds,)
-        of the leading eigenvector of the Gram after the last frame, and of its change.
+        For each seed the shares dᵀGd/tr G at the start, ``start_share``, and after that step,
+        ``end_share``; and the cosines |dᵀv| of the leading eigenvectors v of the Gram after it,
+        ``axis``, and of its change until then, ``change_axis``.
     """
-    last, grams = result.config.last_frame, result.arrays["gram"]
-    d = result.arrays["direction"][:, last]
-    ends = grams[:, [0, last + 1]]
-    shares = np.einsum("si,stij,sj->st", d, ends, d) / np.trace(ends, axis1=-2, axis2=-1)
-    axes = [_leading(g) for g in (ends[:, 1], ends[:, 1] - ends[:, 0])]
-    axis, change_axis = (np.abs((d * v).sum(-1)) for v in axes)
-    return shares, axis, change_axis
+    d = data["direction"].sel(step=last)
+    start, end = _grams(data, last)
+    return xr.Dataset(
+        {
+            "start_share": _share(start, d),
+            "end_share": _share(end, d),
+            "axis": abs(xr.dot(_leading(end), d, dim="input")),
+            "change_axis": abs(xr.dot(_leading(end - start), d, dim="input")),
+        }
+    )
 
 
-def _leading(forms: np.ndarray) -> np.ndarray:
-    """Eigenvectors (..., d) of the largest eigenvalue of symmetric (..., d, d)."""
-    return np.linalg.eigh(forms)[1][..., -1]
+def _grams(data: xr.Dataset, last: int) -> list[xr.DataArray]:
+    """The Gram at the start and after step ``last``."""
+    return [data["gram"].sel(state=state, drop=True) for state in (0, last + 1)]
+
+
+def _share(forms: xr.DataArray, d: xr.DataArray) -> xr.DataArray:
+    identity = xr.DataArray(np.eye(d.sizes["input"]), dims=FORM)
+    along = xr.dot(forms, d, d.rename(input="input_2"), dim=FORM)
+    share: xr.DataArray = along / xr.dot(forms, identity, dim=FORM)
+    return share
+
+
+def _leading(forms: xr.DataArray) -> xr.DataArray:
+    """Unit eigenvectors of the largest eigenvalues."""
+    found: xr.DataArray = xr.apply_ufunc(
+        lambda values: np.linalg.eigh(values)[1][..., -1],
+        forms,
+        input_core_dims=[FORM],
+        output_core_dims=[["input"]],
+    )
+    return found
 
 
 def table(result: Result) -> str:
     """Each layer's Gram against its virtual covariance, then the unrolling, means over seeds."""
-    arrays, last = result.arrays, result.config.last_frame
     lines = [
         f"{'layer':>5}{'least cosine':>16}{'median 1 − cosine':>20}{'largest difference':>20}"
         f"{'median':>10}{'identity residual':>20}"
     ]
-    for layer in range(LAYERS):
+    for layer in result.data["layer"].values:
+        of = result.data.sel(layer=layer)
         cosine, difference, residual = (
-            arrays[name][..., layer] for name in ("cosine", "difference", "residual")
+            of[name].values for name in ("cosine", "difference", "residual")
         )
         lines.append(
-            f"{layer + 1:>5}{cosine.min():>16.8f}{np.median(1 - cosine):>20.2g}"
+            f"{layer:>5}{cosine.min():>16.8f}{np.median(1 - cosine):>20.2g}"
             f"{difference.max():>20.2g}{np.median(difference):>10.2g}{residual.max():>20.1g}"
         )
-    shares, axis, change_axis = _turning(result)
-    change = arrays["gram"][:, last + 1] - arrays["gram"][:, 0]
-    moved = _norm(change) / _norm(arrays["gram"][:, 0])
-    drawn = arrays["covariance_change"][:, last]
-    likeness = (change * drawn).sum((1, 2)) / _norm(change) / _norm(drawn)
-    linearity = arrays["target_linearity"][:, last]
-    rows = {
-        "loss, first → last step": _arrow(arrays["loss"][:, 0], arrays["loss"][:, -1]),
-        f"target linearity, X → X̃ at step {last}": (
-            f"{arrays['input_target_linearity']:.3g} → {_spread(linearity)}"
-        ),
-        "Gram of layer 1, relative change": _spread(moved),
-        "share along the target's direction": _arrow(shares[:, 0], shares[:, 1]),
-        "cosine of its leading direction": _spread(axis),
-        "cosine of its change's direction": _spread(change_axis),
-        "cosine of its change with X̃ᵀX̃ − XᵀX": _spread(likeness),
-    }
+    rows = _rows(result.data, result.config.last_frame)
     return "\n".join([*lines, *(f"{name:<40}{value}" for name, value in rows.items())])
 
 
-def _norm(matrices: np.ndarray) -> np.ndarray:
-    """Of the last two axes."""
-    return np.linalg.norm(matrices, axis=(-2, -1))
+def _rows(data: xr.Dataset, last: int) -> dict[str, str]:
+    """What the last frame shows, by name."""
+    turned = turning(data, last)
+    start, end = _grams(data, last)
+    change, loss = end - start, data["loss"]
+    drawn = data["covariance_change"].sel(step=last)
+    likeness = xr.dot(change, drawn, dim=FORM) / _norm(change) / _norm(drawn)
+    return {
+        "loss, first → last step": _arrow(loss.isel(step=0), loss.isel(step=-1)),
+        f"target linearity, X → X̃ at step {last}": (
+            f"{data['input_target_linearity']:.3g} → "
+            f"{_spelled(data['target_linearity'].sel(step=last))}"
+        ),
+        "Gram of layer 1, relative change": _spelled(_norm(change) / _norm(start)),
+        "share along the target's direction": _arrow(turned["start_share"], turned["end_share"]),
+        "cosine of its leading direction": _spelled(turned["axis"]),
+        "cosine of its change's direction": _spelled(turned["change_axis"]),
+        "cosine of its change with X̃ᵀX̃ − XᵀX": _spelled(likeness),
+    }
 
 
-def _arrow(before: np.ndarray, after: np.ndarray) -> str:
-    return f"{_spread(before)} → {_spread(after)}"
+def _norm(forms: xr.DataArray) -> xr.DataArray:
+    return xr.dot(forms, forms, dim=FORM) ** 0.5
+
+
+def _arrow(before: xr.DataArray, after: xr.DataArray) -> str:
+    return f"{_spelled(before)} → {_spelled(after)}"
+
+
+def _spelled(runs: xr.DataArray) -> str:
+    return plus_minus(runs, ".3g", ".2g")

@@ -13,8 +13,8 @@ from jax import lax
 
 from experiments.shared.results import Computed
 from experiments.swissroll import LAYERS, Config
-from gramlin_jax import moments, target_linearity, weight_gram
-from gramlin_jax._moments.gradients import GradientMoments, backward, reduce_gradients
+from gramlin_jax import GradientMoments, backward, moments, target_linearity, weight_gram
+from gramlin_jax._moments.gradients import reduce_gradients
 from gramlin_jax.data import swiss_roll
 from gramlin_jax.metrics.virtual import (
     gram_change,
@@ -72,7 +72,8 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
     arrays = {name: np.array(values) for name, values in _run(config, data.x, data.y).items()}
     if not all(np.isfinite(arrays[name]).all() for name in ("loss", "gram")):
         raise ValueError(
-            f"learning_rate is {config.learning_rate}: training diverges; pass a smaller one"
+            f"learning_rate is {config.learning_rate}, with which training diverges: "
+            "wanted a smaller one"
         )
     drawn = arrays["virtual_inputs"][0, : config.last_frame + 1].astype(np.float32)
     arrays |= {"virtual_inputs": drawn, "angle": data.y[:, 0]}
@@ -105,7 +106,7 @@ def train(params: PyTree, x: Array, y: Array, config: Config) -> dict[str, Array
 
     Returns:
         Before each step ``loss`` (steps,) and ``input_gradients`` (steps, n, 2), ∇_X L; the first
-        ``kernel`` (steps + 1, 2, width) before each step and at the end; and of each step
+        layer's ``kernel`` (steps + 1, 2, width) before each step and at the end; and for each step
         ``cosine``, ``difference``, ``residual`` (steps, layers), see ``compare``.
     """
     apply, rate = Network(config.width).apply, config.learning_rate
@@ -148,7 +149,7 @@ def kernels(params: PyTree) -> dict[str, Array]:
 def compare(
     before: Array, after: Array, gradients: GradientMoments, learning_rate: float
 ) -> dict[str, Array]:
-    """The Gram's change ΔG in one step K → K − η∇_K L beside the virtual covariance V of it.
+    """Compare the Gram's change ΔG in one step K → K − η∇_K L with the step's virtual covariance V.
 
     Returns:
         Scalars: ``cosine`` of the two; ``difference`` ‖ΔG − V‖/‖V‖; and ``residual``

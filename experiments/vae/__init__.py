@@ -1,6 +1,6 @@
-"""Figures 5 and 10: a VAE over β, how well it interpolates and what its code is linear in.
+"""Figures 5 and 10: how well a VAE interpolates, and how linear its code is in images, by β.
 
-The runs are the same; ``interpolation`` is figure 5 and ``linearity`` figure 10.
+Both figures show the same runs: ``interpolation`` is figure 5, ``linearity`` figure 10.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class Config:
         dataset: A name that ``gramlin_jax.data.load`` knows.
         width: Units of each hidden layer, ``depth`` in the encoder and as many in the decoder.
         latent: Length of the code.
-        betas: Weights of the KL, ascending.
+        betas: Weights of the KL divergence, ascending.
         measurements: Number of epochs at which a run is measured, evenly spread from 0.
         pairs: Random pairs of test images between which to interpolate.
-        frames: Steps of an interpolation, both ends and a middle among them.
-        classes: Of the two test images of the pictured row, the first ones of these classes.
-        samples: Train samples to use, 0 for all.
+        frames: Images of an interpolation, both ends included; odd, so that one is in the middle.
+        classes: The pictured row goes from the first test image of one class to that of the other.
+        samples: Training samples to use, 0 for all.
     """
 
     dataset: str = "digits"

@@ -1,30 +1,29 @@
-"""What the claims of figures 5 and 10 share."""
+"""What the claims and the tables of figures 5 and 10 share."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping
 
-from experiments.shared.claims import Claim
-from experiments.shared.results import Result
-from experiments.shared.text import about
+import xarray as xr
 
-
-def claim_by_beta(statement: str, true: np.ndarray, name: str, values: np.ndarray) -> Claim:
-    """A claim that is true of each seed where all entries of ``true`` (·, seeds) are.
-
-    Args:
-        statement: The claim.
-        true: (·, seeds), the first axis being β or steps from one to the next.
-        name: What the values are.
-        values: (·, seeds), the evidence.
-    """
-    each = ", ".join(about(row) for row in values)
-    holds = np.asarray(true.all(0))
-    evidence = f"{np.count_nonzero(holds)} of {holds.size} seeds; {name} {each}"
-    return Claim(statement, bool(holds.all()), evidence)
+from experiments.shared.claims import Claim, in_every_seed
+from experiments.shared.text import listed, plus_minus
 
 
-def best(result: Result, values: np.ndarray) -> np.ndarray:
-    """``values`` (β, seeds, measurements, ...) at each run's epoch of the lowest test loss."""
-    rows, columns = np.indices(values.shape[:2])
-    return values[rows, columns, result.arrays["loss"].argmin(2)]
+def at_best_epoch(data: xr.Dataset) -> xr.Dataset:
+    """The data of each run (beta, seed) at its epoch of the lowest test loss."""
+    return data.isel(epoch=data["loss"].argmin("epoch", skipna=False))
+
+
+def claim_by_beta(statement: str, true: xr.DataArray, name: str, values: xr.DataArray) -> Claim:
+    """``in_every_seed`` with ``values`` (beta, seed), called ``name``, as the evidence."""
+    return in_every_seed(statement, true, f"{name} {listed(values, 'beta')}")
+
+
+def rows_by_beta(columns: Mapping[str, xr.DataArray]) -> list[str]:
+    """The lines of a table: a head, and for each β the columns (beta, seed) over seeds."""
+    lines = [f"{'β':>6}" + "".join(f"{name:>22}" for name in columns)]
+    for beta in next(iter(columns.values()))["beta"].values:
+        cells = (plus_minus(runs.sel(beta=beta), ".3g", ".1g") for runs in columns.values())
+        lines.append(f"{beta:>6g}" + "".join(f"{cell:>22}" for cell in cells))
+    return lines

@@ -19,8 +19,6 @@ from gramlin_jax.models import VAE, vae_loss
 from gramlin_jax.models.vae import check_pixels
 from gramlin_jax.training import Loss, Measure
 
-FIGURES = "fig05_vae_interpolation", "fig10_vae_target_linearity"
-
 
 def run(config: Config, *, folder: Path | None = None, data_dir: str | None = None) -> Computed:
     """Train all β and seeds in one program and measure them along the way.
@@ -35,7 +33,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         their ``image_shape``.
 
     Raises:
-        ValueError: If a pixel lies outside of [0, 1], or the test split lacks the images of
+        ValueError: If a pixel lies outside [0, 1], or the test split lacks the images of
             ``config.classes``.
     """
     train_data, test = load_splits(config.dataset, data_dir, samples=config.samples)
@@ -67,7 +65,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
 def _measured_on(
     config: Config, x: Any, images: np.ndarray, row: tuple[int, int]
 ) -> dict[str, Any]:
-    """The data of ``vae_measures``; ``images`` are those of the test split."""
+    """The data of ``vae_measures``; ``images`` are the test split's."""
     first, second = random_pairs(len(images), config.pairs)
     return {
         "train": x,
@@ -117,7 +115,7 @@ def starting(model: VAE) -> Callable[[Any], Any]:
 
 
 def random_pairs(n: int, pairs: int) -> tuple[np.ndarray, np.ndarray]:
-    """Places (pairs,) of two different ones of n images, always the same."""
+    """Places (pairs,) of first and second images, different in each pair; the same every time."""
     rng = np.random.default_rng(0)
     first = rng.integers(n, size=pairs)
     return first, (first + rng.integers(1, n, size=pairs)) % n

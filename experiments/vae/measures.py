@@ -23,7 +23,7 @@ from gramlin_jax.support.precision import in_float64
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
-ACTIVE = 0.01  # variance of its mean over images above which a latent is active (Burda et al.)
+ACTIVE = 0.01  # a latent is active if its mean has more variance over images (Burda et al.)
 PAIRS = 256  # interpolated at a time
 
 
@@ -33,12 +33,12 @@ def vae_measures(model: VAE, frames: int) -> Callable[[Any, Any, Any], dict[str,
     Its data are ``train``, ``test``, ``noise`` (of the test images' codes), ``pairs`` (the two
     ends), ``row`` (2, pixels) and ``shown`` (s, pixels). It returns
 
-    - of μ on the train images as features and the images as targets: ``target_linearity``,
+    - with μ of the training images as features and the images as targets: ``target_linearity``,
       ``noise_floor``, and through the decoder's first kernel ``surrogate`` and, normalised,
-      ``surrogate_share``; ``heldout``, the target linearity of the test images by the same fit;
+      ``surrogate_share``; ``heldout``, of the test images by the same fit;
     - on the test images: ``loss``, ``reconstruction`` and ``kl``, see ``vae_loss``;
-      ``reconstruction_error``, of the decoded μ, mean squared over pixels; ``active``, the number
-      of latents that the encoder uses;
+      ``reconstruction_error``, the mean squared difference per pixel between image and decoded μ;
+      ``active``, the number of latents that the encoder uses;
     - ``frame_error`` (frames,) and ``bend`` of the pairs, see ``interpolation``;
     - pictures: ``decoded_row`` (frames, pixels) and ``decoded`` (s, pixels), of μ.
     """
@@ -87,10 +87,11 @@ def interpolation(
     """How near decoded interpolations are to straight lines, over pairs of images.
 
     Returns:
-        ``frame_error`` (frames,): squared distance to λx₁ + (1 − λ)x₂, the pixels' interpolation,
-        mean over pairs and pixels. ``bend`` (): squared distance to λD(μ₁) + (1 − λ)D(μ₂), the
-        line between the decoded ends D, mean over frames, over that between the ends. An
-        autoencoder that is affine has none, whatever its reconstructions are.
+        ``frame_error`` (frames,): the squared distance to λx₁ + (1 − λ)x₂, the pixels'
+        interpolation, mean over pairs and pixels. ``bend`` (): the squared distance to
+        λD(μ₁) + (1 − λ)D(μ₂), the line between the decoded ends D, mean over frames, divided by
+        the squared distance between the ends. It is 0 for an affine autoencoder, whatever its
+        reconstructions are.
     """
 
     def sums(batch: tuple[Array, Array]) -> dict[str, Array]:

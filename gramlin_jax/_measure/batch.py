@@ -2,33 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
+from gramlin_jax._measure.stream import Batch
 from gramlin_jax._moments.additive import accumulate
 from gramlin_jax._moments.features import Moments, moments
 from gramlin_jax._moments.gradients import reduce_gradients, run_backward, run_forward
 from gramlin_jax._moments.jacobians import reduce_jacobians
+from gramlin_jax._moments.projection import Projection, projected
 from gramlin_jax.metrics.registry import Need
-from gramlin_jax.support.checks import check_leading_axis
 from gramlin_jax.support.memory import remembered
 from gramlin_jax.support.precision import in_float64
 from gramlin_jax.taps import Site, Traced
 from gramlin_jax.taps.rows import Rows, feature_rows
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, PyTree
+    from jaxtyping import Array
+
+
+class Losses(NamedTuple):
+    """What a batch is scored by: functions of the user's, and the label that does not count.
+
+    Attributes:
+        loss: ``(output, y) -> L``, or ``(output, y, weights) -> L``.
+        outputs: ``output -> logits``; None: the output itself.
+        ignore_label: Labels of this value have weight 0; None: none has.
+    """
+
+    loss: Callable[..., Any]
+    outputs: Callable[[Any], Any] | None
+    ignore_label: int | None
+
+    def of(self, output: Any, batch: Batch) -> Any:
+        """The loss of a batch."""
+        if batch.weights is not None and _takes_three(self.loss):
+            return self.loss(output, batch.y, batch.weights)
+        return self.loss(output, batch.y)
 
 
 @remembered
 def summing(
     traced: Traced,
-    loss: Callable[[Any, Any], Any],
-    outputs: Callable[[Any], Any] | None,
+    losses: Losses,
     names: tuple[str, ...],
     rows: tuple[tuple[str, Rows], ...],
     axes: tuple[tuple[str, int], ...],
@@ -38,59 +58,119 @@ def summing(
 
     Args:
         traced: The user's function at the shapes of one batch.
-        loss: ``(output, y) -> L``.
-        outputs: ``output -> logits``; None: the output itself.
+        losses: The user's loss.
         names: Sites whose gradients are summed.
         rows: By site whose features are summed, how they become rows.
         axes: By site whose Jacobians are summed, the row axis that counts samples.
         needs: Of the metrics.
 
     Returns:
-        ``(held, projections, xs, ys) -> sums``: values of the trace before those of x,
-        projections by site, and batches (batches, n, ...).
+        ``(held, projections, stack) -> sums``: values of the trace before those of x, projections
+        by site, and a ``Batch`` with one more leading axis.
     """
     run = run_backward if {"kernel_gradient", "output_gradients"} & needs else run_forward
+    outputs = losses.outputs or (lambda output: output)
 
-    def of_batch(held: list[Any], projections: dict[str, Array], x: PyTree, y: Array) -> Any:
-        n = check_leading_axis("x", x)
-        values = [*held, *jax.tree.leaves(x)]
-        passed = run(traced, values, lambda output: loss(output, y))
-        targets, numbers = _targets(outputs, passed.output, y)
+    def of_batch(held: list[Any], projections: dict[str, Projection], batch: Batch) -> Any:
+        n = len(batch.labels)
+        values = [*held, *jax.tree.leaves(batch.x)]
+        passed = run(traced, values, lambda output: losses.of(output, batch))
+        scored = score(losses, passed.output, batch)
         of_features = {
             name: _moments(
                 feature_rows(passed.taps[name].features, traced.layers.sites[name], how, n),
                 traced.layers.sites[name],
-                targets,
+                scored,
                 projections.get(name),
             )
             for name, how in rows
         }
-        numbers |= {"count": n, "loss": _times(n, passed.loss)}
+        loss = _times(scored.weight, passed.loss)
+        numbers = {**scored.numbers, "count": n, "weight": scored.weight, "loss": loss}
         products = "output_gradients" in needs
-        of_outputs = (
-            reduce_jacobians(traced, values, dict(axes), n, outputs=outputs or _whole)
-            if "jacobians" in needs
-            else {}
-        )
+        of_outputs: dict[str, Any] = {}
+        if "jacobians" in needs:
+            of_outputs = reduce_jacobians(traced, values, dict(axes), n, outputs=outputs)
         return {
             "numbers": {name: _as_float64(value) for name, value in numbers.items()},
             "moments": of_features,
-            "gradients": reduce_gradients(passed, n, names, products=products),
+            "gradients": reduce_gradients(passed, scored.weight, names, products=products),
             "jacobians": of_outputs,
         }
 
     @jax.jit
-    def of_stack(held: list[Any], projections: dict[str, Array], xs: PyTree, ys: Array) -> Any:
-        def of_one(batch: tuple[PyTree, Array]) -> Any:
-            return of_batch(held, projections, *batch)
-
-        return accumulate(of_one, (xs, ys), batch_size=None)
+    def of_stack(held: list[Any], projections: dict[str, Projection], stack: Batch) -> Any:
+        return accumulate(lambda batch: of_batch(held, projections, batch), stack, batch_size=None)
 
     return of_stack
 
 
-def _whole(output: Any) -> Any:
-    return output
+class Scored(NamedTuple):
+    """What a batch's labels and weights say.
+
+    Attributes:
+        targets: One-hot or real targets (rows, k).
+        weights: Of the rows (rows,); None: 1.
+        weight: Σ weights, over labels where these have positions; n without weights.
+        numbers: Sums of labels that count, of those that name no class, and of correct ones.
+    """
+
+    targets: Array
+    weights: Array | None
+    weight: Any
+    numbers: dict[str, Any]
+
+
+def score(losses: Losses, output: Any, batch: Batch) -> Scored:
+    """Targets, weights and correct predictions of a batch."""
+    labels, weights = batch.labels, batch.weights
+    if not is_labels(labels):
+        none = dict.fromkeys(("labels", "unknown", "correct"), 0)
+        weight = len(labels) if weights is None else weights.sum()
+        return Scored(labels.reshape(len(labels), -1), weights, weight, none)
+    labels = labels.astype(jnp.int32)
+    logits = _logits(losses.outputs, output, labels)
+    classes = logits.shape[-1]
+    if losses.ignore_label is not None or weights is not None:
+        weights = label_weights(losses, batch)
+    counted = jnp.ones(labels.shape, bool) if weights is None else weights > 0
+    labels = jnp.where(counted, labels, 0)
+    right = jnp.where(jnp.isnan(logits).any(-1), jnp.nan, logits.argmax(-1) == labels)
+    right = right if weights is None else jnp.where(counted, weights * right, 0)
+    numbers = {
+        "labels": labels.size if weights is None else weights.sum(),
+        "unknown": (counted & ((labels < 0) | (labels >= classes))).sum(),
+        "correct": right.sum(),
+    }
+    one_hot = jax.nn.one_hot(labels.reshape(-1), classes, dtype=jnp.float32)
+    of_rows = None if weights is None else weights.reshape(-1)
+    weight = len(labels) if weights is None else weights.sum()
+    return Scored(one_hot, of_rows, weight, numbers)
+
+
+def refuse_unknown(numbers: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` if labels name no class, see ``Scored.numbers``."""
+    if numbers["unknown"]:
+        raise ValueError(
+            f"y has {numbers['unknown']:.0f} labels of {numbers['labels']:.0f} that name none of "
+            "the classes of the outputs: wanted 0 to classes - 1, or ignore_label= for others"
+        )
+
+
+def label_weights(losses: Losses, batch: Batch) -> Array:
+    """A weight for each label, or for each sample with real targets."""
+    labels = (
+        batch.labels
+        if is_labels(batch.labels)
+        else batch.labels.reshape(len(batch.labels), -1)[:, 0]
+    )
+    weights = jnp.ones(labels.shape) if batch.weights is None else batch.weights
+    weights = weights.astype(jnp.float32).reshape(
+        *weights.shape, *[1] * (labels.ndim - weights.ndim)
+    )
+    weights = jnp.broadcast_to(weights, labels.shape)
+    ignored = losses.ignore_label
+    return weights if ignored is None else jnp.where(labels == ignored, 0, weights)
 
 
 def is_labels(y: Any) -> bool:
@@ -98,32 +178,36 @@ def is_labels(y: Any) -> bool:
     return not jnp.issubdtype(y.dtype, jnp.floating)
 
 
-def _targets(
-    outputs: Callable[[Any], Any] | None, output: Any, y: Array
-) -> tuple[Array, dict[str, Any]]:
-    """Targets (rows, k), and counts: labels, labels that name a class, correct predictions."""
-    if not is_labels(y):
-        return y.reshape(len(y), -1), dict.fromkeys(("labels", "inside", "correct"), 0)
+def _logits(outputs: Callable[[Any], Any] | None, output: Any, labels: Array) -> Array:
+    """Logits (*labels, classes); one logit is that of class 1 of two."""
     logits = output if outputs is None else outputs(output)
-    if not isinstance(logits, jax.Array) or logits.shape[:-1] != y.shape:
+    shape = logits.shape if isinstance(logits, jax.Array) else None
+    if shape == labels.shape:
+        logits, shape = logits[..., None], (*shape, 1)
+    if shape is None or shape[:-1] != labels.shape:
+        given = type(logits).__name__ if shape is None else f"shape {shape}"
         raise ValueError(
-            f"outputs gives {jax.tree.map(jnp.shape, logits)} for labels y {y.shape}: wanted an "
-            f"array ({', '.join(map(str, y.shape))}, classes); name it by outputs=lambda out: …"
+            f"outputs gives {given} for labels {labels.shape}: wanted an array "
+            f"({', '.join(map(str, labels.shape))}, classes); name it by outputs=lambda out: … "
+            "(targets that are real numbers have to be of floating point)"
         )
-    classes = logits.shape[-1]
-    one_hot = jax.nn.one_hot(y.reshape(-1), classes, dtype=jnp.float32)
-    correct = (logits.argmax(-1) == y).sum()
-    inside = ((y >= 0) & (y < classes)).sum()
-    return one_hot, {"labels": y.size, "inside": inside, "correct": correct}
+    return jnp.concatenate([0 * logits, logits], -1) if shape[-1] == 1 else logits
 
 
-def _moments(h: Array, site: Site, targets: Array, projection: Array | None) -> Moments:
+def _takes_three(loss: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(loss).bind(0, 0, 0)
+    except (TypeError, ValueError):  # it takes fewer, or has no signature
+        return False
+    return True
+
+
+def _moments(h: Array, site: Site, scored: Scored, projection: Projection | None) -> Moments:
     """Moments of rows (*layers, n, width), stacked (layers,) where a scan stacks layers."""
 
     def of_layer(h: Array) -> Moments:
-        if projection is not None:
-            h = lax.dot(h, projection.astype(h.dtype), precision="highest")
-        return moments(h, targets)
+        h = h if projection is None else projected(h, projection)
+        return moments(h, scored.targets, weights=scored.weights)
 
     if not site.layers:
         return of_layer(h)
@@ -131,8 +215,10 @@ def _moments(h: Array, site: Site, targets: Array, projection: Array | None) -> 
 
 
 @in_float64
-def _times(n: int, loss: Array) -> Array:
-    return n * loss.astype(jnp.float64)
+def _times(weight: Any, loss: Array) -> Array:
+    """weight·loss in float64, 0 where nothing counts."""
+    weight = jnp.asarray(weight).astype(jnp.float64)
+    return jnp.where(weight > 0, weight * loss.astype(jnp.float64), 0.0)
 
 
 @in_float64

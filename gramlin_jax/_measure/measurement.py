@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from gramlin_jax.support.files import read_arrays, write_arrays
 class Measurement:
     """Metrics of every layer, and the sums that they were computed from: a pytree.
 
-    ``measurement[layer]`` are a layer's metrics by name; ``print(measurement)`` is the table.
+    ``measurement[layer]`` are a layer's metrics by name, ``for layer in measurement`` are the
+    layers, and ``print(measurement)`` is the table.
 
     Attributes:
         metrics: Values by layer and metric, float64. Unless chosen otherwise:
@@ -63,6 +65,18 @@ class Measurement:
             raise KeyError(f"layer is {layer!r}: wanted one of {', '.join(self.layers)}")
         return self.metrics[layer]
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.metrics)
+
+    def __len__(self) -> int:
+        return len(self.metrics)
+
+    def __contains__(self, layer: object) -> bool:
+        return layer in self.metrics
+
+    def __repr__(self) -> str:
+        return self.table()
+
     def table(self) -> str:
         """The metrics, a line a layer, with notes below."""
         names, heads = list(next(iter(self.metrics.values()), {})), dict(self.heads)
@@ -80,9 +94,6 @@ class Measurement:
         lines.append(f"loss {self.loss:.6g}{accuracy}, {self.count:.0f} samples")
         lines += [f"{layer}: {note}" for layer, note in self.notes]
         return "\n".join(lines)
-
-    def __str__(self) -> str:
-        return self.table()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and text: metrics by layer, loss, accuracy, count, notes, coverage."""

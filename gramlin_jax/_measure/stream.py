@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from gramlin_jax.support.checks import check_leading_axis
-from gramlin_jax.support.devices import devices_of, spread
+from gramlin_jax.support.devices import Placement, automatic, spread
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
@@ -20,42 +19,187 @@ if TYPE_CHECKING:
 STACK_BYTES = 2**28  # of samples that are sent to the device, and scanned over, at once
 
 
-def stacks(batches: Any, batch_size: int, mesh: Mesh | None) -> Iterator[tuple[PyTree, Array]]:
+class Batch(NamedTuple):
+    """Samples, or a stack of batches of them with one more leading axis.
+
+    Attributes:
+        x: Inputs, a pytree of arrays (n, ...).
+        y: What the loss is given, a pytree of arrays (n, ...).
+        targets: Labels (n, *positions) or real targets (n, ...); None: those are y.
+        weights: (n,) or (n, *positions) ≥ 0; None: 1.
+    """
+
+    x: PyTree
+    y: PyTree
+    targets: Array | None
+    weights: Array | None
+
+    @property
+    def labels(self) -> Any:
+        """The targets, wherever they are."""
+        return self.y if self.targets is None else self.targets
+
+
+class Reader(NamedTuple):
+    """How a batch of the user's is read; functions of a batch, None where it is a tuple.
+
+    Attributes:
+        inputs: The inputs x. With it a batch may be anything, and the loss is given the batch.
+        targets: Labels or real targets, where these are not y.
+        weights: Weights, where a batch is not a triple (x, y, weights).
+    """
+
+    inputs: Callable[[Any], PyTree] | None = None
+    targets: Callable[[Any], Any] | None = None
+    weights: Callable[[Any], Any] | None = None
+
+    def read(self, batch: Any, name: str) -> Batch:
+        """The parts of a batch, as arrays.
+
+        Raises:
+            TypeError: If the batch is no pair or triple and there is no ``inputs``, or a part
+                holds something that is no array.
+            ValueError: If first axes differ, a weight is negative, or y is no array and there
+                are no ``targets``.
+        """
+        if self.inputs is None:
+            if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
+                raise TypeError(
+                    f"{name} is a {type(batch).__name__}: wanted pairs (x, y) or triples "
+                    "(x, y, weights); or name the parts by inputs=lambda batch: … and targets="
+                )
+            x, y, *rest = batch
+        else:
+            x, y, rest = self.inputs(batch), batch, []
+        weights = self.weights(batch) if self.weights else rest[0] if rest else None
+        targets = self.targets(batch) if self.targets else None
+        parts = {"x": x, "y": y, "targets": targets, "weights": weights}
+        read = Batch(*(as_arrays(f"{part} of {name}", value) for part, value in parts.items()))
+        return _checked(read, name)
+
+
+def as_arrays(name: str, tree: PyTree) -> PyTree:
+    """A pytree of arrays from one of arrays, tensors, frames and lists of numbers.
+
+    Raises:
+        TypeError: If a leaf is no array of numbers.
+        ValueError: If a leaf is a scalar.
+    """
+
+    def convert(path: Any, leaf: Any) -> Any:
+        array = automatic(leaf) if isinstance(leaf, jax.Array) else np.asarray(leaf)
+        where = f"{name}{jax.tree_util.keystr(path)}"
+        if array.dtype == object or getattr(array.dtype, "kind", "f") in "USMm":
+            kind = type(leaf).__name__
+            raise TypeError(f"{where} is a {kind}: wanted arrays of numbers (n, ...)")
+        if not array.ndim:
+            raise ValueError(
+                f"{where} is a scalar: wanted arrays (n, ...); a key or a constant belongs into "
+                "params, or into f"
+            )
+        return array
+
+    return jax.tree_util.tree_map_with_path(convert, tree, is_leaf=_is_data)
+
+
+def _is_data(value: Any) -> bool:
+    """Whether this is one array, not a container of some: a list of numbers is."""
+    first = value
+    while isinstance(first, list) and first:
+        first = first[0]
+    return hasattr(value, "__array__") or (first is not value and isinstance(first, int | float))
+
+
+def _checked(batch: Batch, name: str) -> Batch:
+    n = check_leading_axis(name, (batch.x, batch.y))
+    labels, weights = batch.labels, batch.weights
+    if not isinstance(labels, jax.Array | np.ndarray):
+        raise ValueError(
+            f"y of {name} is a {type(batch.y).__name__}: wanted an array of labels or real "
+            "targets; name it by targets=lambda batch: … (several batches are a list, not a tuple)"
+        )
+    check_leading_axis(name, (batch.x, labels))
+    if weights is not None and np.shape(weights) not in ((n,), np.shape(labels)):
+        raise ValueError(
+            f"weights of {name} has shape {np.shape(weights)}: wanted ({n},), or that of the "
+            f"labels, {np.shape(labels)}"
+        )
+    if weights is not None and not np.asarray(weights >= 0).all():
+        raise ValueError(f"weights of {name} has negative or NaN entries: wanted numbers >= 0")
+    return _with_float64(batch, name)
+
+
+def _with_float64(batch: Batch, name: str) -> Batch:
+    """Real targets keep float64, beside what the loss is given; inputs must not need it.
+
+    Without JAX's flag for 64-bit types the network computes in float32, and so does the loss.
+    """
+    if jax.dtypes.canonicalize_dtype(np.float64) == np.float64:
+        return batch
+    for path, leaf in jax.tree_util.tree_leaves_with_path(batch.x):
+        if leaf.dtype == np.float64 and _is_cut(np.asarray(leaf)):
+            raise ValueError(
+                f"x of {name}{jax.tree_util.keystr(path)} is float64 and has columns that float32 "
+                "does not resolve: wanted inputs that are centred and scaled, or "
+                "jax.enable_x64(True)"
+            )
+    labels = batch.labels
+    if labels.dtype == np.float64:
+        return batch._replace(targets=labels)
+    return batch
+
+
+def _is_cut(x: np.ndarray) -> bool:
+    """Whether float32 loses more than a thousandth of a column's spread."""
+    lost, spread = np.abs(x - x.astype(np.float32)).max(0), np.ptp(x, 0)
+    return bool(((lost > 1e-3 * spread) & (spread > 0)).any())
+
+
+def stacks(batches: Any, reader: Reader, batch_size: int, where: Placement) -> Iterator[Batch]:
     """The data as stacks of equal batches, (batches, n, ...) each, on their devices.
 
     Args:
-        batches: A pair of arrays (x, y) (n, ...), x a pytree, or an iterable of such pairs.
-        batch_size: Samples of a batch of a pair of arrays, or a little less where that is even.
-        mesh: Devices along whose first axis samples are spread; None: where the arrays are.
+        batches: A tuple of arrays, a pair (x, y) or a triple (x, y, weights), or an iterable of
+            batches.
+        reader: How a batch is read.
+        batch_size: Samples of a batch of a tuple of arrays, or a little less where that is even.
+        where: Over which devices samples are spread.
 
     Raises:
         ValueError: If there are no samples, or batches change their structure.
-        TypeError: If ``batches`` are not pairs.
+        TypeError: If ``batches`` are neither arrays nor batches.
     """
     if isinstance(batches, tuple):
-        x, y = _pair(batches)
-        n = check_leading_axis("batches", (x, y))
-        size = _even_size(n, min(batch_size, n), devices_of(mesh))
-        batch_bytes = sum(a.nbytes for a in jax.tree.leaves((x, y))) * size // n
-        at_once = max(1, STACK_BYTES // max(batch_bytes, 1))
-        ends = [*range(0, n // size * size, at_once * size), n // size * size, n]
-        for start, end in itertools.pairwise(ends):
-            if length := min(size, end - start):
-                cut = jax.tree.map(lambda a: a[start:end], (x, y))  # noqa: B023
-                yield spread(_stacked(cut, (end - start) // length), mesh)
+        yield from _slices(reader.read(batches, "batches"), batch_size, where)
         return
+    if isinstance(batches, Mapping) or not hasattr(batches, "__iter__"):
+        raise TypeError(
+            f"batches is a {type(batches).__name__}: wanted a pair of arrays (x, y) or an iterable "
+            "of batches; one batch is [batch]"
+        )
     reference = None
-    for index, batch in enumerate(batches):
-        batch = _pair(batch)
-        check_leading_axis(f"batches[{index}]", batch)
-        form = jax.tree.map(lambda a: (np.shape(a)[1:], jnp.result_type(a)), batch)
+    for index, raw in enumerate(batches):
+        batch = reader.read(raw, f"batches[{index}]")
+        form = jax.tree.map(lambda a: (a.ndim, jnp.result_type(a)), batch)
         if reference not in (None, form):
             raise ValueError(
-                f"batches[{index}] has shapes and types {form} and the first {reference}: wanted "
-                "the same structure in all, but for the number of samples"
+                f"batches[{index}] has axes and types {form} and the first {reference}: wanted "
+                "the same structure in all"
             )
         reference = form
-        yield spread(_stacked(batch, 1), mesh)
+        yield _on_devices(batch, 1, where)
+
+
+def _slices(data: Batch, batch_size: int, where: Placement) -> Iterator[Batch]:
+    n = len(data.labels)
+    size = _even_size(n, min(batch_size, n), where.devices)
+    batch_bytes = sum(a.nbytes for a in jax.tree.leaves(data)) * size // n
+    at_once = max(1, STACK_BYTES // max(batch_bytes, 1))
+    ends = [*range(0, n // size * size, at_once * size), n // size * size, n]
+    for start, end in itertools.pairwise(ends):
+        if length := min(size, end - start):
+            cut = jax.tree.map(lambda a: a[start:end], data)  # noqa: B023
+            yield _on_devices(cut, (end - start) // length, where)
 
 
 def _even_size(n: int, size: int, devices: int) -> int:
@@ -68,13 +212,9 @@ def _even_size(n: int, size: int, devices: int) -> int:
     return next((s for s in even if n % s == 0), even[0] if even else size)
 
 
-def _pair(batch: Any) -> tuple[PyTree, Any]:
-    if not isinstance(batch, tuple | list) or len(batch) != 2:
-        raise TypeError(f"batches has a {type(batch).__name__}: wanted pairs (x, y)")
-    x, y = batch
-    return x, (y if isinstance(y, jax.Array) else np.asarray(y))
-
-
-def _stacked(batch: PyTree, count: int) -> PyTree:
-    """Samples (count·n, ...) as (count, n, ...)."""
-    return jax.tree.map(lambda a: a.reshape(count, -1, *np.shape(a)[1:]), batch)
+def _on_devices(batch: Batch, count: int, where: Placement) -> Batch:
+    """Samples (count·n, ...) as (count, n, ...); float64 targets stay float64."""
+    stacked = jax.tree.map(lambda a: a.reshape(count, -1, *np.shape(a)[1:]), batch)
+    with jax.enable_x64(True):
+        targets = spread(stacked.targets, where)
+    return spread(stacked._replace(targets=None), where)._replace(targets=targets)

@@ -113,12 +113,14 @@ def accumulate(
     if whole <= 1 and not (whole and rest):
         return function(data)
 
-    def rows(start: Array) -> PyTree:
+    @in_float64  # or there is no int64
+    def rows(batch: Array) -> PyTree:
+        start = batch.astype(jnp.int32 if n < 2**31 else jnp.int64) * batch_size
         return jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, start, batch_size), data)
 
-    total = _scan(function, batch_size * jnp.arange(whole, dtype=jnp.int32), rows)
+    total = _scan(function, jnp.arange(whole, dtype=jnp.int32), rows)
     if rest:
-        last = jax.tree.map(lambda a: a[whole * batch_size :], data)
+        last = jax.tree.map(lambda a: lax.slice_in_dim(a, whole * batch_size, n), data)
         total = add(total, function(last))
     return total
 

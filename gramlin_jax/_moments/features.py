@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from gramlin_jax._moments.additive import Additive, accumulate
@@ -21,8 +22,12 @@ from gramlin_jax.support.precision import dot, in_float64
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
-# A column whose standard deviation is below this share of its mean is constant up to rounding.
-CONSTANT = 1e-12
+# A column is constant if its standard deviation is below this share of its mean, 16 steps of
+# float64. Means are rounded to half a step, which changes a larger variance by less than 1e-3.
+CONSTANT = 2.0**-48
+# The largest range of a column's values, and the inverse of the smallest. Float64 holds sums of
+# squares of 10⁷ samples in between.
+LARGEST = 1e150
 
 
 @jax.tree_util.register_dataclass
@@ -34,6 +39,10 @@ class Moments(Additive):
     devices and hosts merge by addition, associative and independent of order to rounding. A sample
     with NaN or infinity makes every block that it touches NaN.
 
+    The scatter of a constant column is 0 for any number of samples and batches. Metrics regard a
+    column as constant if its standard deviation is below 2⁻⁴⁸ ≈ 3.6e-15 of its mean, 16 steps of
+    float64: what varies less cannot be told from rounding.
+
     Attributes:
         count: Number of samples, or the sum of their weights.
         feature_mean: h̄ (d,).
@@ -42,6 +51,7 @@ class Moments(Additive):
         cross_scatter: Σ (h − h̄)(y − ȳ)ᵀ (d, k).
         target_scatter: Σ (y − ȳ)² (k,), the diagonal only: an image target has thousands of
             columns.
+        class_scatter: Σ y‖h − h̄‖² (k,); for one-hot targets, the scatter of each class about h̄.
     """
 
     count: Float[Array, "*stack"]
@@ -50,12 +60,13 @@ class Moments(Additive):
     feature_scatter: Float[Array, "*stack d d"]
     cross_scatter: Float[Array, "*stack d k"]
     target_scatter: Float[Array, "*stack k"]
+    class_scatter: Float[Array, "*stack k"]
 
     @classmethod
     @in_float64
     def zeros(cls, d: int, k: int = 0, stack: tuple[int, ...] = ()) -> Moments:
         """The moments of no sample: the neutral element of ``+``."""
-        shapes = (), (d,), (k,), (d, d), (d, k), (k,)
+        shapes = (), (d,), (k,), (d, d), (d, k), (k,), (k,)
         return cls(*(jnp.zeros((*stack, *shape), jnp.float64) for shape in shapes))
 
     def update(
@@ -85,14 +96,20 @@ class Moments(Additive):
             feature_scatter=self.feature_scatter + other.feature_scatter + _outer(pairs, h, h),
             cross_scatter=self.cross_scatter + other.cross_scatter + _outer(pairs, h, y),
             target_scatter=self.target_scatter + other.target_scatter + pairs[..., None] * y**2,
+            class_scatter=self._class_scatter_from(-share[..., None] * h)
+            + other._class_scatter_from((1 - share)[..., None] * h),
         )
 
     def _merged(self, total: Callable[[Array], Array]) -> Moments:
         """Chan's formula: scatters about the parts' means, plus that of these means."""
         count = total(self.count)
         share = _over(self.count, count)[..., None]
-        feature_mean = total(share * self.feature_mean)
-        target_mean = total(share * self.target_mean)
+
+        def mean(parts: Array) -> Array:
+            first = total(share * parts)
+            return first + total(share * (parts - first))  # exact where all parts are the same
+
+        feature_mean, target_mean = mean(self.feature_mean), mean(self.target_mean)
         h, y = self.feature_mean - feature_mean, self.target_mean - target_mean
         n = self.count
         return Moments(
@@ -102,7 +119,14 @@ class Moments(Additive):
             feature_scatter=total(self.feature_scatter + _outer(n, h, h)),
             cross_scatter=total(self.cross_scatter + _outer(n, h, y)),
             target_scatter=total(self.target_scatter + n[..., None] * y**2),
+            class_scatter=total(self._class_scatter_from(h)),
         )
+
+    def _class_scatter_from(self, away: Array) -> Array:
+        """Σ y‖h − h̄ + away‖², about a mean that lies elsewhere."""
+        cross = (away[..., None] * self.cross_scatter).sum(-2)
+        squares = (self.count * (away**2).sum(-1))[..., None]
+        return self.class_scatter + 2 * cross + squares * self.target_mean
 
     @property
     @in_float64
@@ -144,6 +168,9 @@ def moments(
     """Second moments of features, and of targets beside them.
 
     Reads ``ROWS`` samples at a time: device memory beyond the arguments is O(d² + dk), whatever n.
+    Outside of ``jit`` NumPy's float64 is read as it is. ``jit`` itself cuts NumPy's float64 to
+    float32 unless ``jax_enable_x64`` is set: pass it JAX arrays, made under
+    ``jax.enable_x64(True)``.
 
     Args:
         features: H (n, d), floating point, one row a sample.
@@ -153,8 +180,9 @@ def moments(
 
     Raises:
         ValueError: If shapes do not match, n or d is 0, or (outside of ``jit`` and ``vmap``) a
-            value is NaN or infinite or a weight negative. Under a transformation a value that is
-            NaN or infinite makes the moments NaN.
+            value is NaN or infinite, a weight negative, or the range of a column's values outside
+            1e-150 … 1e150, whose squares leave float64. Under a transformation such values make the
+            moments NaN.
         TypeError: If an argument is not of floating point.
 
     Example:
@@ -180,13 +208,38 @@ def moments(
         with jax.ensure_compile_time_eval():
             if not is_traced(weights) and bool((weights < 0).any()):
                 raise ValueError("weights has negative entries: wanted counts >= 0 (0 is a mask)")
-    return _moments(features, targets, weights)
+    m, lost = _moments(features, targets, weights)
+    for name, columns in zip(("features", "targets"), lost, strict=True):
+        if not is_traced(columns) and np.any(columns):
+            raise ValueError(
+                f"{name} varies by less than {1 / LARGEST} or more than {LARGEST} in columns "
+                f"{np.flatnonzero(columns)[:8].tolist()}: wanted values whose squares float64 holds"
+            )
+    return m
 
 
 @jax.jit
-def _moments(features: Array, targets: Array, weights: Array | None) -> Moments:
-    """``moments`` by blocks of ``ROWS`` rows; the last one may be shorter."""
-    return accumulate(lambda rows: _block_moments(*rows), (features, targets, weights))
+def _moments(
+    features: Array, targets: Array, weights: Array | None
+) -> tuple[Moments, tuple[Array, Array]]:
+    """``moments`` by blocks of ``ROWS`` rows; NaN in columns out of range, and which these are."""
+    m = accumulate(lambda rows: _block_moments(*rows), (features, targets, weights))
+    lost = _out_of_range(features), _out_of_range(targets)
+    return dataclasses.replace(
+        m,
+        feature_scatter=jnp.where(lost[0][:, None], jnp.nan, m.feature_scatter),
+        cross_scatter=jnp.where(lost[0][:, None] | lost[1][None], jnp.nan, m.cross_scatter),
+        target_scatter=jnp.where(lost[1], jnp.nan, m.target_scatter),
+    ), lost
+
+
+def _out_of_range(rows: Array) -> Array:
+    """Columns that vary, but by so little or so much that their scatter is 0 or infinite."""
+    if rows.dtype != jnp.float64 or not len(rows):  # other types hold no such numbers
+        return jnp.zeros(rows.shape[1], bool)
+    low, high = rows.min(0), rows.max(0)
+    varies = high - low > CONSTANT * jnp.maximum(abs(low), abs(high))
+    return varies & ((high - low < 1 / LARGEST) | (high - low > LARGEST))
 
 
 def _block_moments(features: Array, targets: Array, weights: Array | None) -> Moments:
@@ -194,11 +247,30 @@ def _block_moments(features: Array, targets: Array, weights: Array | None) -> Mo
     w = jnp.ones(len(h)) if weights is None else weights.astype(jnp.float64)
     count = w.sum()
     share = w / jnp.where(count > 0, count, 1.0)
-    h_mean, y_mean = dot(share, h), dot(share, y)
-    h, y = h - h_mean[None], y - y_mean[None]
+    (h_mean, h), (y_mean, y) = _centred(share, h), _centred(share, y)
     # Laid out before it is multiplied: a fifth faster on a CPU than a transpose inside the product.
     weighted = lax.optimization_barrier((h if weights is None else h * w[:, None]).T)
-    return Moments(count, h_mean, y_mean, dot(weighted, h), dot(weighted, y), dot(w, y**2))
+    return Moments(
+        count=count,
+        feature_mean=h_mean,
+        target_mean=y_mean,
+        feature_scatter=dot(weighted, h),
+        cross_scatter=dot(weighted, y),
+        target_scatter=dot(w, y**2),
+        class_scatter=dot(w * (h**2).sum(1), targets.astype(jnp.float64)),
+    )
+
+
+def _centred(share: Array, rows: Array) -> tuple[Array, Array]:
+    """The mean of the rows, and the rows less the mean.
+
+    The mean's rounding grows with the number of rows. The second pass removes it, so the mean of a
+    constant column is that constant, and nothing is left of the column.
+    """
+    mean = dot(share, rows)
+    rows = rows - mean[None]
+    error = dot(share, rows)
+    return mean + error, rows - error[None]
 
 
 def _check_rows(name: str, array: Array, n: int) -> None:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from gramlin_jax._moments.additive import Additive, beside
 from gramlin_jax.support.checks import check_leading_axis
-from gramlin_jax.support.precision import in_float64, matmul, widened
+from gramlin_jax.support.precision import in_float64, magnitude, matmul, widened
 from gramlin_jax.taps import Tap, Traced, capture
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def run_backward(traced: Traced, values: Sequence[Any], loss: Callable[[Any], Ar
 
     def objective(shifts: tuple[dict, dict]) -> tuple[Array, tuple[Any, dict[str, Tap]]]:
         output, taps = traced(values, *shifts)
-        return _scalar(loss(output)), (output, taps)
+        return scalar_loss(loss(output)), (output, taps)
 
     zeros = traced.layers.zeros(), traced.layers.kernel_zeros()
     (value, (output, taps)), gradients = jax.value_and_grad(objective, has_aux=True)(zeros)
@@ -128,10 +128,11 @@ def run_backward(traced: Traced, values: Sequence[Any], loss: Callable[[Any], Ar
 def run_forward(traced: Traced, values: Sequence[Any], loss: Callable[[Any], Array]) -> Backward:
     """The same without gradients."""
     output, taps = traced(values)
-    return Backward(_scalar(loss(output)), output, taps, {}, {})
+    return Backward(scalar_loss(loss(output)), output, taps, {}, {})
 
 
-def _scalar(loss: Any) -> Array:
+def scalar_loss(loss: Any) -> Array:
+    """What a loss returns, if it is a scalar."""
     value = jnp.asarray(loss)
     if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
         raise ValueError(
@@ -177,13 +178,13 @@ def gradient_moments(
 
 
 def reduce_gradients(
-    passed: Backward, count: int, names: Collection[str] | None = None, *, products: bool = True
+    passed: Backward, count: Any, names: Collection[str] | None = None, *, products: bool = True
 ) -> dict[str, GradientMoments]:
     """The gradient moments of a pass over ``count`` samples, of all sites or those named.
 
     Args:
         passed: The pass.
-        count: Number of samples.
+        count: Number of samples, or the sum of their weights.
         names: Of sites; None: all with a kernel.
         products: Whether to make Σ δδᵀ, which is (o, o).
     """
@@ -191,7 +192,7 @@ def reduce_gradients(
     for name, kernel_gradient in passed.kernel_gradients.items():
         if names is None or name in names:
             delta = _rows(passed.output_gradients[name], kernel_gradient.shape[:-2])
-            squares = matmul(jnp.swapaxes(delta, -1, -2), delta) if products else None
+            squares = _products(delta) if products else None
             moments[name] = _gradient_moments(count, kernel_gradient, squares)
     return moments
 
@@ -203,9 +204,21 @@ def _rows(delta: Array, stack: tuple[int, ...]) -> Array:
 
 
 @in_float64
+def _products(delta: Array) -> Array:
+    """ΔᵀΔ in float64 from products in Δ's type, whose squares may not fit into that type."""
+    scale = magnitude(delta, (-2, -1))
+    delta = delta / scale
+    return scale.astype(jnp.float64) ** 2 * matmul(jnp.swapaxes(delta, -1, -2), delta)
+
+
+@in_float64
 def _gradient_moments(
-    count: int, kernel_gradient: Array, products: Array | None
+    count: Any, kernel_gradient: Array, products: Array | None
 ) -> GradientMoments:
-    n = jnp.float64(count)
-    output_sum = None if products is None else n**2 * products.astype(jnp.float64)
-    return GradientMoments(n, n * kernel_gradient.astype(jnp.float64), output_sum)
+    n = jnp.asarray(count).astype(jnp.float64)
+
+    def summed(scale: Array, array: Array) -> Array:  # a mean over no weight is NaN
+        return jnp.where(n > 0, scale * array.astype(jnp.float64), 0.0)
+
+    output_sum = None if products is None else summed(n**2, products)
+    return GradientMoments(n, summed(n, kernel_gradient), output_sum)

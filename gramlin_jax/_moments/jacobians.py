@@ -19,7 +19,7 @@ from jax import lax
 
 from gramlin_jax._moments.additive import Additive, beside
 from gramlin_jax.support.checks import check_at_least, check_leading_axis
-from gramlin_jax.support.precision import in_float64, matmul, widened
+from gramlin_jax.support.precision import in_float64, magnitude, matmul, widened
 from gramlin_jax.taps import Traced, capture
 from gramlin_jax.taps.rows import doubled, sample_axes, samples_first
 
@@ -174,10 +174,14 @@ def _jacobian_moments(deltas: Array, scale: float) -> JacobianMoments:
     """From δ (c, *stack, n, s, o)."""
     c, *stack, n, s, o = deltas.shape
     rows = jnp.moveaxis(deltas, 0, -3).reshape(*stack, n, c * s, o)
+    # The squares of δ may not fit into its type.
+    unit = magnitude(rows, (-3, -2, -1))
+    rows, unit = rows / unit, unit[..., 0, 0, 0].astype(jnp.float64)
     rows_t = jnp.swapaxes(rows, -1, -2)
     # Both Grams of the sample's rows have the norm ‖Gᵢ‖: take the smaller one.
     own = matmul(rows, rows_t) if c * s <= o else matmul(rows_t, rows)
-    squares = (own.astype(jnp.float64) ** 2).sum((-3, -2, -1)) * scale**2
+    squares = (own.astype(jnp.float64) ** 2).sum((-3, -2, -1)) * (scale * unit**2) ** 2
     flat = rows.reshape(*stack, n * c * s, o)
-    products = matmul(jnp.swapaxes(flat, -1, -2), flat).astype(jnp.float64) * scale
+    products = matmul(jnp.swapaxes(flat, -1, -2), flat).astype(jnp.float64)
+    products = products * (scale * unit**2)[..., None, None]
     return JacobianMoments(jnp.float64(n), products, squares)

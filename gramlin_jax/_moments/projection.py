@@ -2,29 +2,70 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float
+    from jaxtyping import Array, Float, Int
 
 
-def random_projection(key: Array, width: int, limit: int) -> Float[Array, "width limit"]:
-    """A Gaussian map of entries N(0, 1/limit), which keeps squared lengths in expectation.
+class Projection(NamedTuple):
+    """A random map from width columns to fewer: each is a signed sum of a group of columns.
 
-    Projecting the features H to HP can lower target linearity but not raise it.
+    Attributes:
+        order: The columns group by group (groups, limit), −1 where a group is shorter.
+        signs: ±1, and 0 where a group is shorter, of the same shape.
+    """
+
+    order: Int[Array, "groups limit"]
+    signs: Float[Array, "groups limit"]
+
+
+def random_projection(key: Array, width: int, limit: int) -> Projection:
+    """Random signs and groups of columns: column j of HP is Σ ±h over the j-th group.
+
+    The groups are disjoint, of equal size but for one, and hold every column, so P has orthogonal
+    columns and keeps squared lengths in expectation. It takes O(width) memory, where a dense map
+    takes O(width·limit). Target linearity of HP can be lower than that of H, but not higher.
 
     Args:
         key: A ``jax.random.key``.
         width: Columns of H.
-        limit: Columns of HP.
+        limit: Columns of HP, fewer than ``width``.
 
-    Source: Johnson and Lindenstrauss (1984).
+    Source: Charikar, Chen and Farach-Colton (2002), the count sketch, with groups of equal size.
 
     Example:
-        >>> random_projection(jax.random.key(0), 5, 2).shape
-        (5, 2)
+        >>> projection = random_projection(jax.random.key(0), 5, 2)
+        >>> projected(jnp.ones((3, 5)), projection).shape
+        (3, 2)
     """
-    return jax.random.normal(key, (width, limit), jnp.float32) / limit**0.5
+    groups = -(-width // limit)
+    of_order, of_signs = jax.random.split(key)
+    order = jnp.full(groups * limit, -1).at[:width].set(jax.random.permutation(of_order, width))
+    signs = jax.random.rademacher(of_signs, (groups * limit,), jnp.float32)
+    signs = jnp.where(order < 0, 0, signs)
+    return Projection(order.reshape(groups, limit), signs.reshape(groups, limit))
+
+
+def projected(features: Float[Array, "n width"], projection: Projection) -> Float[Array, "n limit"]:
+    """HP, in the features' own type, or float32 where that is wider.
+
+    Args:
+        features: H (n, width).
+        projection: Of that width, see ``random_projection``.
+
+    Example:
+        >>> one = Projection(jnp.array([[1, 0], [2, -1]]), jnp.array([[1.0, 1.0], [-1.0, 0.0]]))
+        >>> projected(jnp.array([[1.0, 2.0, 5.0]]), one).tolist()
+        [[-3.0, 1.0]]
+    """
+    signs = projection.signs.astype(jnp.promote_types(features.dtype, jnp.float32))
+
+    def add(total: Array, group: Projection) -> tuple[Array, None]:
+        return total + features[:, group.order] * group.signs[None], None
+
+    start = jnp.zeros((len(features), signs.shape[1]), signs.dtype)
+    return jax.lax.scan(add, start, Projection(projection.order, signs))[0]

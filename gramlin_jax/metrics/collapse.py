@@ -1,9 +1,10 @@
 """Neural collapse: how far features, class means and classifier are from their final geometry.
 
 Everything is computed from moments with one-hot targets, so samples can be streamed. The class
-means are μ_c = h̄ + S_hy[:, c]/n_c, and the within-class scatter is the total minus the scatter of
-the class means. It inherits the total's rounding, so NC1 is known to about 1e-15 tr Σ_T/λ, where λ
-is the smallest nonzero eigenvalue of Σ_B.
+means are μ_c = h̄ + S_hy[:, c]/n_c, and only μ_c − h̄ is used, so an offset of the features costs no
+digits. The within-class scatter is the total minus the scatter of the class means. It inherits the
+total's rounding, so NC1 is known to about 1e-15 tr Σ_T/λ, where λ is the smallest nonzero
+eigenvalue of Σ_B; what rounding makes negative is 0.
 
 All classes have equal weight, whatever their sizes. As in Papyan, Han and Donoho (2020), class
 means are centred at μ = (1/C) Σ_c μ_c, and Σ_B = (1/C) Σ_c (μ_c − μ)(μ_c − μ)ᵀ. For unequal class
@@ -20,8 +21,9 @@ import numpy as np
 from jax import lax
 
 from gramlin_jax._moments.features import CONSTANT, Moments, check_moments
+from gramlin_jax.metrics.rotation import positive
 from gramlin_jax.support.checks import check_array, is_traced
-from gramlin_jax.support.precision import dot, eigh, in_float64, rank_tolerance
+from gramlin_jax.support.precision import concrete, dot, eigh, in_float64, rank_tolerance
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
@@ -42,7 +44,9 @@ class NeuralCollapse(NamedTuple):
         offset: √C‖b̃‖/‖L‖, where b̃ (C,) are the logits at μ and L = KᵀA (C, C) is the change of the
             logits from μ to the class means, each centred over classes. Together with NC2 and NC3,
             0 means that the classifier picks the nearest class mean. None without a kernel.
-        cdnv: Class-distance normalised variance: the mean over pairs of tr Σ_W/‖μ_c − μ_c'‖².
+        cdnv: Class-distance normalised variance: the mean over pairs of classes of
+            (tr Σ_c + tr Σ_c')/(2‖μ_c − μ_c'‖²), with Σ_c the covariance of the features of class c.
+        pooled_cdnv: The same with tr Σ_W for each tr Σ_c, the variance of all samples.
     """
 
     nc1: Float[Array, ""]
@@ -52,6 +56,7 @@ class NeuralCollapse(NamedTuple):
     nc3: Float[Array, ""] | None
     offset: Float[Array, ""] | None
     cdnv: Float[Array, ""]
+    pooled_cdnv: Float[Array, ""]
 
 
 class RegressionCollapse(NamedTuple):
@@ -59,7 +64,9 @@ class RegressionCollapse(NamedTuple):
 
     Attributes:
         nrc1: Share of the features' scatter outside its first k principal directions, in [0, 1].
-        nrc2: Share of the scatter outside the column space of the kernel (d, k), in [nrc1, 1].
+        nrc2: Share of the scatter outside the column space of the kernel (d, k), in [nrc1, 1]. The
+            unit of a column does not matter; with columns scaled to norm 1, directions of KᵀK whose
+            eigenvalue is below max(64, d)·2⁻⁵² times the largest are treated as absent.
         nrc3: ‖KᵀK/‖KᵀK‖ − M/‖M‖‖² in [0, 4], minimised over γ, with M = Σ_Y^½ − √γ·I.
         gamma: The minimising γ, in [0, λ_min(Σ_Y)].
     """
@@ -79,7 +86,7 @@ def neural_collapse(
     Invariant under rotations of the features, if the kernel is rotated too, and under changes of
     scale of either. NC1 is computed from the C×C Gram AᵀA of the centred class means. Directions of
     Σ_B whose eigenvalue is below max(64, d)·2⁻⁵² times the largest are treated as absent. Squared
-    distances below the same share of tr Σ_T, or below (1e-12‖h̄‖)², are treated as 0.
+    distances below the same share of tr Σ_T, or below (2⁻⁴⁸‖h̄‖)², are treated as 0.
 
     Args:
         m: Moments of features (n, d) and one-hot targets (n, C).
@@ -96,8 +103,7 @@ def neural_collapse(
             or for a bias without a kernel.
         TypeError: If ``m`` is not moments in float64.
 
-    Source: Papyan, Han and Donoho (2020), section 3; ``cdnv``: Galanti, György and Hutter (2021),
-        with the variance pooled over classes.
+    Source: Papyan, Han and Donoho (2020), section 3; ``cdnv``: Galanti, György and Hutter (2021).
 
     Example:
         >>> h, y = jnp.repeat(jnp.eye(3), 4, axis=0), jnp.repeat(jnp.eye(3), 4, axis=0)
@@ -116,47 +122,50 @@ def neural_collapse(
         bias = check_array("bias", jnp.zeros(shape[1]) if bias is None else bias, ("C",))
         if bias.shape != shape[1:]:
             raise ValueError(f"bias has shape {bias.shape}: wanted {shape[1:]}")
-    return _neural_collapse(m, counts, kernel, bias)
+    return jax.tree.map(concrete, _neural_collapse(m, counts, kernel, bias))
 
 
 @jax.jit
 def _neural_collapse(
     m: Moments, counts: Array, kernel: Array | None, bias: Array | None
 ) -> NeuralCollapse:
-    means = _class_means(m, counts)
-    classes = means.shape[1]
+    apart = _class_deviations(m, counts)
+    classes = apart.shape[1]
     scatter, share = m.feature_scatter / m.count, counts / m.count
     rounding = (
-        rank_tolerance(max(means.shape)) * jnp.trace(scatter)
+        rank_tolerance(max(apart.shape)) * jnp.trace(scatter)
         + (CONSTANT**2) * (m.feature_mean**2).sum()
     )
-    a = means - means.mean(1, keepdims=True)
+    center = apart.mean(1, keepdims=True)
+    a = apart - center
     a = jnp.where((a**2).sum() > rounding, a, 0)  # coinciding means give 0/0 = NaN below
 
     # Σ_T is centred at the mean of the samples, so the scatter to subtract from it is, too.
-    apart = means - m.feature_mean[:, None]
     _, dual, roots = _directions(a, rounding)
     inverse = dual / jnp.where(roots > 0, roots, 1)[None]  # (AAᵀ)⁺ is its Gram
     between = share[None] * dot(inverse.T, apart) ** 2
     nc1 = (inverse * dot(scatter, inverse)).sum() - between.sum()
-    variance = jnp.trace(scatter) - (share * (apart**2).sum(0)).sum()
+    own = jnp.maximum(m.class_scatter / counts - (apart**2).sum(0), 0)
+    pooled = jnp.maximum(jnp.trace(scatter) - (share * (apart**2).sum(0)).sum(), 0)
 
     gram = dot(a.T, a)
     lengths, pairs = jnp.diag(gram), np.triu_indices(classes, 1)
-    norms = jnp.sqrt(jnp.where(lengths > rounding, lengths, 0))
-    directed = jnp.where(norms > 0, norms, jnp.nan)  # a mean at the centre has no direction
-    cosines = (gram / jnp.outer(directed, directed))[pairs]
     distances = (lengths[:, None] + lengths[None] - 2 * gram)[pairs]
+    distances = jnp.where(distances > rounding, distances, jnp.nan)
+    norms = jnp.sqrt(jnp.where(lengths > rounding, lengths, 0))
+    lengths = jnp.outer(norms, norms)
+    cosines = (gram / jnp.where(lengths > 0, lengths, jnp.nan))[pairs]
     etf = (jnp.eye(classes) - 1 / classes) / (classes - 1) ** 0.5
-    nc3, offset = _duality(means, a, kernel, bias)
+    nc3, offset = _duality(m.feature_mean + center[:, 0], a, kernel, bias)
     return NeuralCollapse(
-        nc1=jnp.where((roots > 0).any(), nc1, jnp.nan),
+        nc1=jnp.where((roots > 0).any(), jnp.maximum(nc1, 0), jnp.nan),
         equinorm=norms.std() / norms.mean(),
         equiangularity=abs(cosines + 1 / (classes - 1)).mean(),
         etf_distance=jnp.linalg.norm(gram / jnp.linalg.norm(gram) - etf),
         nc3=nc3,
         offset=offset,
-        cdnv=(variance / jnp.where(distances > rounding, distances, jnp.nan)).mean(),
+        cdnv=((own[:, None] + own[None])[pairs] / (2 * distances)).mean(),
+        pooled_cdnv=(pooled / distances).mean(),
     )
 
 
@@ -207,7 +216,7 @@ def nc4_mismatch(
     """
     features = check_array("features", features, ("n", "d"))
     predictions = jnp.asarray(predictions)
-    means = _class_means(m, _class_counts(m))
+    means = _class_deviations(m, _class_counts(m))
     if features.shape[1] != len(means):
         raise ValueError(f"features has shape {features.shape}: wanted (n, {len(means)})")
     if predictions.shape != features.shape[:1]:
@@ -220,16 +229,15 @@ def nc4_mismatch(
             raise ValueError(
                 f"predictions has values from {low} to {high}: wanted 0 to {means.shape[1] - 1}"
             )
-    origin = m.feature_mean  # near all class means, so the squares below keep their digits
-    h = features.astype(jnp.float64) - origin[None]
-    means = means - origin[:, None]
+    # From the samples' mean, near all class means, the squares keep their digits.
+    h = features.astype(jnp.float64) - m.feature_mean[None]
     squares = (means**2).sum(0)[None] - 2 * dot(h, means)
     # Not with argmin, which names its result type and so cannot be traced again (see ``dot``).
     classes = np.arange(means.shape[1], dtype=np.int32)[None]
     predicted = predictions.astype(jnp.int32)[:, None] == classes
     own = jnp.where(predicted, squares, jnp.inf).min(1)
     known = jnp.isfinite(squares).all(1) & jnp.isfinite(own)
-    return jnp.where(known, jnp.where(own > squares.min(1), 1.0, 0.0), jnp.nan).mean()
+    return concrete(jnp.where(known, jnp.where(own > squares.min(1), 1.0, 0.0), jnp.nan).mean())
 
 
 @in_float64
@@ -278,7 +286,7 @@ def regression_collapse(
         raise ValueError(f"target_covariance has shape {covariance.shape}: wanted ({k}, {k})")
     if not is_traced(covariance):
         _check_covariance(np.asarray(covariance))
-    return _regression_collapse(m, kernel, covariance.astype(jnp.float64))
+    return jax.tree.map(concrete, _regression_collapse(m, kernel, covariance.astype(jnp.float64)))
 
 
 @jax.jit
@@ -288,14 +296,20 @@ def _regression_collapse(m: Moments, kernel: Array, covariance: Array) -> Regres
     rounding = m.count * CONSTANT**2 * (m.feature_mean**2).sum()
     total = jnp.where(total > rounding, total, jnp.nan)
     smallest = eigh(lax.stop_gradient(m.feature_scatter))[1][:, : max(d - k, 0)]
-    basis, dual, _ = _directions(kernel)
+    basis, dual, _ = _directions(_unit_columns(kernel))
     nrc3, gamma = _weight_structure(dot(kernel.T, kernel), covariance)
     return RegressionCollapse(
-        nrc1=(smallest * dot(m.feature_scatter, smallest)).sum() / total,
-        nrc2=1 - (basis * dot(m.feature_scatter, dual)).sum() / total,
+        nrc1=jnp.maximum((smallest * dot(m.feature_scatter, smallest)).sum() / total, 0),
+        nrc2=jnp.maximum(1 - (basis * dot(m.feature_scatter, dual)).sum() / total, 0),
         nrc3=nrc3,
         gamma=gamma,
     )
+
+
+def _unit_columns(a: Array) -> Array:
+    """Columns of length 1 or 0; by their largest entries first, whose squares are finite."""
+    a = a / positive(abs(a).max(0))[None]
+    return a / jnp.sqrt(positive((a**2).sum(0)))[None]
 
 
 def _check_covariance(covariance: np.ndarray) -> None:
@@ -319,10 +333,10 @@ def _class_counts(m: Moments) -> Array:
     return counts
 
 
-def _class_means(m: Moments, counts: Array) -> Array:
-    """Class means μ_c as columns (d, C); NaN for an empty class."""
+def _class_deviations(m: Moments, counts: Array) -> Array:
+    """μ_c − h̄ as columns (d, C); NaN for an empty class."""
     there = counts > FEWEST * m.count
-    return m.feature_mean[:, None] + m.cross_scatter / jnp.where(there, counts, jnp.nan)[None]
+    return m.cross_scatter / jnp.where(there, counts, jnp.nan)[None]
 
 
 def _check_one_hot(m: Moments, counts: np.ndarray) -> None:
@@ -330,7 +344,8 @@ def _check_one_hot(m: Moments, counts: np.ndarray) -> None:
     squares = np.asarray(m.target_scatter) + counts**2 / n  # Σ y² = Σ y where y is 0 or 1
     if not np.isfinite(counts).all():
         return
-    if not (np.allclose(squares, counts, rtol=1e-6) and np.isclose(counts.sum(), n, rtol=1e-6)):
+    single = np.allclose(squares, counts, rtol=1e-6) and np.isclose(counts.sum(), n, rtol=1e-6)
+    if not (single and _rows_sum_to_one(m)):
         raise ValueError("m has targets that are not one-hot: wanted rows with a single 1")
     if (empty := np.flatnonzero(counts <= FEWEST * n)).size:
         raise ValueError(f"m has no sample of classes {empty.tolist()}: wanted two of each or more")
@@ -341,8 +356,16 @@ def _check_one_hot(m: Moments, counts: np.ndarray) -> None:
         )
 
 
+def _rows_sum_to_one(m: Moments) -> bool:
+    """False if the sums of the targets' rows vary with a feature, as of (1, 1, 0) and (0, 0, 0)."""
+    if is_traced(m.feature_scatter) or is_traced(m.cross_scatter):
+        return True
+    varying = np.sqrt(float(m.count) * np.diag(np.asarray(m.feature_scatter)))
+    return bool((abs(np.asarray(m.cross_scatter).sum(1)) <= 1e-10 * varying).all())
+
+
 def _duality(
-    means: Array, a: Array, kernel: Array | None, bias: Array | None
+    center: Array, a: Array, kernel: Array | None, bias: Array | None
 ) -> tuple[Array | None, Array | None]:
     """``nc3`` and ``offset``."""
     if kernel is None or bias is None:
@@ -350,7 +373,7 @@ def _duality(
     kernel, bias = kernel.astype(jnp.float64), bias.astype(jnp.float64)
     norm = jnp.linalg.norm
     nc3 = norm(kernel / norm(kernel) - a / norm(a)) ** 2
-    at_center, logits = dot(kernel.T, means.mean(1)) + bias, dot(kernel.T, a)
+    at_center, logits = dot(kernel.T, center) + bias, dot(kernel.T, a)
     spread = norm(logits - logits.mean(0, keepdims=True)) / len(bias) ** 0.5
     return nc3, norm(at_center - at_center.mean()) / jnp.where(spread > 0, spread, jnp.nan)
 

@@ -16,7 +16,7 @@ from gramlin_jax.metrics.rotation import (
     turned_in_basis,
 )
 from gramlin_jax.support.checks import check_array
-from gramlin_jax.support.precision import dot, in_float64, widened
+from gramlin_jax.support.precision import dot, in_float64, magnitude, widened
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -89,7 +89,7 @@ def polar_factor(
         raise ValueError(f"method is {method!r}: wanted 'newton_schulz' or 'svd'")
     if tolerance is not None and not tolerance > 0:
         raise ValueError(f"tolerance is {tolerance}: wanted a positive number")
-    x = widened(a)
+    x = _near_one(widened(a))
     if method == "svd":
         return _polar_by_svd(x).astype(a.dtype)
     if tall := x.shape[0] > x.shape[1]:
@@ -139,7 +139,9 @@ def gram_only_step(before: Float[Array, "i o"], after: Float[Array, "i o"]) -> F
     if before.shape != after.shape:
         raise ValueError(f"after has shape {after.shape}: wanted {before.shape}, as before")
     k1, k2 = widened(before), widened(after)
-    return _nearer(k1, k2, turned(k1, k2)).astype(after.dtype)
+    scales = magnitude(k1), magnitude(k2)
+    turn = turned(k1 / scales[0], k2 / scales[1])
+    return _nearer(k1, k2, turn, scales).astype(after.dtype)
 
 
 @in_float64
@@ -157,13 +159,31 @@ def gram_only_step_in_basis(
         basis: (o, o), returned by the previous step; initially ``rotation.first_basis(before)``.
     """
     k1, k2 = widened(before), widened(after)
-    turn, basis = turned_in_basis(k1, k2, basis)
-    return _nearer(k1, k2, turn).astype(after.dtype), basis
+    scales = magnitude(k1), magnitude(k2)
+    turn, basis = turned_in_basis(k1 / scales[0], k2 / scales[1], basis)
+    return _nearer(k1, k2, turn, scales).astype(after.dtype), basis
 
 
-def _nearer(k1: Array, k2: Array, turn: Array) -> Array:
-    """K₂ + turn, or K₂ if that is nearer to K₁."""
-    return jnp.where(jnp.sum(turn * (2 * (k2 - k1) + turn)) < 0, k2 + turn, k2)
+def _nearer(k1: Array, k2: Array, turn: Array, scales: tuple[Array, Array]) -> Array:
+    """K₂ + turn, or K₂ if that is nearer to K₁; the turn is that of K₂ divided by its scale."""
+    scale = jnp.maximum(*scales)
+    relative = turn * (scales[1] / scale)
+    away = k2 / scale - k1 / scale
+    return jnp.where(jnp.sum(relative * (2 * away + relative)) < 0, k2 + turn * scales[1], k2)
+
+
+def _near_one(a: Array) -> Array:
+    """``a`` divided by a power of two near its largest entry.
+
+    Entries below the smallest normal number are taken from their bits: XLA counts them as 0.
+    """
+    info = jnp.finfo(a.dtype)
+    bits = jax.lax.bitcast_convert_type(a, jnp.int32 if info.bits == 32 else jnp.int64)
+    fraction = (bits & (2**info.nmant - 1)).astype(a.dtype) * 2.0 ** (info.minexp - info.nmant + 60)
+    subnormal = (bits & (2 ** (info.bits - 1) - 1)) < 2**info.nmant
+    lifted = jnp.where(subnormal, jnp.where(bits < 0, -fraction, fraction), a * 2.0**60)
+    a = jnp.where(abs(a).max() < 2.0**-60, lifted, a)
+    return a / magnitude(a)
 
 
 @jax.custom_batching.sequential_vmap

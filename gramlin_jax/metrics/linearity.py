@@ -12,6 +12,7 @@ noise of about r·6e-8 in each column, so features in a subspace have full rank 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import warnings
 from typing import TYPE_CHECKING
@@ -20,9 +21,9 @@ import jax
 import jax.numpy as jnp
 
 from gramlin_jax._moments.features import Moments, check_moments
-from gramlin_jax.metrics.regression import default_rtol, regress, without_constants
+from gramlin_jax.metrics.regression import LeastSquares, default_rtol, regress, without_constants
 from gramlin_jax.support.checks import check_array, is_traced
-from gramlin_jax.support.precision import dot, in_float64
+from gramlin_jax.support.precision import concrete, dot, in_float64
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -36,23 +37,27 @@ def target_linearity(
     In [0, 1] to rounding; higher is more linear. It is invariant under invertible affine maps of
     the features, and 1 when Y is affine in H (or n ≤ rank + 1: compare ``noise_floor``). For
     balanced one-hot targets TL = tr(Σ_T⁻¹Σ_B)/(C − 1), the link to neural collapse. Target columns
-    are weighted by their variance. Collinear, duplicate and constant columns of H change nothing.
+    are weighted by their variance. Collinear, duplicate and constant columns of H change nothing. A
+    column is constant if its standard deviation is below 2⁻⁴⁸ ≈ 3.6e-15 of its mean, 16 steps of
+    float64.
 
     Args:
         m: Moments of features (n, d) and targets (n, k).
         intercept: Fit Y ≈ HB + 1bᵀ. Without it the fit is Y ≈ HB, and TL can be negative; for
             centred targets this is the definition in the paper's code.
         rtol: Rank tolerance, relative to the largest eigenvalue of the column-scaled scatter; None:
-            max(64, d)·2⁻⁵².
+            max(64, d)·2⁻⁵². In [0, 1).
 
     Returns:
-        A float64 scalar. Its error is at most about 1e-16·cond², cond being the condition number of
+        A float64 scalar, of NumPy outside transformations, so arithmetic with it stays in float64.
+        Its error is at most about 1e-16·cond², cond being the condition number of
         the features with columns scaled, and far less unless the targets lie in the smallest
         directions. NaN where undefined: targets without variance, one sample, NaN or infinity in
         the moments. Outside transformations a RuntimeWarning then gives the reason.
 
     Raises:
-        ValueError: If the moments hold no targets, or are stacked (use ``jax.vmap``).
+        ValueError: If the moments hold no targets or are stacked (use ``jax.vmap``), or ``rtol``
+            is not in [0, 1).
 
     Source: arXiv 2605.06258, section 4 (target linearity).
 
@@ -100,17 +105,19 @@ def target_linearity_adjusted(m: Moments, *, rtol: float | None = None) -> Float
 def noise_floor(m: Moments, *, rtol: float | None = None) -> Float[Array, ""]:
     """The expected target linearity of pure noise, p/(n − 1), p the number of fitted directions.
 
-    Exact for targets that are independent of the features. In [0, 1].
+    Exact for targets that are independent of the features. In [0, 1]. n is the sum of the weights:
+    scale them to counts of samples.
 
     Args:
         m: Moments of features (n, d), with or without targets.
         rtol: As in ``target_linearity``.
 
     Returns:
-        A float64 scalar; NaN for one sample and for moments that are not finite.
+        A float64 scalar; NaN for one sample, for weights whose sum is below p, and for moments that
+        are not finite.
 
     Raises:
-        ValueError: If the moments are stacked (use ``jax.vmap``).
+        ValueError: If the moments are stacked (use ``jax.vmap``) or ``rtol`` is not in [0, 1).
 
     Source: the expectation of R² under independence, as in Wherry (1931).
 
@@ -127,7 +134,8 @@ def heldout_target_linearity(
 ) -> Float[Array, ""]:
     """Target linearity on held-out samples: 1 − ‖Y − Ŷ‖² / ‖Y − Ȳ‖² on ``test``.
 
-    The regression (with intercept) is fitted on ``train`` alone; Ȳ is the test mean, as in the
+    The regression (with intercept) is fitted on ``train`` alone; with n ≤ d training samples it is
+    the fit of smallest norm after scaling columns to unit variance. Ȳ is the test mean, as in the
     usual R² score. At most 1; negative where the fit is worse than the test mean. Let B be the
     coefficients of ``train``, and δh, δy the differences of the means (test − train). In the blocks
     of ``test``, ‖Y − Ŷ‖² = tr S_yy − 2 tr BᵀS_hy + tr BᵀS_hhB + n‖δy − Bᵀδh‖².
@@ -138,7 +146,8 @@ def heldout_target_linearity(
         rtol: As in ``target_linearity``.
 
     Returns:
-        A float64 scalar; NaN where the test targets have no variance or a moment is not finite.
+        A float64 scalar; NaN where there is no training sample, the test targets have no variance
+        or a moment is not finite.
 
     Raises:
         ValueError: If widths differ, or as ``target_linearity``.
@@ -199,17 +208,47 @@ def surrogate(
             f"kernel has shape {kernel.shape}: wanted ({m.feature_mean.shape[0]}, o), one row a "
             "feature, (in, out) as in Flax; transpose a PyTorch weight"
         )
-    return _surrogate(m, kernel, normalized)
+    return concrete(_surrogate(m, kernel, normalized))
 
 
 @in_float64
 @functools.partial(jax.jit, static_argnames="intercept")
 def _target_linearity(m: Moments, intercept: bool, rtol: float) -> Array:
-    total = _variation(m)
-    fit = regress(m, intercept, rtol)
-    if intercept:
-        return fit.explained / total
-    return 1 - (m.target_products.sum() - fit.explained) / total
+    fit = regress(m, True, rtol) if intercept else _regress_without_intercept(m, rtol)
+    return fit.explained.sum() / _variation(m)
+
+
+def _regress_without_intercept(m: Moments, rtol: float) -> LeastSquares:
+    """The fit Y ≈ HB with ``explained`` = ‖Y − Ȳ‖² − ‖Y − HB‖², by target.
+
+    Let B and b = ȳ − Bᵀh̄ be the fit with an intercept, and Σ the scatter of the features. Without
+    one, B + Σ⁺h̄·n bᵀ/(1 + n h̄ᵀΣ⁺h̄) is the fit, and n b²/(1 + n h̄ᵀΣ⁺h̄) is added to the residual.
+    So no square of a mean is ever subtracted from another.
+    """
+    mean, n = m.feature_mean[:, None], m.count
+    both = jnp.concatenate([m.cross_scatter, mean], axis=1)  # solves for Σ⁺h̄ beside B
+    fit = regress(dataclasses.replace(m, cross_scatter=both), True, rtol)
+    solved = fit.coefficients[:, -1:]
+    leverage = 1 + n * fit.explained[-1]
+    missing = m.target_mean - dot(m.feature_mean, fit.coefficients[:, :-1])
+    missing = jnp.where(_spans_constants(m, solved, leverage, rtol), 0.0, missing)
+    return fit._replace(
+        coefficients=fit.coefficients[:, :-1] + n * solved * missing[None] / leverage,
+        explained=fit.explained[:-1] - n * missing**2 / leverage,
+    )
+
+
+def _spans_constants(m: Moments, solved: Array, leverage: Array, rtol: float) -> Array:
+    """Whether a combination of the features is a constant other than 0, and so an intercept.
+
+    It is a part of h̄ outside the range of Σ, with columns scaled: a direction that the uncentred
+    products have beside those of Σ, by the same rank tolerance.
+    """
+    squares = without_constants(jnp.diag(m.feature_scatter), m.feature_mean, m.count)
+    constant = (squares == 0) & (m.feature_mean != 0)
+    outside = (m.feature_mean - dot(m.feature_scatter, solved)[:, 0]) ** 2
+    outside = jnp.where(squares > 0, outside / jnp.where(squares > 0, squares, 1), 0).sum()
+    return constant.any() | (m.count * outside > rtol * len(squares) * leverage)
 
 
 @in_float64
@@ -217,14 +256,16 @@ def _target_linearity(m: Moments, intercept: bool, rtol: float) -> Array:
 def _adjusted(m: Moments, rtol: float) -> Array:
     fit = regress(m, True, rtol)
     left = m.count - fit.rank - 1
-    unexplained = 1 - fit.explained / _variation(m)
+    unexplained = 1 - fit.explained.sum() / _variation(m)
     return jnp.where(left > 0, 1 - unexplained * (m.count - 1) / left, jnp.nan)
 
 
 @in_float64
 @jax.jit
 def _noise_floor(m: Moments, rtol: float) -> Array:
-    return jnp.where(m.count > 1, regress(m, True, rtol).rank / (m.count - 1), jnp.nan)
+    rank = regress(m, True, rtol).rank
+    known = (m.count > 1) & (rank <= m.count)  # weights may sum to less than the rank
+    return jnp.where(known, jnp.minimum(rank / (m.count - 1), 1.0), jnp.nan)
 
 
 @in_float64
@@ -238,7 +279,7 @@ def _heldout(train: Moments, test: Moments, rtol: float) -> Array:
         + jnp.sum(b * dot(test.feature_scatter, b))
         + test.count * jnp.sum((y - dot(h, b)) ** 2)
     )
-    return 1 - residual / _variation(test)
+    return jnp.where(train.count > 0, 1 - residual / _variation(test), jnp.nan)
 
 
 @functools.partial(jax.jit, static_argnames="normalized")
@@ -261,7 +302,7 @@ def _with_reason(metric: str, value: Array, *ms: Moments) -> Array:
     """``value``; outside transformations a NaN also warns with the reason."""
     if not is_traced(value) and bool(jnp.isnan(value)):
         warnings.warn(f"{metric} is NaN: {undefined_because(*ms)}", RuntimeWarning, stacklevel=3)
-    return value
+    return concrete(value)
 
 
 @in_float64
@@ -269,9 +310,15 @@ def undefined_because(*ms: Moments) -> str:
     """Why a metric of these moments is NaN: a clause for a warning or a note."""
     scored = ms[-1]
     if not all(bool(jnp.isfinite(block).all()) for block in jax.tree.leaves(ms)):
-        return "the features or targets hold NaN or infinity"
+        return "the features or targets hold NaN or infinity, or their squares leave float64"
+    if min(float(m.count) for m in ms) <= 0:
+        return "samples in the moments of one split: 0, wanted 1 or more"
     if scored.count <= 1:
         return f"samples in the moments: {float(scored.count):g}, wanted 2 or more"
-    if bool(jnp.isnan(_variation(scored))):
-        return f"none of the {scored.target_mean.shape[0]} target columns varies"
-    return f"{float(scored.count):g} samples saturate the fit, wanted more than rank + 1"
+    targets = scored.target_mean.shape[0]
+    if targets and bool(jnp.isnan(_variation(scored))):
+        return f"none of the {targets} target columns varies"
+    return (
+        f"{float(scored.count):g} samples saturate the fit, wanted more than rank + 1 "
+        "(the sum of the weights, if there are any)"
+    )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from gramlin_jax._moments.features import CONSTANT, Moments, check_moments
-from gramlin_jax.support.checks import check_at_least
+from gramlin_jax.support.checks import check_at_least, is_traced
 from gramlin_jax.support.precision import dot, eigh, in_float64, rank_tolerance
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def least_squares(
         and ``explained`` are those of the fit at a fixed rank.
 
     Raises:
-        ValueError: If the moments are stacked (use ``jax.vmap``) or ``ridge`` is negative.
+        ValueError: If the moments are stacked (use ``jax.vmap``) ``ridge`` is negative or
+            ``rtol`` is not in [0, 1).
         TypeError: If ``m`` is not moments in float64.
 
     Source: Hastie, Tibshirani and Friedman (2009), section 3.4.1.
@@ -75,11 +76,15 @@ def least_squares(
 
 @functools.partial(jax.jit, static_argnames=("intercept", "ridge"))
 def _least_squares(m: Moments, intercept: bool, rtol: float, ridge: float) -> LeastSquares:
-    return regress(m, intercept, rtol, ridge)
+    fit = regress(m, intercept, rtol, ridge)
+    return fit._replace(explained=fit.explained.sum())
 
 
 def regress(m: Moments, intercept: bool, rtol: float, ridge: float = 0.0) -> LeastSquares:
-    """``least_squares`` without checks, to be called inside ``in_float64`` and ``jit``."""
+    """``least_squares`` without checks, with ``explained`` by target, (k,).
+
+    To be called inside ``in_float64`` and ``jit``.
+    """
     if intercept:
         gram, cross = m.feature_scatter, m.cross_scatter
         squares = without_constants(jnp.diag(gram), m.feature_mean, m.count)
@@ -105,8 +110,8 @@ def regress(m: Moments, intercept: bool, rtol: float, ridge: float = 0.0) -> Lea
     b = lax.stop_gradient(scale * dot(vectors, inverse * project(cross)))
     b = b + scale * dot(vectors, inverse * project(cross - dot(gram, b) - ridge * b))
     # The stationary form has the right derivative; the sum of squares, never negative, the value.
-    varying = 2 * jnp.sum(b * cross) - jnp.sum(b * (dot(gram, b) + ridge * b))
-    explained = lax.stop_gradient(jnp.sum(inverse * project(cross) ** 2) - varying) + varying
+    varying = (2 * b * cross - b * (dot(gram, b) + ridge * b)).sum(0)
+    explained = lax.stop_gradient((inverse * project(cross) ** 2).sum(0) - varying) + varying
     shrinkage = eigenvalues * inverse[:, 0] if ridge else present.astype(jnp.float64)
     # NaN would compare as an absent direction: it is passed on explicitly.
     finite = jnp.isfinite(gram).all() & jnp.isfinite(cross).all()
@@ -120,5 +125,13 @@ def without_constants(squares: Array, mean: Array, count: Array) -> Array:
 
 
 def default_rtol(m: Moments, rtol: float | None) -> float:
-    """``rtol``, or the rounding error of a scatter of this size."""
-    return rank_tolerance(m.feature_mean.shape[0]) if rtol is None else rtol
+    """``rtol``, or the rounding error of a scatter of this size.
+
+    Raises:
+        ValueError: If it is concrete and not in [0, 1).
+    """
+    if rtol is None:
+        return rank_tolerance(m.feature_mean.shape[0])
+    if not is_traced(rtol) and not 0 <= rtol < 1:
+        raise ValueError(f"rtol is {rtol}: wanted a share of the largest eigenvalue in [0, 1)")
+    return rtol

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gramlin_jax.support.precision import dot, eigh
+from gramlin_jax.support.precision import dot, eigh, is_positive_definite, magnitude
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float
@@ -78,7 +78,7 @@ def turned_in_basis(
 
     solves AH + HA = S − Sᵀ up to the off-diagonal elements of H. One or two such steps are enough
     for most steps of an optimiser. They also give H, whose eigenvectors the basis then follows. If
-    the search does not converge or S has a negative diagonal element, the rotation is large or the
+    the search does not converge or S is not positive definite, the rotation is large or the
     basis too old: Q is then found as in ``turned``, and for a small rotation the basis is
     recomputed.
     """
@@ -89,9 +89,9 @@ def turned_in_basis(
     # The first order of exp is enough for the last A: _polished restores orthogonality.
     turn, error = _polished(dot(basis, dot(found.turn + found.generator, basis.T)))
     finite = jnp.isfinite(m).all()
-    # S is symmetric for every stationary rotation, but positive only for the nearest one.
-    is_positive = jnp.diag(found.product).min() > 0
-    lost = finite & ~((found.size <= tolerance) & (error < 4 * root) & is_positive)
+    # S is symmetric for every stationary rotation, but positive definite for the nearest one only.
+    converged = (found.size <= tolerance) & (error < 4 * root)
+    lost = finite & ~(converged & _is_positive(_symmetric(found.product)))
 
     def restart() -> tuple[Array, Array]:
         turn, known = _turn(product)
@@ -135,6 +135,7 @@ def _search(m: Array, root: float) -> tuple[_Search, Array]:
 
 def first_basis(kernel: Float[Array, "i o"]) -> Float[Array, "o o"]:
     """Eigenvectors of KᵀK as columns, in the kernel's type; the identity if K is not finite."""
+    kernel = kernel / magnitude(kernel)
     product = dot(kernel.T, kernel)
     finite = jnp.isfinite(product).all()
     eye = jnp.eye(len(product), dtype=kernel.dtype)
@@ -148,6 +149,19 @@ def _generator(s: Array) -> tuple[Array, Array]:
     both = diagonal + diagonal.T
     a = (s - s.T) / both
     return a, jnp.sqrt((a**2 * both).sum() / both.max())
+
+
+def _is_positive(h: Array) -> Array:
+    """Whether a symmetric matrix is positive definite, without factors where it is nearly diagonal.
+
+    Scaled to a unit diagonal, I + E with ‖E‖ < 1 is positive definite.
+    """
+    diagonal = jnp.diag(h)
+    possible = diagonal.min() > 0
+    scale = lax.rsqrt(jnp.where(diagonal > 0, diagonal, 1))
+    scaled = h * scale[:, None] * scale[None]
+    near = jnp.linalg.norm(scaled - jnp.eye(len(h), dtype=h.dtype)) < 0.9
+    return possible & _if(possible & ~near, lambda: is_positive_definite(scaled), near)
 
 
 def _follow(basis: Array, h: Array) -> Array:

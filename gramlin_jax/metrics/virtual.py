@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from gramlin_jax._moments.gradients import GradientMoments
 from gramlin_jax.support.checks import check_matrices, check_same_shape
-from gramlin_jax.support.precision import in_float64, matmul
+from gramlin_jax.support.precision import concrete, in_float64, matmul
 from gramlin_jax.taps import Tap
 
 if TYPE_CHECKING:
@@ -263,11 +263,12 @@ def virtual_alignment(
     a, b = (jnp.asarray(m, jnp.float64) for m in (gram_change, virtual_covariance))
     a, b = (m / jnp.abs(m).max((-2, -1), keepdims=True) for m in (a, b))  # or squares underflow
     squares = (a**2).sum((-2, -1)) * (b**2).sum((-2, -1))
-    return (a * b).sum((-2, -1)) / jnp.sqrt(squares)
+    return concrete((a * b).sum((-2, -1)) / jnp.sqrt(squares))
 
 
 def _expanded(s: Array, squares: Array, learning_rate: float | Array) -> Array:
-    return -learning_rate * (s + jnp.swapaxes(s, -1, -2)) + learning_rate**2 * squares
+    rate = jnp.asarray(learning_rate, jnp.float64)  # its square may not fit into float32
+    return -rate * (s + jnp.swapaxes(s, -1, -2)) + rate**2 * squares
 
 
 def _rows(name: str, array: Array, kernel: Array, axis: int) -> Array:

@@ -18,7 +18,7 @@ def is_traced(value: Any) -> bool:
 
 def check_at_least(name: str, value: float, least: float) -> None:
     """Raise ``ValueError`` if a number is below ``least``."""
-    if value < least:
+    if not value >= least:  # NaN included
         raise ValueError(f"{name} is {value}: wanted at least {least}")
 
 

@@ -2,33 +2,101 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
-from collections.abc import Callable
+import secrets
+import socket
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import IO, Any
 
 import numpy as np
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:  # Windows, where folders are not locked
+    fcntl = None
+
+TEMPORARY = ".*-????????????.tmp"
+"""Pattern of the names under which ``write_whole`` writes."""
 
 
 def write_whole(path: Path, write: Callable[[Any], None]) -> None:
     """Write a file under a temporary name beside ``path``, then rename it.
 
+    Threads and processes may write the same path at once: one of their files stays, whole.
+
     Args:
         path: Where the file goes; its folder is made, an older file there is replaced at once.
         write: What writes the content into the open binary file.
+
+    Raises:
+        OSError: If it cannot be written, as on a full disk; the message names ``path``.
     """
+    path = path.expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}-{os.getpid()}")
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(6)}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and not error.filename:
+            raise OSError(error.errno, error.strerror, str(path)) from error  # as on a full disk
         raise
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a run folder, and remove what killed runs left unfinished in it.
+
+    The lock is on the file ``.lock`` and ends with the process, however that ends. It holds on
+    file systems that know locks; on others, and on Windows, nothing is locked.
+
+    Raises:
+        ValueError: If another process, or another run of this one, holds the folder.
+
+    Example:
+        >>> with running(Path("~/runs/first")):  # doctest: +SKIP
+        ...     train()
+    """
+    folder = folder.expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+") as file:
+        _lock(file, folder)
+        for rest in folder.rglob(TEMPORARY):
+            rest.unlink(missing_ok=True)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def _lock(file: IO[str], folder: Path) -> None:
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        raise ValueError(
+            f"folder {folder} is in use: another process is running this "
+            f"({file.read() or 'not named'}); wait for it, or name another folder"
+        ) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -37,18 +105,23 @@ def write_json(path: Path, value: Any) -> None:
     write_whole(path, lambda file: file.write(text.encode()))
 
 
-def read_json(path: Path) -> Any:
-    """What ``write_json`` wrote.
+def read_json(path: Path) -> dict[str, Any]:
+    """The object that ``write_json`` wrote.
 
     Raises:
-        ValueError: If the file is not whole.
+        OSError: If the file cannot be opened.
+        ValueError: If the file is damaged; it is left as it is.
     """
+    path = path.expanduser()
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
+        value = json.loads(path.read_text())
+        if not isinstance(value, dict):
+            raise ValueError(f"it holds {str(value)[:40]}, wanted an object")
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} is damaged ({error}): move its folder away to start again; nothing was changed"
         ) from error
+    return value
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -61,19 +134,24 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """What ``write_arrays`` wrote.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        OSError: If the file cannot be opened.
+        MemoryError: If its arrays do not fit.
         ValueError: If the file is truncated or damaged; it is left as it is.
     """
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # zipfile, zlib and numpy each have their own
-        raise ValueError(
-            f"{path} is truncated or damaged ({error}): move it away to make it anew; nothing was "
-            "changed"
-        ) from error
+    path = path.expanduser()
+    with path.open("rb") as file:  # outside the try: a file one may not read is not damaged
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                found = {name: arrays[name] for name in arrays.files}
+            _check_count(file, len(found))
+            return found
+        except Exception as error:  # zipfile, zlib and numpy each have their own
+            if isinstance(error, MemoryError) and _is_whole(path):
+                raise
+            raise ValueError(
+                f"{path} is truncated or damaged ({error}): move it away to make it anew; nothing "
+                "was changed"
+            ) from error
 
 
 def claim_folder(folder: Path, configuration: dict[str, Any], name: str = "config.json") -> None:
@@ -83,9 +161,15 @@ def claim_folder(folder: Path, configuration: dict[str, Any], name: str = "confi
         ValueError: If the folder holds a run of another configuration, or files without one; it
             is left as it is.
     """
-    if not (folder / name).exists() and not any(folder.glob("[!.]*")):
+    folder = folder.expanduser()
+    if not is_in_use(folder):
         write_json(folder / name, _plain(configuration))
     check_folder(folder, configuration, name)
+
+
+def is_in_use(folder: Path) -> bool:
+    """Whether the folder holds files, other than hidden ones."""
+    return any(folder.expanduser().glob("[!.]*"))
 
 
 def check_folder(folder: Path, configuration: dict[str, Any], name: str = "config.json") -> None:
@@ -94,6 +178,7 @@ def check_folder(folder: Path, configuration: dict[str, Any], name: str = "confi
     Raises:
         ValueError: As ``claim_folder``.
     """
+    folder = folder.expanduser()
     path, wanted = folder / name, _plain(configuration)
     if not path.exists():
         raise ValueError(
@@ -102,12 +187,36 @@ def check_folder(folder: Path, configuration: dict[str, Any], name: str = "confi
         )
     found, wanted = _flat(read_json(path)), _flat(wanted)
     for key in wanted | found:
-        if found.get(key) != wanted.get(key):
+        old, new = found.get(key), wanted.get(key)
+        if not _same(old, new):
+            if str(old) == str(new):  # "16" and 16
+                old, new = repr(old), repr(new)
             raise ValueError(
-                f"folder {folder} holds a run of another configuration: its {key} is "
-                f"{found.get(key)}, wanted {wanted.get(key)}; name another folder, or move "
-                "that one away to start again"
+                f"folder {folder} holds a run of another configuration: its {key} is {old}, wanted "
+                f"{new}; name another folder, or move that one away to start again"
             )
+
+
+def _same(found: Any, wanted: Any) -> bool:
+    """Whether two JSON values are equal; unlike for ``==``, True is not 1."""
+    return found == wanted and isinstance(found, bool) == isinstance(wanted, bool)
+
+
+def _check_count(file: IO[bytes], found: int) -> None:
+    """Compare with the number that the file states: zipfile checks each array, not how many."""
+    file.seek(-12, os.SEEK_END)
+    stored = int.from_bytes(file.read(2), "little")
+    if found != stored:
+        raise ValueError(f"{found} of {stored} arrays are found")
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the checksums of an ``.npz`` file hold; a damaged header can ask for any memory."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None
+    except Exception:  # as for read_arrays
+        return False
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from gramlin_jax.support.checks import is_traced
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float
+    from jaxtyping import Array, Bool, Float
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,26 +28,51 @@ def in_float64(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        args, kwargs = jax.tree.map(_settled, (args, kwargs))
         with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+            args, kwargs = jax.tree.map(_settled, (args, kwargs))
             return function(*args, **kwargs)
 
     return wrapped
 
 
 def _settled(value: Any) -> Any:
-    """``value`` in the type that the caller's rules give it.
+    """``value`` in the type that it holds.
 
     When ``vmap`` maps over a NumPy array of float64, the tracer claims float32 but holds float64,
-    and the two would clash in compiled code. A copy makes them agree; under ``jit`` it costs
-    nothing.
+    and the two would clash in compiled code. A copy where there is float64 makes them agree; under
+    ``jit`` it costs nothing.
     """
     return jnp.array(value, copy=True) if is_traced(value) else value
+
+
+def concrete(value: Array) -> Array:
+    """``value`` as NumPy's outside transformations.
+
+    Arithmetic with it stays in float64; JAX would cut the result to float32 by its global flag.
+    """
+    return value if is_traced(value) else cast("Array", np.asarray(value)[()])
 
 
 def widened(a: Float[Array, "..."]) -> Float[Array, "..."]:
     """``a`` in float32 or wider: half precision is converted, other types are kept."""
     return a.astype(jnp.promote_types(a.dtype, jnp.float32))
+
+
+def magnitude(a: Float[Array, "..."], axis: int | tuple[int, ...] | None = None) -> Array:
+    """The power of two at or below the largest |a|, or 1 where that is 0 or not finite.
+
+    Division by it is exact, and squares of the quotient neither overflow nor vanish. Its inverse is
+    a normal number too, because XLA may multiply by that.
+
+    Args:
+        a: Any array of floating point.
+        axis: Over which to take the largest, kept with length 1; None: all, a scalar.
+    """
+    largest = abs(a).max(axis, keepdims=axis is not None)
+    usable = (largest > 0) & jnp.isfinite(largest)
+    exponent = jnp.frexp(jnp.where(usable, largest, 1))[1] - 1
+    info = jnp.finfo(a.dtype)
+    return jnp.ldexp(jnp.ones_like(largest), jnp.clip(exponent, info.minexp, -info.minexp))
 
 
 def dot(a: Float[Array, "... i"], b: Float[Array, "i ..."]) -> Array:
@@ -72,6 +98,13 @@ def rank_tolerance(size: int) -> float:
     leaves room for the rounding of the sums in a small matrix.
     """
     return max(64, size) * 2.0**-52
+
+
+@jax.custom_batching.sequential_vmap
+@in_float64
+def is_positive_definite(a: Float[Array, "d d"]) -> Bool[Array, ""]:
+    """Whether a symmetric matrix has a Cholesky factor; a loop under ``vmap``, see ``eigh``."""
+    return jnp.isfinite(jnp.linalg.cholesky(a)).all()
 
 
 @jax.custom_batching.sequential_vmap

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gramlin_jax.support.checks import check_leading_axis
 from gramlin_jax.taps.layers import Site
 from gramlin_jax.taps.traced import Traced, capture
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, PyTree
+    from jaxtyping import Array, Bool, Float, PyTree
 
-Rule: TypeAlias = Literal["tokens", "flatten", "mean"]
+Rule: TypeAlias = Literal["tokens", "flatten", "mean"] | int
+Positions: TypeAlias = Literal["flatten", "mean"] | int
 
 
 class Rows(NamedTuple):
@@ -28,13 +30,15 @@ class Rows(NamedTuple):
     Attributes:
         axis: The row axis that counts samples.
         width: Columns before any projection.
-        rule: ``"tokens"`` are samples; positions stand side by side (``"flatten"``); or their
-            ``"mean"`` does.
+        rule: ``"tokens"`` are samples; positions stand side by side (``"flatten"``); their
+            ``"mean"`` is taken; or the one of this number is.
+        order: The row of each position, where rows are not in the order of the positions.
     """
 
     axis: int
     width: int
     rule: Rule
+    order: tuple[int, ...] | None = None
 
 
 def doubled(
@@ -108,7 +112,7 @@ def find_rows(
     shapes: Mapping[str, tuple[int, ...]],
     n: int,
     tokens: int,
-    positions: Literal["flatten", "mean"],
+    positions: Positions,
 ) -> tuple[dict[str, Rows], dict[str, str]]:
     """By site, how its features become rows; and by site, why they cannot.
 
@@ -128,6 +132,8 @@ def find_rows(
         each = math.prod(shape) // (math.prod(site.stack[: site.layers]) * n * channels)
         if tokens > 1 and each != tokens:
             skipped[name] = f"{each} positions a sample, {tokens} labels"
+        elif isinstance(positions, int) and not -each <= positions < each:
+            skipped[name] = f"{each} positions a sample, none of the number {positions}"
         elif tokens > 1:
             rows[name] = Rows(axis, channels, "tokens")
         else:
@@ -161,6 +167,10 @@ def feature_rows(features: Array, site: Site, rows: Rows, n: int) -> Array:
     groups = range(site.layers, len(site.stack))
     h = jnp.moveaxis(h, groups, range(-1 - len(groups), -1))
     h = h.reshape(*(h.shape[i] for i in layers), n, h.shape[site.layers + 1], -1)
+    if rows.order is not None:
+        h = jnp.take(h, jnp.asarray(rows.order), axis=-2)
+    if isinstance(rows.rule, int):
+        return h[..., rows.rule, :]
     if rows.rule == "tokens":
         return h.reshape(*h.shape[: site.layers], -1, h.shape[-1])
     if rows.rule == "mean":
@@ -173,7 +183,8 @@ def follow_samples(
 ) -> dict[str, Bool[Array, ""]]:
     """By site, whether the rows of all samples move by one as the samples do.
 
-    They do not where positions are the slow index of a merged axis, or ``f`` is random.
+    They do not where positions are the slow index of a merged axis, or ``f`` is random. Each
+    column is compared by its own spread, so that none hides behind a larger one.
 
     Args:
         traced: The function.
@@ -183,13 +194,108 @@ def follow_samples(
     """
     n = check_leading_axis("x", x)
     moved = (jnp.arange(n) - 1) % n
-    here = traced([*held, *jax.tree.leaves(x)])[1]
-    shifted = [jnp.asarray(a)[moved] for a in jax.tree.leaves(x)]
-    there = traced([*held, *shifted])[1]
+    both = jax.tree.map(lambda a: jnp.stack([jnp.asarray(a), jnp.asarray(a)[moved]]), x)
+    features = jax.lax.map(lambda x: _features(traced, rows, held, x), both)
     follow = {}
-    for name, how in rows.items():
-        site = traced.layers.sites[name]
-        a, b = (samples_first(t[name].features, site, how.axis, n) for t in (here, there))
-        a = jnp.take(a, moved, axis=len(site.stack))
-        follow[name] = ~(jnp.abs(a - b).max() > 1e-2 * jnp.abs(a).max())  # NaN is none
+    for name, h in features.items():  # (2, *stack, n, positions, channels)
+        axis = len(traced.layers.sites[name].stack)
+        here, there = jnp.take(h[0], moved, axis=axis).astype(jnp.float32), h[1]
+        over = (axis, axis + 1)
+        spread = here.max(over, keepdims=True) - here.min(over, keepdims=True)
+        rounding = 32 * jnp.finfo(h.dtype).eps * jnp.abs(here).max(over, keepdims=True)
+        follow[name] = ~(jnp.abs(here - there) > 1e-2 * spread + rounding).any()  # NaN is none
     return follow
+
+
+def _features(
+    traced: Traced, rows: Mapping[str, Rows], held: list[Any], x: PyTree
+) -> dict[str, Array]:
+    """The features of these sites (*stack, n, positions, channels)."""
+    n = check_leading_axis("x", x)
+    taps, sites = traced([*held, *jax.tree.leaves(x)])[1], traced.layers.sites
+    return {k: samples_first(taps[k].features, sites[k], how.axis, n) for k, how in rows.items()}
+
+
+def position_changes(
+    traced: Traced,
+    rows: Mapping[str, Rows],
+    held: list[Any],
+    x: PyTree,
+    shape: tuple[int, ...],
+) -> dict[str, Float[Array, "p p"]]:
+    """By site, how much a change of x at position p changes each row, (position, row).
+
+    Each sample is changed at another position, so that one pass tries as many as there are
+    samples. Changes are summed over columns, each by its own standard deviation.
+
+    Args:
+        traced: The function.
+        rows: By site, from ``find_rows``.
+        held: The values of the trace before those of x.
+        x: Samples; of the arrays (n, *shape, ...) the values at a position are changed.
+        shape: Of the positions in x.
+    """
+    n, size = check_leading_axis("x", x), math.prod(shape)
+    rounds = min(-(-EACH * size // n), PASSES)
+    base = {k: _joined(h) for k, h in _features(traced, rows, held, x).items()}
+
+    def step(total: dict[str, Array], first: Array) -> tuple[dict[str, Array], None]:
+        at = (jnp.arange(n) + first) % size
+        changed = jax.tree.map(lambda a: _changed(a, at, shape), x)
+        for name, h in _features(traced, rows, held, changed).items():
+            scale = base[name].std((0, 1), keepdims=True)
+            difference = jnp.abs(_joined(h) - base[name])
+            change = jnp.where(scale > 0, difference / jnp.where(scale > 0, scale, 1), 0).sum(-1)
+            total[name] = total[name].at[at].add(change)
+        return total, None
+
+    zeros = {name: jnp.zeros((size, h.shape[1])) for name, h in base.items()}
+    return jax.lax.scan(step, zeros, n * jnp.arange(rounds))[0]
+
+
+# To find positions: samples at which each is changed, and passes at most, which leave positions
+# untried where there are more than 64·n.
+EACH, PASSES = 8, 64
+
+
+def _joined(h: Array) -> Array:
+    """(*stack, n, positions, channels) as (n, positions, all channels), float32."""
+    h = jnp.moveaxis(h.astype(jnp.float32), (-3, -2), (0, 1))
+    return h.reshape(*h.shape[:2], -1)
+
+
+def _changed(a: Array, at: Array, shape: tuple[int, ...]) -> Array:
+    """X with the values of each sample at one position taken from elsewhere, where they differ."""
+    a = jnp.asarray(a)
+    if a.shape[1 : 1 + len(shape)] != shape:
+        return a
+    n, size = len(a), math.prod(shape)
+    flat, samples = a.reshape(n, size, -1), jnp.arange(n)
+    own = flat[samples, at]
+    new = own
+    for shift in range(1, 5):
+        other = flat[(samples + shift) % n, (at + shift) % size]
+        same = (new == own).all(-1, keepdims=True)
+        new = jnp.where(same, other, new)
+    return flat.at[samples, at].set(new).reshape(a.shape)
+
+
+def positions_of(changes: np.ndarray) -> tuple[int, ...] | None:
+    """The row of each position: its own in general, or another order; None where it is not clear.
+
+    A position is in the row that it changes most. Where layers mix positions, as attention does,
+    this is seldom clear for all; then half of them have to be in their own rows.
+
+    Args:
+        changes: (position, row), see ``position_changes``.
+    """
+    tried = changes.max(1) > 0
+    second, first = np.sort(changes, 1)[:, -2:].T
+    best = changes.argmax(1)
+    one_each = bool(tried.all()) and len(set(best.tolist())) == len(best)
+    own = best == np.arange(len(best))
+    if one_each and (first > 1.5 * second).all():
+        return tuple(best.tolist())
+    if tried.any() and own[tried].mean() >= 0.5:
+        return tuple(range(len(best)))
+    return tuple(best.tolist()) if one_each else None

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tqdm.auto import tqdm
 
+from gramlin_jax.support.conversion import as_jax
+from gramlin_jax.support.fingerprints import fingerprint
 from gramlin_jax.training.checkpoints import Checkpoints
+from gramlin_jax.training.identity import lowering
 from gramlin_jax.training.program import Hyper, State
 from gramlin_jax.training.sweeps import over_runs, run_labels
 
@@ -45,9 +47,11 @@ class Training:
         state: Parameters and optimiser's state, each leaf (r, ...). The next epoch overwrites
             its buffers: copy what is to be kept.
         history: ``loss`` and the loss's metrics, each (r, epochs), filled up to ``epoch``.
+        programs: What lowers the user's functions, by their names: a checkpoint compares them.
         epoch: Epochs done.
         measured: What was measured, each leaf (r, len(measured_at), ...).
         measured_at: The epochs of the measurements.
+        measured_data: Arrays that are measured on; None for the training data.
     """
 
     source: Arrays | Batches
@@ -56,15 +60,18 @@ class Training:
     execution: str
     state: State
     history: dict[str, np.ndarray]
+    programs: dict[str, Callable[[], jax.stages.Lowered]]
     epoch: int = 0
     measured: Any = None
     measured_at: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, int))
+    measured_data: PyTree = None
 
     def identity(self) -> dict[str, Any]:
         """What has to be the same for a run to go on from a checkpoint."""
         return {
             "epochs": self.epochs,
             "measure_at": self.measured_at.tolist(),
+            "measured_data": fingerprint(self.measured_data),
             "execution": self.execution,
             "sweep": {name: values.tolist() for name, values in self.hyper.items()},
             **self.source.identity(),
@@ -95,6 +102,9 @@ class Hook:
     def end(self, training: Training) -> None:
         """Called once when all epochs are done."""
 
+    def close(self, training: Training) -> None:
+        """Called last, also where training fails or is interrupted."""
+
 
 @dataclasses.dataclass
 class Measure(Hook):
@@ -108,7 +118,7 @@ class Measure(Hook):
 
     Raises:
         ValueError: When training begins, if ``at`` is not within 0 to ``epochs``, there are no
-            data, or there is another ``Measure``.
+            data, JAX's types change them, or there is another ``Measure``.
 
     Example:
         >>> hook = Measure(lambda params, hyper, data: jnp.sum(data @ params), at=(0, 10))
@@ -131,13 +141,16 @@ class Measure(Hook):
         data = training.source.data if self.data is None else self.data
         if data is None:
             raise ValueError("Measure.data is None where data yields batches: wanted arrays")
-        self._data = jax.tree.map(jnp.asarray, data)
+        self._data = as_jax("Measure.data", data)
+        training.measured_data = None if self.data is None else self._data
         training.measured_at = at
         self._function = jax.jit(
             over_runs(self._measured, execution=training.execution, shared=(2,))
         )
+        arguments = (training.state, training.hyper, self._data)
+        training.programs["Measure.function"] = lowering(self._function, *arguments)
         if len(at):
-            shapes = jax.eval_shape(self._function, training.state, training.hyper, self._data)
+            shapes = jax.eval_shape(self._function, *arguments)
             training.measured = blank(shapes, len(at))
 
     def before_epoch(self, training: Training) -> None:
@@ -160,16 +173,22 @@ class Checkpoint(Hook):
     """Keep checkpoints in a folder, and resume from its newest one.
 
     A run that was killed and resumed ends bitwise the same as one that was not. Its settings,
-    shapes and data must be the same. Functions, and what they close over, cannot be compared; of
-    an iterable only the first batch is compared, and it must yield the same batches again.
+    shapes and data, those of ``Measure`` too, must be the same, and so must the compiled programs
+    of its functions, with what they close over. Of an iterable only the first batch is compared,
+    and it must yield the same batches again. The folder is locked while training runs.
 
     Attributes:
         directory: The folder, made if it is absent.
         interval: Least seconds between two checkpoints; the last epoch always has one.
 
     Raises:
-        ValueError: When training begins, if the folder holds a run of another configuration or a
-            damaged checkpoint; nothing in it is changed then.
+        ValueError: When training begins, if the folder holds a run of another configuration or
+            program, or a damaged checkpoint, or another process is running it; nothing in it is
+            changed then.
+        OSError: If a checkpoint cannot be written; the one before it stays.
+
+    Warns:
+        RuntimeWarning: If the run began with other versions of its packages.
 
     Example:
         >>> hook = Checkpoint("runs/first", interval=60)
@@ -177,11 +196,16 @@ class Checkpoint(Hook):
 
     directory: str | Path
     interval: float = 30.0
+    _checkpoints: Checkpoints | None = dataclasses.field(default=None, init=False, repr=False)
 
     def start(self, training: Training) -> None:
         """Claim the folder and restore its newest checkpoint."""
         self._checkpoints = Checkpoints(
-            self.directory, _progress(training), training.identity(), interval=self.interval
+            self.directory,
+            _progress(training),
+            training.identity(),
+            training.programs,
+            interval=self.interval,
         )
         training.epoch, progress = self._checkpoints.restore()
         training.state, training.history, training.measured = progress
@@ -189,15 +213,20 @@ class Checkpoint(Hook):
     def after_epoch(self, training: Training) -> None:
         """Save if the interval has passed or this was the last epoch."""
         last = training.epoch == training.epochs
-        self._checkpoints.save(training.epoch, _progress(training), last=last)
+        if self._checkpoints is not None:
+            self._checkpoints.save(training.epoch, _progress(training), last=last)
+
+    def close(self, training: Training) -> None:
+        """Give the folder free."""
+        if self._checkpoints is not None:
+            self._checkpoints.close()
+            self._checkpoints = None
 
 
 class ProgressBar(Hook):
     """Show a bar of epochs with the mean loss of all runs."""
 
-    def prepare(self, training: Training) -> None:
-        """Forget the bar of an earlier call of ``fit``."""
-        self._bar: Any = None
+    _bar: Any = None
 
     def before_epoch(self, training: Training) -> None:
         """Open the bar at the first epoch, or where a checkpoint left off."""
@@ -211,9 +240,14 @@ class ProgressBar(Hook):
         self._bar.update()
 
     def end(self, training: Training) -> None:
+        """Close the bar, before other hooks print."""
+        self.close(training)
+
+    def close(self, training: Training) -> None:
         """Close the bar, if there was anything to train."""
         if self._bar is not None:
             self._bar.close()
+            self._bar = None
 
 
 class WarnOfDivergence(Hook):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
@@ -13,6 +14,7 @@ import numpy as np
 from gramlin_jax._moments.additive import Additive
 from gramlin_jax.support.precision import in_float64
 from gramlin_jax.training.hooks import Hook, ProgressBar, Training, WarnOfDivergence, blank, record
+from gramlin_jax.training.identity import lowering
 from gramlin_jax.training.program import Hyper, Loss, Optimizer, Run
 from gramlin_jax.training.sources import Arrays, Batches, source_of
 from gramlin_jax.training.sweeps import Execution, check_sweep, choose_execution, over_runs
@@ -119,22 +121,10 @@ def fit(
     source = source_of(data, run)
     hooks = (ProgressBar(), WarnOfDivergence()) if hooks is None else tuple(hooks)
     training = _begin(run, source, hyper, epochs, execution)
-    train = source.epoch(training.execution)
-
-    for hook in hooks:
-        hook.prepare(training)
-    for hook in hooks:
-        hook.start(training)
-    while training.epoch < epochs:
-        for hook in hooks:
-            hook.before_epoch(training)
-        training.state, metrics = train(training.state, hyper, training.epoch)
-        record(training.history, training.epoch, metrics)
-        training.epoch += 1
-        for hook in hooks:
-            hook.after_epoch(training)
-    for hook in hooks:
-        hook.end(training)
+    with contextlib.ExitStack() as stack:
+        for hook in reversed(hooks):
+            stack.callback(hook.close, training)
+        _train(training, hooks)
 
     return Fit(
         *training.state,
@@ -144,6 +134,27 @@ def fit(
         hyper,
         training.execution,
     )
+
+
+def _train(training: Training, hooks: Sequence[Hook]) -> None:
+    """The epochs that are left, with the hooks between them."""
+    train = training.source.epoch(training.execution)
+    program = training.source.program(training.state, training.hyper)
+    training.programs["loss or optimizer"] = program
+    for hook in hooks:
+        hook.prepare(training)
+    for hook in hooks:
+        hook.start(training)
+    while training.epoch < training.epochs:
+        for hook in hooks:
+            hook.before_epoch(training)
+        training.state, metrics = train(training.state, training.hyper, training.epoch)
+        record(training.history, training.epoch, metrics)
+        training.epoch += 1
+        for hook in hooks:
+            hook.after_epoch(training)
+    for hook in hooks:
+        hook.end(training)
 
 
 def _begin(
@@ -159,11 +170,13 @@ def _begin(
     working_set, metrics = _outline(run, first, source.first)
     if execution == "auto":
         execution = choose_execution(working_set, runs)
-    state = jax.jit(over_runs(run.start, execution=execution))(hyper)
+    start = jax.jit(over_runs(run.start, execution=execution))
+    state = start(hyper)
     means = jax.tree.map(
         lambda m: jax.ShapeDtypeStruct((runs, *m.shape), jnp.result_type(m.dtype, float)), metrics
     )
-    return Training(source, hyper, epochs, execution, state, blank(means, epochs))
+    programs = {"init or optimizer": lowering(start, hyper)}
+    return Training(source, hyper, epochs, execution, state, blank(means, epochs), programs)
 
 
 def _outline(run: Run, hyper: Hyper, batch: PyTree) -> tuple[int, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -11,6 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gramlin_jax.support.checks import check_finite, check_leading_axis
+from gramlin_jax.support.conversion import as_jax
+from gramlin_jax.support.fingerprints import fingerprint
+from gramlin_jax.training.identity import lowering
 from gramlin_jax.training.program import Hyper, Metrics, Run, State
 from gramlin_jax.training.sweeps import over_runs
 
@@ -29,13 +31,13 @@ class Arrays:
         first: The shapes of a batch.
 
     Raises:
-        ValueError: If ``data`` is empty, not of equal lengths, or not finite.
+        ValueError: If ``data`` is empty, not of equal lengths, not finite, or not held by 32 bits.
     """
 
     def __init__(self, data: PyTree, run: Run) -> None:
         n = check_leading_axis("data", data)
-        check_finite("data", data)
-        self.data, self._run = jax.tree.map(jnp.asarray, data), run
+        self.data, self._run = as_jax("data", data), run
+        check_finite("data", self.data)
         self._batch_size = min(run.batch_size or n, n)
         self.first = jax.tree.map(self._batch_shape, self.data)
 
@@ -45,15 +47,19 @@ class Arrays:
     def epoch(self, execution: str) -> Epoch:
         """An epoch of all runs, compiled once; the state that it is given is donated."""
         lifted = over_runs(self._run.epoch, execution=execution, shared=(1, 3))
-        jitted = jax.jit(lifted, donate_argnums=0)
+        jitted = self._jitted = jax.jit(lifted, donate_argnums=0)
         return lambda state, hyper, epoch: jitted(state, self.data, hyper, jnp.int32(epoch))
+
+    def program(self, state: State, hyper: Mapping[str, Any]) -> Callable[[], jax.stages.Lowered]:
+        """What lowers the epoch that ``epoch`` made."""
+        return lowering(self._jitted, state, self.data, hyper, np.int32(0))
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for a run to be resumed."""
         return {
             "batch_size": self._batch_size,
             "shuffle": self._run.shuffle,
-            "data": _fingerprint(self.data),
+            "data": fingerprint(self.data),
         }
 
 
@@ -67,7 +73,8 @@ class Batches:
         first: The first batch of epoch 0.
 
     Raises:
-        ValueError: If there is no batch, or ``run`` has a batch size of its own.
+        ValueError: If there is no batch, JAX's types change one, or ``run`` has a batch size of its
+            own.
     """
 
     data = None
@@ -89,7 +96,7 @@ class Batches:
             return self._run.step(state, batch, self._run.batch_key(hyper, epoch, i), hyper)
 
         lifted = over_runs(one, execution=execution, shared=(1, 3, 4))
-        step = jax.jit(lifted, donate_argnums=0)
+        step = self._jitted = jax.jit(lifted, donate_argnums=0)
 
         def train(state: State, hyper: Hyper, epoch: int) -> tuple[State, Metrics]:
             means: Metrics = {}
@@ -102,9 +109,13 @@ class Batches:
 
         return train
 
+    def program(self, state: State, hyper: Mapping[str, Any]) -> Callable[[], jax.stages.Lowered]:
+        """What lowers the step of the first batch that ``epoch`` made."""
+        return lowering(self._jitted, state, self.first, hyper, np.int32(0), np.int32(0))
+
     def identity(self) -> dict[str, Any]:
         """What must be the same for a run to be resumed."""
-        return {"batch_size": None, "shuffle": None, "data": _fingerprint(self.first)}
+        return {"batch_size": None, "shuffle": None, "data": fingerprint(self.first)}
 
     def _batches(self, epoch: int) -> Iterator[tuple[PyTree, int]]:
         """The batches of an epoch as JAX arrays, and their sizes.
@@ -122,7 +133,7 @@ class Batches:
         self._pass, empty = batches, True
         for batch in batches:
             empty = False
-            batch = jax.tree.map(jnp.asarray, batch)
+            batch = as_jax("a batch of data", batch)
             yield batch, check_leading_axis("a batch of data", batch)
         if empty:
             raise ValueError(f"data has no batch in epoch {epoch}: wanted at least one")
@@ -148,12 +159,3 @@ def source_of(data: Any, run: Run) -> Arrays | Batches:
 def _moved(means: Metrics, values: Metrics, share: float) -> Metrics:
     """Means over samples, ``share`` of which are new."""
     return jax.tree.map(lambda mean, value: mean + share * (value - mean), means, values)
-
-
-def _fingerprint(data: PyTree) -> dict[str, str]:
-    """Type, shape and checksum of each array."""
-    prints = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(data):
-        checksum = zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8).data)
-        prints[jax.tree_util.keystr(path)] = f"{leaf.dtype}{list(leaf.shape)} {checksum:08x}"
-    return prints

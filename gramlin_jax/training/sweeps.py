@@ -10,6 +10,8 @@ import jax
 import numpy as np
 from jax import lax
 
+from gramlin_jax.support.conversion import check_held
+
 Execution: TypeAlias = Literal["auto", "vmap", "map"]
 
 # What a CPU's last-level cache holds, about: measured where vmap stops to pay, see benchmarks.
@@ -97,7 +99,8 @@ def check_sweep(sweep: Mapping[str, Any] | None) -> dict[str, np.ndarray]:
     """The values of a sweep as arrays (r,), ``seed`` among them.
 
     Raises:
-        ValueError: If lengths differ, one is 0, or a seed is not an integer of 32 bits.
+        ValueError: If lengths differ, one is 0, a seed is not an integer of 32 bits, or a value is
+            not a number or not held by the type of the calculation.
     """
     hyper = {name: np.asarray(values) for name, values in (sweep or {}).items()}
     shapes = {name: values.shape for name, values in hyper.items()}
@@ -109,7 +112,10 @@ def check_sweep(sweep: Mapping[str, Any] | None) -> dict[str, np.ndarray]:
     seed = hyper.pop("seed", np.zeros(runs, int))
     if not np.issubdtype(seed.dtype, np.integer):
         raise ValueError(f"sweep has a seed of dtype {seed.dtype}: wanted integers")
-    if (np.abs(seed) >= 2**31).any():
-        raise ValueError(f"sweep has the seed {seed[np.abs(seed).argmax()]}: wanted below 2**31")
+    check_held("sweep['seed']", seed, np.dtype(np.int32))
     dtype = jax.dtypes.canonicalize_dtype(float)
+    for name, values in hyper.items():
+        if values.dtype.kind not in "biuf" or np.isnan(values).any():
+            raise ValueError(f"sweep[{name!r}] is {values.tolist()}: wanted numbers")
+        check_held(f"sweep[{name!r}]", values, dtype)
     return {"seed": seed.astype(np.int32), **{k: v.astype(dtype) for k, v in hyper.items()}}

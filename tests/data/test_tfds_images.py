@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -212,6 +213,96 @@ def test_damaged_file_is_named(tmp_path, damage):
     assert len(load("cifar10", "test", data_dir=tmp_path)) == SIZES["test"]
 
 
+def png(mode, size, colour=1, bits=None):
+    """A PNG of one colour; of ``bits`` a channel where Pillow writes no such file."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new(mode, size, colour).save(file, "PNG")
+    return header(file.getvalue(), 24, bits) if bits else file.getvalue()
+
+
+def header(data, at, value):
+    """Change a byte of the first chunk, and its checksum."""
+    first = bytearray(data[12:29])
+    first[at - 12] = value
+    return data[:12] + first + zlib.crc32(first).to_bytes(4, "big") + data[33:]
+
+
+def with_second_header(data, big):
+    """The first header is as wanted; Pillow follows the last one."""
+    return data[:33] + big[8:33] + data[33:]
+
+
+BOMB = png("1", (10_000, 10_000))
+IMAGES = {
+    ("mnist", "14×56 pixels"): png("L", (56, 14)),
+    ("mnist", "turned"): png("L", (784, 1)),
+    ("mnist", "16 bits"): png("I;16", (28, 28), 257),
+    ("mnist", "1 bit"): png("1", (28, 28)),
+    ("mnist", "palette"): png("P", (28, 28)),
+    ("mnist", "with alpha"): png("LA", (28, 28), (1, 1)),
+    ("mnist", "in colour"): png("RGB", (28, 28)),
+    ("mnist", "4 bits"): png("L", (28, 28), bits=4),
+    ("mnist", "a bomb"): BOMB,
+    ("mnist", "a hidden bomb"): with_second_header(png("L", (28, 28)), BOMB),
+    ("mnist", "JPEG"): b"\xff\xd8\xff\xe0" + bytes(100),
+    ("cifar10", "in grey"): png("L", (32, 32)),
+    ("cifar10", "three times as wide"): png("L", (96, 32)),
+    ("cifar10", "with alpha"): png("RGBA", (32, 32)),
+    ("cifar10", "16 bits"): png("RGB", (32, 32), bits=16),
+}
+
+
+@pytest.mark.parametrize(("name", "kind"), IMAGES)
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_other_images_are_refused_before_they_are_decoded(tmp_path, monkeypatch, name, kind):
+    import PIL.Image
+
+    data = IMAGES[name, kind]
+    monkeypatch.setitem(globals(), "as_png", lambda image: io.BytesIO(data))
+    folder = write_set(tmp_path, name)
+    monkeypatch.setattr(PIL.Image.Image, "load", None)  # what decodes
+    shard = folder / f"{name}-train.array_record-00000-of-00003"
+    expected = re.escape(f"{shard} is damaged or incomplete (ValueError: an image ")
+    with pytest.raises(OSError, match=expected):
+        load(name, data_dir=tmp_path)
+
+
+def test_reading_runs_nothing_that_a_file_names(tmp_path, monkeypatch):
+    folder = write_set(tmp_path, "mnist")
+    (tmp_path / "named_in_a_file.py").write_text("raise SystemExit('was imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("features.json", "dataset_info.json"):
+        text = (folder / name).read_text()
+        text = re.sub(r'("(pythonClassName|moduleName)": )"[^"]*"', r'\1"named_in_a_file.X"', text)
+        assert "named_in_a_file" in text
+        (folder / name).write_text(text)
+    np.testing.assert_array_equal(
+        load("mnist", data_dir=tmp_path).x, pixels("mnist", "train") / np.float32(255)
+    )
+
+
+@pytest.mark.parametrize("label", [-1, 10, 2**32 + 3])
+def test_labels_out_of_range_are_refused(tmp_path, monkeypatch, label):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    monkeypatch.setattr(tfds.features.ClassLabel, "encode_example", lambda self, _: label)
+    write_set(tmp_path, "mnist")
+    with pytest.raises(OSError, match=f"a label is {label}, wanted 0 to 9"):
+        load("mnist", data_dir=tmp_path)
+
+
+def test_a_file_that_one_may_not_read_is_not_called_damaged(tmp_path, monkeypatch):
+    write_set(tmp_path, "mnist")
+
+    def refuse(*_, **__):
+        raise PermissionError("no permission")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(PermissionError, match="no permission"):
+        load("mnist", data_dir=tmp_path)
+
+
 def test_missing_file_is_named(tmp_path):
     shard = write_set(tmp_path, "cifar10") / "cifar10-train.array_record-00002-of-00003"
     shard.unlink()
@@ -228,11 +319,26 @@ def without_split(text):
     return json.dumps(info)
 
 
-@pytest.mark.parametrize("edit", [lambda text: text[:50], lambda text: "", without_split])
+def of_length(length):
+    return lambda text: re.sub(r'"(10|5|7)"', json.dumps(length), text)
+
+
+EDITS = [lambda text: text[:50], lambda text: "", lambda text: "null", lambda text: "[" * 10**5]
+EDITS += [without_split, of_length([]), of_length("x"), lambda text: '{"splits": null}']
+
+
+@pytest.mark.parametrize("edit", EDITS)
 def test_damaged_description_names_the_folder(tmp_path, edit):
     folder = write_set(tmp_path, "mnist")
     edit_info(folder, edit)
     with pytest.raises(OSError, match=re.escape(f"{folder} is damaged or incomplete")):
+        load("mnist", data_dir=tmp_path)
+
+
+def test_a_length_that_the_files_do_not_have_is_refused(tmp_path):
+    folder = write_set(tmp_path, "mnist")
+    edit_info(folder, of_length("99999999999999"))
+    with pytest.raises(OSError, match="it has 10 records, dataset_info.json 99999999999999"):
         load("mnist", data_dir=tmp_path)
 
 

@@ -57,6 +57,7 @@ def test_agrees_with_the_definitions(samples):
     means = np.stack([features[labels == c].mean(0) for c in range(4)])
     a = (means - means.mean(0)).T
     within = np.mean([np.outer(h, h) for h in features - means[labels]], 0)
+    own = [((features[labels == c] - means[c]) ** 2).sum(1).mean() for c in range(4)]
     norms = np.linalg.norm(a, axis=0)
     cosines = [a[:, i] @ a[:, j] / norms[i] / norms[j] for i in range(4) for j in range(i)]
     norm = np.linalg.norm
@@ -72,6 +73,13 @@ def test_agrees_with_the_definitions(samples):
         "nc3": norm(kernel / norm(kernel) - a / norm(a)) ** 2,
         "offset": 2 * norm(at_center - at_center.mean()) / norm(logits - logits.mean(0)),
         "cdnv": np.mean(
+            [
+                (own[i] + own[j]) / 2 / norm(means[i] - means[j]) ** 2
+                for i in range(4)
+                for j in range(i)
+            ]
+        ),
+        "pooled_cdnv": np.mean(
             [np.trace(within) / norm(means[i] - means[j]) ** 2 for i in range(4) for j in range(i)]
         ),
     }
@@ -377,3 +385,61 @@ def test_bad_input(samples):
         regression_collapse(m, np.ones((3, 4)), np.eye(4))
     with pytest.raises(ValueError, match=r"target_covariance has shape \(3, 3\): wanted \(4, 4\)"):
         regression_collapse(m, kernel, np.eye(3))
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4, 1e8])
+def test_an_offset_costs_no_digits(offset):
+    """Against extended precision, near collapse; never below 0."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), (9, 40, 20, 50))
+    features = etf(6, 4).T[labels] + 1e-5 * rng.normal(size=(119, 6)) + offset
+    h = np.longdouble(features) - offset
+    means = np.stack([h[labels == c].mean(0) for c in range(4)])
+    own = [((h[labels == c] - means[c]) ** 2).sum(1).mean() for c in range(4)]
+    pairs = [(i, j, ((means[i] - means[j]) ** 2).sum()) for i in range(4) for j in range(i)]
+    values = collapse(class_moments(features, labels))
+    expected = np.mean([(own[i] + own[j]) / 2 / square for i, j, square in pairs])
+    np.testing.assert_allclose(values.cdnv, np.float64(expected), rtol=1e-4)
+    pooled = ((h - means[labels]) ** 2).sum(1).mean()
+    expected = np.mean([pooled / square for *_, square in pairs])
+    np.testing.assert_allclose(values.pooled_cdnv, np.float64(expected), rtol=1e-4)
+    within = np.float64((h - means[labels]).T @ (h - means[labels]) / 119)
+    a = np.float64((means - means.mean(0)).T)
+    np.testing.assert_allclose(
+        values.nc1, np.trace(within @ np.linalg.pinv(a @ a.T / 4)) / 4, rtol=1e-4
+    )
+
+
+def test_nothing_is_negative_at_collapse():
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        labels = rng.permutation(np.repeat(np.arange(4), (9, 40, 20, 50)))
+        features = rng.normal(size=(4, 6))[labels] + 1e8 * (seed % 2)
+        values = collapse(class_moments(features, labels))
+        for value in values.nc1, values.cdnv, values.pooled_cdnv:
+            assert 0 <= value < 1e-13
+        with jax.enable_x64(True):
+            m = moments(np.eye(4)[labels] @ rng.normal(size=(4, 6)))
+        assert (np.array(regression(m, rng.normal(size=(6, 6)), np.eye(6))[:2]) >= 0).all()
+
+
+def test_the_unit_of_a_kernels_column_does_not_matter():
+    rng = np.random.default_rng(0)
+    features, kernel = rng.normal(size=(50, 6)), rng.normal(size=(6, 3))
+    with jax.enable_x64(True):
+        m = moments(features)
+    expected = regression(m, kernel, np.eye(3)).nrc2
+    for units in ([1, 1e-9, 1], [1e-300, 1e9, 1e200]):
+        np.testing.assert_allclose(
+            regression(m, kernel * units, np.eye(3)).nrc2, expected, rtol=1e-12
+        )
+
+
+def test_two_ones_in_a_row_are_not_one_hot():
+    rows = np.array([[1.0, 1, 0], [0, 0, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    features = np.random.default_rng(0).normal(size=(60, 4))
+    with (
+        jax.enable_x64(True),
+        pytest.raises(ValueError, match="m has targets that are not one-hot"),
+    ):
+        neural_collapse(moments(features, np.tile(rows, (10, 1))))

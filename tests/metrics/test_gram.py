@@ -353,3 +353,43 @@ def test_bad_input_of_the_polar_factor_and_the_step():
         gram_only_step(np.array([[np.inf]]), np.ones((1, 1)))
     with pytest.raises(TypeError, match="after has dtype int64: wanted floating point"):
         gram_only_step(square, np.ones((3, 3), np.int64))
+
+
+@pytest.mark.parametrize("scale", [1e37, 1e9, 1e-12])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_step_does_not_depend_on_scale(shape, scale):
+    """A power of two scales kernel and step exactly."""
+    scale = np.float32(2.0 ** np.round(np.log2(scale)))
+    k1 = normal(shape).astype(np.float32)
+    k2 = (k1 @ rotation(shape[1], 0.1) + 0.01 * normal(shape, 1)).astype(np.float32)
+    expected = np.asarray(STEP(k1, k2))
+    np.testing.assert_array_equal(STEP(k1 * scale, k2 * scale), expected * scale)
+    if shape[1] < 1.5 * shape[0]:
+        basis = first_basis(k1)
+        np.testing.assert_array_equal(first_basis(k1 * scale), basis)
+        one, _ = gram_only_step_in_basis(k1, k2, basis)
+        scaled, _ = gram_only_step_in_basis(k1 * scale, k2 * scale, basis)
+        np.testing.assert_array_equal(scaled, one * scale)
+
+
+@pytest.mark.parametrize("method", ["newton_schulz", "svd"])
+@pytest.mark.parametrize("scale", [1e38, 2e-38, 1e-38, 1e-39])
+def test_polar_factor_at_the_ends_of_float32(method, scale):
+    """Below 1.2e-38 numbers are subnormal: 1e-39 has six bits fewer."""
+    a = (rotation(6, 1.0) @ np.diag([1, 0.9, 0.8, 0.7, 0.6, 0.5]) * scale).astype(np.float32)
+    u, _, vt = np.linalg.svd(a.astype(np.float64) / scale)
+    np.testing.assert_allclose(polar_factor(a, method=method), u @ vt, atol=2e-6)
+
+
+@pytest.mark.parametrize("tilt", [0.0, 0.03])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(np.eye(2), [[1, 2], [2, 1]]), (np.diag([1, 0.02]), np.diag([1, -0.02]))],
+)
+def test_a_positive_diagonal_is_not_a_positive_matrix(before, after, tilt):
+    """Stationary rotations that are not the nearest: K₁ᵀK₂ is symmetric and indefinite."""
+    before, after = np.float32(before), np.float32(after)
+    basis = np.float32([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]])
+    found, _ = gram_only_step_in_basis(before, after, basis)
+    distance = np.linalg.norm(found - before)
+    np.testing.assert_allclose(distance, least_distance(before, after), atol=1e-4)

@@ -425,3 +425,81 @@ def test_bad_input():
         surrogate(m, np.ones((3, 8)))
     with pytest.raises(TypeError, match="kernel has dtype int"):
         surrogate(m, np.ones((8, 3), int))
+
+
+def without_intercept(h, y):
+    """The definition in extended precision, by an orthogonal basis of the columns."""
+    residual, basis = np.longdouble(y), []
+    for column in np.longdouble(h.T):
+        for _ in range(3):
+            column = column - sum((q * (q @ column) for q in basis), np.longdouble(0))
+        basis.append(column / np.sqrt(column @ column))
+    for _ in range(3):
+        residual = residual - sum(np.outer(q, q @ residual) for q in basis)
+    centred = np.longdouble(y) - np.longdouble(y).mean(0)
+    return np.float64(1 - (residual**2).sum() / (centred**2).sum())
+
+
+def offset_cases():
+    rng = np.random.default_rng(0)
+    h = rng.normal(size=(300, 4))
+    y = h @ rng.normal(size=(4, 2)) + rng.normal(size=(300, 2))
+    shares = np.exp(h) / np.exp(h).sum(1, keepdims=True)
+    return {
+        "none": (h, y),
+        "targets": (h, y + 1e8),
+        "features": (h + 1e6, y),
+        "both": (h + 1e8, y + 1e8),
+        "one feature": (h + [1e8, 0, 0, 0], y + 1e8),
+        "a constant feature": (np.c_[h, np.full(300, 0.1)], y + 1e8),
+        "rows that sum to 1": (shares, y + 1e8),
+        "other units": (h * [1e-9, 1, 1e9, 1] + [1, 0, 0, 0], y + 1e8),
+    }
+
+
+@pytest.mark.parametrize("name", offset_cases())
+def test_without_intercept_far_from_zero(name):
+    h, y = offset_cases()[name]
+    if name in ("a constant feature", "rows that sum to 1"):  # what the rounded rows still span
+        expected = float(target_linearity(moments(h, y)))
+    else:
+        expected = without_intercept(h, y)
+    value = float(target_linearity(moments(h, y), intercept=False))
+    np.testing.assert_allclose(value, expected, rtol=1e-11)
+
+
+@pytest.mark.parametrize("rtol", [np.nan, -1e-12, 1.0])
+def test_rank_tolerances_that_are_none(rtol):
+    h = np.random.default_rng(0).normal(size=(30, 3))
+    m = moments(h, h)
+    for call in (
+        lambda: target_linearity(m, rtol=rtol),
+        lambda: target_linearity_adjusted(m, rtol=rtol),
+        lambda: noise_floor(m, rtol=rtol),
+        lambda: heldout_target_linearity(m, m, rtol=rtol),
+    ):
+        with pytest.raises(ValueError, match=f"rtol is {rtol}: wanted"):
+            call()
+
+
+def test_weights_that_are_no_counts_have_no_noise_floor():
+    h = np.random.default_rng(0).normal(size=(125, 5))
+    with pytest.warns(RuntimeWarning, match=r"noise_floor is NaN: 1\.25 samples"):
+        assert np.isnan(noise_floor(moments(h, weights=np.full(125, 0.01))))
+    assert float(noise_floor(moments(h, weights=np.full(125, 0.044)))) == 1  # 5.5 samples
+    assert float(noise_floor(moments(h[:5]))) == 1
+
+
+def test_held_out_without_training_samples():
+    h = np.random.default_rng(0).normal(size=(30, 3))
+    m = moments(h, h)
+    with pytest.warns(RuntimeWarning, match="samples in the moments of one split: 0"):
+        assert np.isnan(heldout_target_linearity(Moments.zeros(3, 3), m))
+
+
+def test_arithmetic_with_a_scalar_stays_in_float64():
+    h = np.random.default_rng(0).normal(size=(30, 3))
+    m = moments(h, h**2)
+    value = target_linearity(m)
+    assert (value - 0.5).dtype == np.float64 and value - 0.5 == float(value) - 0.5
+    assert jax.eval_shape(target_linearity, m).dtype == np.float64

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gramlin_jax import moments
+from gramlin_jax import moments, target_linearity
 from gramlin_jax.metrics import least_squares
 from gramlin_jax.support.precision import in_float64
 
@@ -85,13 +85,47 @@ def test_a_ridge_keeps_directions_of_any_size():
 
 
 def test_a_column_is_constant_only_where_rounding_hides_its_variance():
-    """A deviation of 1e-9 of the mean is data in float64; one of 1e-13 is rounding."""
+    """A deviation of 32 steps of float64 is data; one of 8 is rounding."""
     wave = np.tile([1.0, -1.0], 500)[:, None]
-    for deviation, rank in ((1e-9, 1), (1e-13, 0)):
-        m = moments(1 + deviation * wave, wave)
+    for steps, rank in ((32, 1), (8, 0)):
+        m = moments(1 + steps * 2.0**-52 * wave, wave)
         assert float(least_squares(m).rank) == rank
         explained = float(least_squares(m).explained)
-        np.testing.assert_allclose(explained, 1000 * rank, rtol=1e-6)
+        np.testing.assert_allclose(explained, 1000 * rank, rtol=1e-12)
+
+
+def test_a_clock_is_not_constant():
+    """Seconds since 1970 with a millisecond's change: 4000 steps of float64."""
+    clock = 1.7e9 + 1e-3 * np.random.default_rng(0).random((5000, 1))
+    exact = np.longdouble(clock)
+    exact = exact - exact.mean(0)
+    noise = np.random.default_rng(1).normal(size=(5000, 1))
+    y = np.float64(exact / exact.std() + noise)
+    share = (exact * y).sum() ** 2 / (exact**2).sum() / ((y - y.mean()) ** 2).sum()
+    for h, target in ((clock, y), (y, clock)):
+        np.testing.assert_allclose(
+            target_linearity(moments(h, target)), np.float64(share), rtol=1e-5
+        )
+    assert float(target_linearity(moments(clock, clock))) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 1e8 / 3, 1.7e9 + 0.1])
+@pytest.mark.parametrize("n", [3, 4096, 10_001])
+def test_a_constant_column_has_no_scatter(value, n):
+    """Whatever the number of samples, the weights, and the way in which batches merge."""
+    h = np.full((n, 1), value)
+    weights = np.random.default_rng(0).random(n)
+    with jax.enable_x64(True):
+        parts = [moments(h, weights=weights), moments(h[: n // 2]), moments(h)]
+        stacked = jax.tree.map(lambda *a: jnp.stack(a), *parts)
+        for m in (
+            *parts,
+            sum(parts),
+            stacked.sum(),
+            jax.vmap(lambda m: m.psum("i"), axis_name="i")(stacked),
+        ):
+            assert (np.asarray(m.feature_mean) == value).all()
+            assert float(jnp.max(m.feature_scatter)) <= 1e-40 * value**2
 
 
 @pytest.mark.long

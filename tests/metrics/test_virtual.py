@@ -156,3 +156,14 @@ def test_bad_input(passed):
         input_gradients(jnp.ones(5), delta)
     with pytest.raises(TypeError, match="before has dtype int"):
         gram_change(jnp.ones((2, 2), int), jnp.ones((2, 2), int))
+
+
+def test_the_square_of_a_small_learning_rate_is_taken_in_float64():
+    x, g = np.eye(2, dtype=np.float32), 1e20 * np.eye(2, dtype=np.float32)
+    rate = np.float32(1e-25)
+    expected = -2 * np.float64(rate) * 1e20 + np.float64(rate) ** 2 * 1e40
+    for call in (virtual_covariance_of, jax.jit(virtual_covariance_of)):
+        np.testing.assert_allclose(np.diagonal(call(x, g, rate)), expected, rtol=1e-6)
+    large = np.float32(1e25)
+    value = virtual_covariance_of(x, np.eye(2, dtype=np.float32) * 1e-10, large)[0, 0]
+    np.testing.assert_allclose(value, 1e30, rtol=1e-6)

@@ -6,7 +6,7 @@ import optax
 import pytest
 from toy import Slices, toy, train
 
-from gramlin_jax.training import grid
+from gramlin_jax.training import Measure, grid
 
 
 @pytest.mark.parametrize("execution", ["vmap", "map"])
@@ -85,3 +85,53 @@ def test_what_can_be_read_once_is_refused(data):
 def test_bad_batches(data, options, message):
     with pytest.raises(ValueError, match=message):
         train(data, **options)
+
+
+def plus(offset):
+    return (X + np.float64(offset), Y)
+
+
+def wide_labels(change):
+    labels = Y.astype(np.int64)
+    labels[5] += change
+    return X, labels
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (wide_labels(2**40 + 9), r"\[1\] has the value 10995116277\d+: wanted integers that int32"),
+        (
+            wide_labels(-(2**40)),
+            r"\[1\] has the value -10995116277.*: wanted integers that int32 holds",
+        ),
+        (plus(1e8), r"\[0\] has a column of mean 1e\+08 and standard deviation [01].*: wanted"),
+        (plus(1e39), r"\[0\] has the value 1e\+39: wanted numbers that float32 holds"),
+        ((X * np.float64(1e-60), Y), ".*: wanted differences that float32 holds"),
+    ],
+)
+def test_data_that_would_change_are_refused(data, message):
+    def mean(params, hyper, data):
+        return data[0].mean()
+
+    for name, given, hooks in [
+        ("data", data, ()),
+        ("a batch of data", Slices(data, 50), ()),
+        ("Measure.data", (X, Y), [Measure(mean, data)]),
+    ]:
+        with pytest.raises(ValueError, match=f"{name}{message}"):
+            train(given, hooks=hooks)
+
+
+def test_data_that_are_only_rounded_are_taken():
+    constant = np.full((50, 1), 0.1)  # rounding moves it, but it has no differences
+    noisy = constant + 1e-17 * np.arange(50)[:, None]
+    x = np.concatenate([X[:, :2] + 1000, X[:, :2] * np.float64(1e-30), constant, noisy], axis=1)
+    assert x.dtype == np.float64
+    assert np.isfinite(train((x, Y.astype(np.uint64))).history["loss"]).all()
+
+
+def test_a_time_of_day_keeps_its_steps_or_is_refused():
+    clock = (1.7e9 + 1e-3 * np.arange(50.0))[:, None]
+    with pytest.raises(ValueError, match="column of mean 1.7e"):
+        train((clock, Y), width=1)

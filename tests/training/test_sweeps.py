@@ -1,7 +1,8 @@
 import jax
+import numpy as np
 import pytest
 
-from gramlin_jax.training import choose_execution, grid
+from gramlin_jax.training import check_sweep, choose_execution, grid
 
 
 def test_choice_of_execution():
@@ -17,3 +18,30 @@ def test_grid():
     assert sweep["seed"].tolist() == [0, 1, 0, 1] and sweep["seed"].dtype.kind == "i"
     with pytest.raises(ValueError, match="seed has no values"):
         grid(seed=())
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("n", (1, 16777217), r"sweep\['n'\] has the value 16777217: wanted integers that float32"),
+        ("n", (2**62 + 2**10, 1), "has the value 4611686018427388928: wanted integers"),
+        ("rate", (0.1, None), r"sweep\['rate'\] is \[0.1, None\]: wanted numbers"),
+        ("rate", (0.1, float("nan")), r"sweep\['rate'\] is \[0.1, nan\]: wanted numbers"),
+        ("rate", ("0.1", "1"), "wanted numbers"),
+        ("rate", (1e39, 1.0), "has the value 1e\\+39: wanted numbers that float32 holds"),
+        ("rate", (0.1, 0.1 + 1e-9), "column of mean 0.1 and standard deviation 5e-10: wanted"),
+        ("seed", (0, 2**31), r"sweep\['seed'\] has the value 2147483648: wanted integers"),
+        ("seed", (0, -(2**63)), r"sweep\['seed'\] has the value -9223372036854775808: wanted"),
+    ],
+)
+def test_values_that_would_change_are_refused(name, values, message):
+    for sweep in (grid(**{name: values}), {name: values}):
+        with pytest.raises(ValueError, match=message):
+            check_sweep(sweep)
+
+
+def test_values_that_float32_holds_are_taken():
+    sweep = check_sweep(grid(n=(16777216, -(2**40)), rate=(0.1, 1e-3, float("inf")), on=(True,)))
+    assert set(sweep["n"]) == {16777216, -(2**40)} and sweep["n"].dtype == np.float32
+    assert set(sweep["rate"]) == {np.float32(0.1), np.float32(1e-3), np.inf}
+    assert (sweep["on"] == 1).all()

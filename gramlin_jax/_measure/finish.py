@@ -1,0 +1,108 @@
+"""From the sums of all layers to a ``Measurement``."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from gramlin_jax._measure.measurement import Measurement
+from gramlin_jax._measure.plan import Plan
+from gramlin_jax.metrics.linearity import undefined_because
+from gramlin_jax.metrics.registry import LayerSums, Metric
+from gramlin_jax.support.precision import in_float64
+from gramlin_jax.taps import Site
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+
+
+def measured(
+    plan: Plan,
+    total: Any,
+    metrics: tuple[Metric, ...],
+    learning_rate: float,
+    remarks: Mapping[str, str],
+) -> Measurement:
+    """Metrics of each layer, those that a scan stacks by themselves, from all sums.
+
+    Args:
+        plan: Of the first batch.
+        total: All sums, and kernels.
+        metrics: To compute.
+        learning_rate: Of the virtual covariance.
+        remarks: Notes on what is no layer, empty ones among them.
+    """
+    sums: dict[str, LayerSums] = {}
+    notes = [(name, remark) for name, remark in remarks.items() if remark]
+    for name in plan.names:
+        note, reads_rows = _note(plan, name), _reads_rows(plan, name)
+        for label, part in _unstacked(name, plan.traced.layers.sites[name], total):
+            sums[label] = LayerSums(
+                **part, learning_rate=learning_rate, reads_rows=reads_rows, classes=plan.classes
+            )
+            notes += [(label, note)] if note else []
+    values = {label: jax.device_get(_evaluate(layer, metrics)) for label, layer in sums.items()}
+    for label, value in values.items():
+        if np.isnan(value.get("target_linearity", 0)) and sums[label].moments is not None:
+            reason = undefined_because(sums[label].moments)
+            notes.append((label, f"target linearity is not defined: {reason}"))
+    numbers = {name: float(value) for name, value in total["numbers"].items()}
+    return Measurement(
+        metrics={
+            label: {metric.name: float(value[metric.name]) for metric in metrics}
+            for label, value in values.items()
+        },
+        sums=sums,
+        loss=numbers["loss"] / numbers["weight"] if numbers["weight"] else math.nan,
+        accuracy=numbers["correct"] / numbers["labels"] if numbers["labels"] else math.nan,
+        count=numbers["count"],
+        notes=tuple(notes),
+        coverage=str(plan.traced.layers),
+        heads=tuple((metric.name, metric.head) for metric in metrics),
+    )
+
+
+def _note(plan: Plan, name: str) -> str:
+    if name in plan.skipped:
+        return f"features not measured: {plan.skipped[name]}"
+    how = plan.rows.get(name)
+    if how is None or how.width <= plan.width_limit:
+        return ""
+    return f"{how.width} features, projected to {plan.width_limit}"
+
+
+def _reads_rows(plan: Plan, name: str) -> bool:
+    """Whether the kernel multiplies the features as they were measured."""
+    site, how = plan.traced.layers.sites[name], plan.rows.get(name)
+    dense = site.primitive == "dot_general" and len(site.stack) == site.layers
+    return dense and how is not None and site.fan_in == how.width <= plan.width_limit
+
+
+def _unstacked(
+    name: str, site: Site, total: Mapping[str, Any]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A site's sums and kernel; of one layer after the other where a scan stacks layers."""
+    moments = total["moments"].get(name)
+    blocks = {part: total[part].get(name) for part in ("kernel", "gradients", "jacobians")}
+    shape = site.stack[: site.layers]
+    if not shape:
+        yield name, {"moments": moments, **blocks}
+        return
+    for flat, index in enumerate(np.ndindex(shape)):
+        label = f"{name}[{', '.join(map(str, index))}]"
+        of_layer = jax.tree.map(lambda a: a[flat], moments)  # noqa: B023
+        # A count belongs to all layers and has no axis of theirs.
+        cut = jax.tree.map(lambda a: a[index] if np.ndim(a) else a, blocks)  # noqa: B023
+        yield label, {"moments": of_layer, **cut}
+
+
+@in_float64
+@functools.partial(jax.jit, static_argnames="metrics")
+def _evaluate(layer: LayerSums, metrics: tuple[Metric, ...]) -> dict[str, Array]:
+    """All metrics of a layer in one program, which layers of one shape share."""
+    return {metric.name: metric(layer) for metric in metrics}

@@ -1,0 +1,199 @@
+"""Which layers are measured, and how their features become rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+
+from gramlin_jax._measure.batch import is_labels
+from gramlin_jax._measure.stream import Batch
+from gramlin_jax._measure.tracing import Tracing, same_layers
+from gramlin_jax._moments.projection import Projection, random_projection
+from gramlin_jax.metrics.registry import OF_FEATURES, OF_SAMPLES, Need
+from gramlin_jax.support.memory import remembered
+from gramlin_jax.taps import Layers, Traced
+from gramlin_jax.taps.rows import (
+    Positions,
+    Rows,
+    find_rows,
+    follow_samples,
+    position_changes,
+    positions_of,
+)
+
+if TYPE_CHECKING:
+    from jaxtyping import PyTree
+
+
+class Options(NamedTuple):
+    """What the user wants of all layers."""
+
+    layers: Sequence[str] | None
+    needs: frozenset[Need]
+    positions: Positions
+    width_limit: int
+
+
+class Plan(NamedTuple):
+    """What becomes of the layers that are measured, in batches of one length.
+
+    Attributes:
+        traced: The user's function at a batch of n samples.
+        n: Of that batch.
+        names: Sites to measure.
+        axes: By site, the row axis that counts samples.
+        rows: By site, how features become rows.
+        skipped: By site, why its features are not measured.
+        width_limit: Of features before they are projected.
+        classes: Whether targets are labels.
+    """
+
+    traced: Traced
+    n: int
+    names: tuple[str, ...]
+    axes: dict[str, int]
+    rows: dict[str, Rows]
+    skipped: dict[str, str]
+    width_limit: int
+    classes: bool
+
+
+def make_plan(tracing: Tracing, options: Options, stack: Batch) -> Plan:
+    """Which layers are measured, and how; samples are told apart only where a metric needs it."""
+    batch, (traced, held) = first_of(stack), tracing.at(stack.x)
+    names, n = _named(traced.layers, options.layers), len(batch.labels)
+    plan = Plan(traced, n, names, {}, {}, {}, options.width_limit, is_labels(batch.labels))
+    if options.needs & OF_SAMPLES:
+        found, reasons = tracing.sample_axes(traced, batch.x, n)
+        axes = {name: found[name] for name in names if name in found}
+        skipped = {name: reasons[name] for name in names if name in reasons}
+        plan = plan._replace(axes=axes, skipped=skipped)
+    return _with_rows(plan, held, batch, options.positions) if options.needs & OF_FEATURES else plan
+
+
+def _with_rows(plan: Plan, held: list[Any], batch: Batch, positions: Positions) -> Plan:
+    """How features become rows, by site, and why they do not; tried out on a batch."""
+    traced, x = plan.traced, batch.x
+    taps = jax.eval_shape(lambda: traced([*held, *jax.tree.leaves(x)])[1])
+    shapes = {name: tap.features.shape for name, tap in taps.items()}
+    tokens = batch.labels.shape[1:] if plan.classes else ()
+    count = math.prod(tokens)
+    rows, skipped = find_rows(traced, plan.axes, shapes, plan.n, count, positions)
+    follow = jax.device_get(_following(traced, tuple(rows.items()))(held, x))
+    skipped |= {name: NOT_SAMPLES for name in rows if not follow[name]}
+    rows = {name: how for name, how in rows.items() if follow[name]}
+    if count > 1:
+        rows, unclear = _in_order(traced, rows, held, x, tokens)
+        skipped |= unclear
+    return plan._replace(rows=rows, skipped=plan.skipped | skipped)
+
+
+def _in_order(
+    traced: Traced, rows: dict[str, Rows], held: list[Any], x: PyTree, shape: tuple[int, ...]
+) -> tuple[dict[str, Rows], dict[str, str]]:
+    """Rows in the order of the positions that the labels have, and why there are none."""
+    there = [a for a in jax.tree.leaves(x) if a.shape[1 : 1 + len(shape)] == shape]
+    if not there:
+        return {}, dict.fromkeys(rows, f"no array of x has the labels' positions {shape}")
+    changes = jax.device_get(_changes(traced, tuple(rows.items()), shape)(held, x))
+    orders = {name: positions_of(change) for name, change in changes.items()}
+    found = {
+        name: rows[name]._replace(order=None if order == tuple(range(len(order))) else order)
+        for name, order in orders.items()
+        if order is not None
+    }
+    return found, dict.fromkeys((name for name in rows if name not in found), NOT_POSITIONS)
+
+
+NOT_SAMPLES = (
+    "they do not follow when samples change places (positions are the slow index of a merged "
+    "axis, or f is random)"
+)
+NOT_POSITIONS = (
+    "which of their rows belongs to which label is not clear (a change of x at one position does "
+    "not change one row most)"
+)
+
+
+@remembered
+def _following(traced: Traced, rows: tuple[tuple[str, Rows], ...]) -> Callable[..., Any]:
+    return jax.jit(lambda held, x: follow_samples(traced, dict(rows), held, x))
+
+
+@remembered
+def _changes(
+    traced: Traced, rows: tuple[tuple[str, Rows], ...], shape: tuple[int, ...]
+) -> Callable[..., Any]:
+    return jax.jit(lambda held, x: position_changes(traced, dict(rows), held, x, shape))
+
+
+def first_of(stack: Batch) -> Batch:
+    return jax.tree.map(lambda a: a[0], stack)
+
+
+def inner_shapes(stack: Batch) -> tuple[tuple[int, ...], ...]:
+    """Shapes of the samples."""
+    return tuple(a.shape[2:] for a in jax.tree.leaves(stack))
+
+
+def plan_for_length(plan: Plan, tracing: Tracing, options: Options, stack: Batch) -> Plan:
+    """The plan for batches of another length, whose sums have to add to those of the first.
+
+    Raises:
+        ValueError: If they do not, or ``f`` cannot be traced with such samples.
+    """
+    try:
+        other = make_plan(tracing, options, stack)
+    except Exception as error:  # f is the user's, and may raise anything
+        shapes = [a.shape[2:] for a in jax.tree.leaves(stack.x)]
+        raise ValueError(
+            f"batches hold samples x of other shapes, {shapes}, than the first, with which f fails "
+            f"({type(error).__name__}: {error}): wanted one shape, or lengths that f takes"
+        ) from error
+    widths = [{name: how.width for name, how in p.rows.items()} for p in (plan, other)]
+    if widths[0] != widths[1]:
+        names = [name for name in plan.names if widths[0].get(name) != widths[1].get(name)]
+        pairs = ", ".join(f"{n}: {widths[0].get(n)} and {widths[1].get(n)}" for n in names)
+        raise ValueError(
+            f"batches of different lengths give features of different widths ({pairs}): wanted "
+            "positions='mean' or a position, or batches of one length"
+        )
+    return other
+
+
+def _named(found: Layers, layers: Sequence[str] | None) -> tuple[str, ...]:
+    """The sites to measure, in the order of the computation."""
+    if layers is None:
+        return tuple(found.sites)
+    unknown = [name for name in layers if name not in found.sites]
+    if unknown or not layers or isinstance(layers, str):
+        raise ValueError(f"layers is {layers!r}: wanted names out of {', '.join(found.sites)}")
+    return tuple(name for name in found.sites if name in layers)
+
+
+def for_size(plan: Plan, here: Traced, size: int) -> Plan:
+    """The plan for a batch of another number of samples.
+
+    Raises:
+        ValueError: If it has other layers, or samples on other axes.
+    """
+    if not same_layers(plan.traced, here, plan.axes, plan.n, size):
+        before, after = (", ".join(traced.layers.sites) for traced in (plan.traced, here))
+        raise ValueError(
+            f"f has the layers {after} for a batch of {size} samples and {before} for one of "
+            f"{plan.n}: wanted the same, with rows in proportion"
+        )
+    return plan
+
+
+def projections_of(plan: Plan, seed: int) -> dict[str, Projection]:
+    """Random maps (width, limit) of features that are wider than the limit."""
+    keys = {name: jax.random.fold_in(jax.random.key(seed), i) for i, name in enumerate(plan.names)}
+    return {
+        name: random_projection(keys[name], how.width, plan.width_limit)
+        for name, how in plan.rows.items()
+        if how.width > plan.width_limit
+    }

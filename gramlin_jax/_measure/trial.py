@@ -1,0 +1,110 @@
+"""What the first batch shows of the user's functions: is the loss a mean, what is constant?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gramlin_jax._measure.batch import Losses, label_weights, score
+from gramlin_jax._measure.stream import Batch
+from gramlin_jax._moments.gradients import scalar_loss
+from gramlin_jax.support.memory import remembered
+from gramlin_jax.taps import Traced
+
+if TYPE_CHECKING:
+    from jaxtyping import Array
+
+
+class Parts(NamedTuple):
+    """What the loss is on the first batch, and on others that are made of its samples.
+
+    A mean is the same on ``whole`` and ``halves``, and on ``alone`` and ``among``.
+
+    Attributes:
+        whole: On the batch.
+        halves: Mean over its halves, each of which stands twice in a batch of the same size.
+        alone: On a batch of a single sample, again and again.
+        among: On a batch of another size of the same sample.
+        numbers: Counts of the batch's labels, see ``score``.
+    """
+
+    whole: Any
+    halves: Any
+    alone: Any
+    among: Any
+    numbers: dict[str, Any]
+
+
+@remembered
+def try_loss(
+    traced: Traced, other: tuple[Traced, int] | None, losses: Losses
+) -> Callable[[list[Any], Batch], Parts]:
+    """The loss of a batch and of others made of it, at the sizes where ``f`` is traced."""
+
+    def value(program: Traced, held: list[Any], batch: Batch) -> tuple[Array, Array, Any]:
+        output, _ = program([*held, *jax.tree.leaves(batch.x)])
+        scored = score(losses, output, batch)
+        loss = scalar_loss(losses.of(output, batch))
+        return (loss, *jax.tree.map(_narrow, (scored.weight, scored.numbers)))
+
+    def compare(held: list[Any], batch: Batch) -> Parts:
+        n = len(batch.labels)
+        half, odd = jnp.arange(n // 2), jnp.arange(n - n % 2, n)
+        heaviest = jnp.zeros(n, int) + _heaviest(losses, batch)
+        halves = [jnp.concatenate([h, h, odd]) for h in (half, half + n // 2)]
+        rows = jnp.stack([jnp.arange(n), *halves, heaviest])
+        parts = jax.tree.map(lambda a: a[rows], batch)
+        each, weights, numbers = jax.lax.map(lambda part: value(traced, held, part), parts)
+        mean = (each * weights)[1:3].sum() / weights[1:3].sum()
+        among = each[3]
+        if other is not None:
+            program, size = other
+            same = jax.tree.map(lambda a: a[jnp.zeros(size, int) + heaviest[0]], batch)
+            among = value(program, held, same)[0]
+        counts = {name: count[0] for name, count in numbers.items()}
+        return Parts(each[0], mean, each[3], among, counts)
+
+    return jax.jit(compare)
+
+
+def _heaviest(losses: Losses, batch: Batch) -> Array:
+    """A sample that counts: that of the most weight."""
+    weights = label_weights(losses, batch)
+    over = tuple(range(1, weights.ndim))
+    return weights.sum(over).argmax()
+
+
+def _narrow(value: Any) -> Array:
+    return jnp.asarray(value, jnp.float32)
+
+
+def not_a_mean(parts: Parts) -> str:
+    """A note on a loss that is not a mean over samples; empty if it is, or is not finite."""
+    whole, halves, alone, among = map(float, parts[:4])
+
+    def differ(a: float, b: float) -> bool:  # NaN does not
+        return abs(a - b) > 1e-3 * abs(a) + 1e-6
+
+    if not (differ(whole, halves) or differ(alone, among)):
+        return ""
+    return (
+        f"is not a mean over samples: {whole:.4g} on the first batch, {halves:.4g} by its halves; "
+        f"{alone:.4g} and {among:.4g} on one sample in batches of two sizes. Numbers depend on the "
+        "batch size (a sum, samples that see each other, batch statistics in training mode, or a "
+        "random f)"
+    )
+
+
+def constants(traced: Traced) -> str:
+    """A note on the arrays that ``f`` closes over; empty if there are none."""
+    shapes = [f"({', '.join(map(str, a.shape))})" for a in traced.closed_over]
+    if not shapes:
+        return ""
+    listed = ", ".join(shapes[:4]) + (", …" if len(shapes) > 4 else "")
+    return (
+        f"closes over {len(shapes)} arrays, of shapes {listed}: constants to it; pass as "
+        "parameters what is trained or measured"
+    )
