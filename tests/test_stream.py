@@ -3,16 +3,19 @@
 import jax
 import numpy as np
 import pytest
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 from gramlin_jax._measure import stream
+from gramlin_jax.support.devices import placement
 
 MESH = Mesh(np.array(jax.devices()), ("data",))
 
 
 def batches_of(n, size, mesh=None):
     x = np.arange(3.0 * n, dtype=np.float32).reshape(n, 3)
-    return x, list(stream.stacks((x, np.arange(n)), size, mesh))
+    where = placement(mesh, None, ())
+    pieces = stream.stacks((x, np.arange(n)), stream.Reader(), size, where)
+    return x, [(batch.x, batch.y) for batch in pieces]
 
 
 @pytest.mark.parametrize("mesh", [None, MESH], ids=["here", "spread"])
@@ -37,5 +40,5 @@ def test_whole_batches_are_spread_over_the_devices():
     """203 = 7·29 divides by no batch size that eight devices share."""
     _, (whole, rest) = batches_of(203, 64, MESH)
     assert whole[0].shape == (3, 64, 3) and rest[0].shape == (1, 11, 3)
-    assert whole[0].sharding.spec == PartitionSpec(None, "data")
-    assert rest[0].sharding.spec == PartitionSpec()
+    assert whole[0].sharding.shard_shape(whole[0].shape) == (3, 8, 3)
+    assert rest[0].sharding.is_fully_replicated

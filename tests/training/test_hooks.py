@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -48,6 +50,18 @@ def test_divergence_is_reported():
         )
     assert np.isfinite(result.history["loss"][0]).all()
     assert not np.isfinite(result.history["loss"][1]).all()
+
+
+def test_divergence_is_reported_from_the_epoch_at_which_it_began():
+    losses = np.ones((3, 5))
+    losses[1, 2:], losses[2, 4] = np.inf, np.nan
+    with pytest.warns(RuntimeWarning) as warned:
+        WarnOfDivergence().end(SimpleNamespace(history={"loss": losses}))
+    starts = [str(warning.message).split(" on: ")[0] for warning in warned]
+    assert starts == [
+        "the loss of run 1 is NaN or infinite from epoch 2",
+        "the loss of run 2 is NaN or infinite from epoch 4",
+    ]
 
 
 def test_measures_at_all_epochs_unless_told():

@@ -7,7 +7,7 @@ from gramlin_jax.training import check_sweep, choose_execution, grid
 
 def test_choice_of_execution():
     assert choose_execution(10**3, 20) == "vmap"
-    assert choose_execution(10**9, 1) == "map"
+    assert choose_execution(10**9, 1) == choose_execution(1, 1) == "map"
     if jax.default_backend() == "cpu":
         assert choose_execution(10**7, 20) == "map"
 
