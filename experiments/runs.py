@@ -21,7 +21,13 @@ from experiments.shared.results import (
     read_arrays_and_labels,
     write_result,
 )
-from gramlin_jax.support.files import check_folder, claim_folder, write_json, write_whole
+from gramlin_jax.support.files import (
+    check_folder,
+    claim_folder,
+    running,
+    write_json,
+    write_whole,
+)
 
 RESULT = "result.npz"
 
@@ -45,19 +51,21 @@ def perform(
         The result, and whether it had been finished before.
 
     Raises:
-        ValueError: If the folder holds another configuration or a damaged file; it is left as is.
+        ValueError: If the folder holds another configuration or a damaged file, or another
+            process is running in it; it is left as is.
     """
     experiment = find(name)
     claim_folder(folder, _identity(experiment.name, config))
-    done = (folder / RESULT).exists()
-    if not done:
-        result = _same_runs(experiment, config, folder) or _timed(
-            experiment, config, folder, data_dir
-        )
-        write_result(folder / RESULT, result.data, result.info)
-    result = read_result(name, config, folder)
-    if not done or not all((folder / name).exists() for name in experiment.pictures(result)):
-        report(experiment, result, folder)
+    with running(folder):
+        done = (folder / RESULT).exists()
+        if not done:
+            result = _same_runs(experiment, config, folder) or _timed(
+                experiment, config, folder, data_dir
+            )
+            write_result(folder / RESULT, result.data, result.info)
+        result = read_result(name, config, folder)
+        if not done or not all((folder / name).exists() for name in experiment.pictures(result)):
+            report(experiment, result, folder)
     return result, done
 
 

@@ -18,7 +18,7 @@ from gramlin_jax import (
 )
 from gramlin_jax.models import DNN
 from gramlin_jax.support.precision import in_float64
-from gramlin_jax.training import SampleLoss
+from gramlin_jax.training import SampleLoss, hits
 
 if TYPE_CHECKING:
     from jaxtyping import Array
@@ -51,7 +51,7 @@ def layer_sums(
         return {
             "moments": [moments(h, targets) for h in features],
             "loss": losses.sum(),
-            "accuracy": jnp.sum(logits.argmax(-1) == labels),
+            "accuracy": jnp.sum(hits(logits, labels)),
         }
 
     total = accumulate(sums, data)

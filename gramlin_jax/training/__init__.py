@@ -10,7 +10,7 @@ from gramlin_jax.training.hooks import (
     WarnOfDivergence,
 )
 from gramlin_jax.training.loop import Fit, fit
-from gramlin_jax.training.losses import SampleLoss, classification_loss
+from gramlin_jax.training.losses import SampleLoss, classification_loss, hits
 from gramlin_jax.training.program import Hyper, Loss, Optimizer, Run, State
 from gramlin_jax.training.sweeps import Execution, check_sweep, choose_execution, grid, over_runs
 
@@ -35,5 +35,6 @@ __all__ = [
     "classification_loss",
     "fit",
     "grid",
+    "hits",
     "over_runs",
 ]

@@ -12,7 +12,7 @@ import optax
 from gramlin_jax.training.program import Hyper, Loss
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, PyTree
+    from jaxtyping import Array, Float, Int, PyTree
 
 SampleLoss: TypeAlias = "Callable[[Array, Array], Array]"
 
@@ -55,7 +55,7 @@ def classification_loss(
         losses = per_sample(logits, labels)
         known = (labels >= 0) & (labels < logits.shape[-1])
         loss = jnp.where(known, losses, jnp.nan).mean()
-        return loss, {"accuracy": jnp.mean(logits.argmax(-1) == labels)}
+        return loss, {"accuracy": jnp.mean(hits(logits, labels))}
 
     return loss
 
@@ -70,3 +70,17 @@ def _logits(output: Any) -> Array:
             "logits alone, pass lambda params, x: (apply(params, x), None)"
         )
     return output[0]
+
+
+def hits(logits: Float[Array, "*n C"], labels: Int[Array, "*n"]) -> Float[Array, "*n"]:
+    """Whether the largest logit is the label's, 1 or 0; NaN where a logit is NaN.
+
+    Args:
+        logits: (*n, C).
+        labels: Integers (*n,).
+
+    Example:
+        >>> hits(jnp.array([[0.0, 1.0], [jnp.nan, 0.0]]), jnp.array([1, 0])).tolist()
+        [1.0, nan]
+    """
+    return jnp.where(jnp.isnan(logits).any(-1), jnp.nan, logits.argmax(-1) == labels)
