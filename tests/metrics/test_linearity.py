@@ -488,7 +488,7 @@ def test_weights_that_are_no_counts_have_no_noise_floor():
 def test_held_out_without_training_samples():
     h = np.random.default_rng(0).normal(size=(30, 3))
     m = moments(h, h)
-    with pytest.warns(RuntimeWarning, match="samples in the moments of one split: 0"):
+    with pytest.warns(RuntimeWarning, match="samples in the moments: 0"):
         assert np.isnan(heldout_target_linearity(Moments.zeros(3, 3), m))
 
 
