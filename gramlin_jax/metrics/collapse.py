@@ -150,11 +150,9 @@ def _neural_collapse(
 
     gram = dot(a.T, a)
     lengths, pairs = jnp.diag(gram), np.triu_indices(classes, 1)
-    distances = (lengths[:, None] + lengths[None] - 2 * gram)[pairs]
-    distances = jnp.where(distances > rounding, distances, jnp.nan)
+    distances = _or_nan((lengths[:, None] + lengths[None] - 2 * gram)[pairs], rounding)
     norms = jnp.sqrt(jnp.where(lengths > rounding, lengths, 0))
-    lengths = jnp.outer(norms, norms)
-    cosines = (gram / jnp.where(lengths > 0, lengths, jnp.nan))[pairs]
+    cosines = (gram / _or_nan(jnp.outer(norms, norms), 0))[pairs]
     etf = (jnp.eye(classes) - 1 / classes) / (classes - 1) ** 0.5
     nc3, offset = _duality(m.feature_mean + center[:, 0], a, kernel, bias)
     return NeuralCollapse(
@@ -167,6 +165,11 @@ def _neural_collapse(
         cdnv=((own[:, None] + own[None])[pairs] / (2 * distances)).mean(),
         pooled_cdnv=(pooled / distances).mean(),
     )
+
+
+def _or_nan(a: Array, least: Array | float) -> Array:
+    """``a``, NaN where it is not above ``least``."""
+    return jnp.where(a > least, a, jnp.nan)
 
 
 def _directions(a: Array, rounding: Array | float = 0.0) -> tuple[Array, Array, Array]:

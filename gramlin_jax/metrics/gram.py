@@ -112,7 +112,7 @@ def gram_only_step(before: Float[Array, "i o"], after: Float[Array, "i o"]) -> F
     be known are not rotated. For a fresh 256×256 kernel in float32 this increases the distance by a
     relative 10⁻⁴ and leaves 10⁻³ of a pure rotation; rounding moves K' by 10⁻⁶‖K₁‖.
 
-    If no kernel nearer than ``after`` is found (a step of zero, kernels of zeros, NaN, overflow),
+    If no kernel nearer than ``after`` is found (a step of zero, kernels of zeros, NaN),
     the result is ``after`` itself. Derivatives: in forward mode only.
 
     Args:

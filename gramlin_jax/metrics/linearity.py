@@ -312,7 +312,7 @@ def undefined_because(*ms: Moments) -> str:
     if not all(bool(jnp.isfinite(block).all()) for block in jax.tree.leaves(ms)):
         return "the features or targets hold NaN or infinity, or their squares leave float64"
     if min(float(m.count) for m in ms) <= 0:
-        return "samples in the moments of one split: 0, wanted 1 or more"
+        return "samples in the moments: 0, wanted 1 or more"
     if scored.count <= 1:
         return f"samples in the moments: {float(scored.count):g}, wanted 2 or more"
     targets = scored.target_mean.shape[0]

@@ -285,11 +285,11 @@ def test_step_without_its_rotation(shape):
 
 def test_step_of_zeros_and_of_numbers_that_are_not_finite():
     kernel = normal(SHAPES[0]).astype(np.float32)
-    zeros, huge = np.zeros_like(kernel), kernel * np.float32(1e30)
+    zeros = np.zeros_like(kernel)
     bad = np.where(np.eye(24) > 0, np.nan, kernel).astype(np.float32)
     with jax.enable_x64(True):
         pairs = [(zeros, zeros), (kernel, zeros), (zeros, kernel)]
-        pairs += [(huge, 2 * huge), (bad, kernel), (kernel, bad)]
+        pairs += [(bad, kernel), (kernel, bad)]
         for before, after in pairs:
             np.testing.assert_array_equal(STEP(before, after), after)
 
