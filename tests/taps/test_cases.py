@@ -26,7 +26,9 @@ each_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CA
 
 # They take seconds to compile.
 LONG = "nnx_transformer", "einsum", "name_in_a_scan", "linen_attention", "linen_scan_of_remat"
-LONG += "linen_cnn_with_batch_norm", "linen_layer_norms"
+LONG += "linen_cnn_with_batch_norm", "linen_layer_norms", "layers_indexed_in_a_loop", "custom_vjp"
+LONG += "gradient_of_an_energy_of_a_grouped_convolution", "gradient_of_an_energy_of_a_convolution"
+LONG += "conv_depthwise", "conv_under_vmap", "conv_grouped_channels_first"
 
 
 @pytest.fixture(autouse=True)
