@@ -40,7 +40,10 @@ COLLAPSE = (
 GRAM = "gramlin_jax/metrics/gram.py", "tests/metrics/test_gram.py -k step or symmetric"
 ROTATION = "gramlin_jax/metrics/rotation.py", "tests/metrics/test_gram.py"
 VIRTUAL = "gramlin_jax/metrics/virtual.py", "tests/metrics/test_virtual.py"
-OPTIM = "gramlin_jax/optim.py", "tests/test_optim.py -k splits or selects or finite or masked"
+OPTIM = (
+    "gramlin_jax/optim.py",
+    "tests/test_optim.py -k splits or selects or finite or masked or bad",
+)
 REGISTRY = (
     "gramlin_jax/metrics/registry.py",
     "tests/test_measure_metrics.py tests/test_measure_options.py",
