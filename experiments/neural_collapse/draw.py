@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import xarray as xr
 
 from experiments.neural_collapse import TERMINAL
 from experiments.neural_collapse.claims import by_loss
@@ -13,7 +14,6 @@ from experiments.shared.statistics import spread
 from experiments.shared.text import over_seeds
 
 if TYPE_CHECKING:
-    import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 

@@ -62,6 +62,7 @@ def projected(features: Float[Array, "n width"], projection: Projection) -> Floa
         >>> projected(jnp.array([[1.0, 2.0, 5.0]]), one).tolist()
         [[-3.0, 1.0]]
     """
+    features = jnp.asarray(features)
     signs = projection.signs.astype(jnp.promote_types(features.dtype, jnp.float32))
 
     def add(total: Array, group: Projection) -> tuple[Array, None]:
