@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 # A file is one worker's: it compiles what its tests share once.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+PYTEST := MALLOC_ARENA_MAX=2 $(BIN)/python -m pytest -n 2 --dist loadfile
 CORE := tests/taps tests/metrics tests/test_moments.py tests/test_gradients.py \
 	tests/test_jacobian_probes.py tests/test_measure.py tests/test_measure_options.py
 
