@@ -131,6 +131,7 @@ def _changes(
 
 
 def first_of(stack: Batch) -> Batch:
+    """The first batch of a stack."""
     return jax.tree.map(lambda a: a[0], stack)
 
 
