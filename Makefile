@@ -1,6 +1,7 @@
 # Two commands do everything on a machine with Python and make: `make demo` and `make test`.
-# Beside `make test`: `make quick` tests the core in a minute, `make slow` tests it compiled with all
-# of XLA's optimisations, `make mutations` breaks the code in many places and looks for a failing test.
+# Beside `make test`: `make test-benchmarks` runs the benchmarks at tiny sizes, `make quick` tests the
+# core in a minute, `make slow` tests it compiled with all of XLA's optimisations, `make mutations`
+# breaks the code in many places and looks for a failing test.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -9,13 +10,16 @@ PYTEST := MALLOC_ARENA_MAX=2 $(BIN)/python -m pytest -n 2 --dist loadfile
 CORE := tests/taps tests/metrics tests/test_moments.py tests/test_gradients.py \
 	tests/test_jacobian_probes.py tests/test_measure.py tests/test_measure_options.py
 
-.PHONY: demo test quick slow mutations lint bench clean
+.PHONY: demo test test-benchmarks quick slow mutations lint bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m experiments run fig04 --preset default
 
 test: $(INSTALLED)
-	$(PYTEST)
+	$(PYTEST) -m "not benchmark"
+
+test-benchmarks: $(INSTALLED)
+	$(PYTEST) --dist load -m benchmark
 
 quick: $(INSTALLED)
 	$(PYTEST) -m "not long" $(CORE)

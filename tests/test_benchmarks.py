@@ -7,6 +7,8 @@ import pytest
 
 from benchmarks.common import SIZES
 
+pytestmark = pytest.mark.benchmark
+
 TABLES = {"metrics": 5, "taps": 5, "sweeps": 2, "polar": 2, "vae": 3}  # else one
 
 
