@@ -1,14 +1,18 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 
 from experiments import target_linearity
 from experiments.registry import find
 from experiments.runs import perform
+from experiments.shared.parameters import kept_parameters
 from experiments.shared.results import Result, label
+from experiments.shared.training import load_splits
 from experiments.target_linearity.claims import check, half_gain_epoch, table
+from gramlin_jax.models import DNN
 
 SMOKE = target_linearity.PRESETS["smoke"]
 
@@ -20,6 +24,23 @@ def smoke(tmp_path_factory):
     result, done = perform("fig04_target_linearity", SMOKE, folder)
     assert not done
     return folder, result
+
+
+def test_trained_parameters_are_kept(smoke):
+    """They give the accuracies that the run measured last."""
+    folder, result = smoke
+    train, _ = load_splits(SMOKE.dataset, samples=SMOKE.samples)
+    model = DNN(SMOKE.width, SMOKE.depth, train.num_classes, SMOKE.activation)
+    like = jax.eval_shape(model.init, jax.random.key(0), train.flat[:1])
+    kept = kept_parameters(folder, like)
+    for seed, measured in enumerate(result.data["train_accuracy"].isel(epoch=-1)):
+        params = jax.tree.map(lambda a: a[seed], kept)  # noqa: B023
+        accuracy = (model.apply(params, train.flat)[0].argmax(-1) == train.y).mean()
+        np.testing.assert_allclose(accuracy, measured, rtol=1e-6)
+    with pytest.raises(ValueError, match="parameters.npz holds parameters of shapes"):
+        kept_parameters(folder, {"other": np.zeros(3)})
+    with pytest.raises(FileNotFoundError):
+        kept_parameters(folder / "other", like)
 
 
 def test_smoke_run(smoke):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments.shared.measures import layer_sums, scores
+from experiments.shared.parameters import keep_parameters
 from experiments.shared.results import Computed
 from experiments.shared.training import (
     checkpoints,
@@ -61,6 +62,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         measure=Measure(layer_metrics(model), data, at),
         directory=checkpoints(folder),
     )
+    keep_parameters(folder, trained.fit.params)
     info = {**sources(*splits), "execution": trained.fit.execution}
     return {**trained.measurements, "epochs": at}, info
 

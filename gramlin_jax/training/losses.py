@@ -66,8 +66,8 @@ def _logits(output: Any) -> Array:
     if not (pair and getattr(output[0], "ndim", 0) == 2):
         shapes = jax.tree.map(jnp.shape, output)
         raise TypeError(
-            f"apply returned shapes {shapes}: wanted (logits (n, C), features); if it returns "
-            "logits alone, pass lambda params, x: (apply(params, x), None)"
+            f"apply returned shapes {shapes}: wanted (logits (n, C), features); for logits alone, "
+            "lambda params, x: (apply(params, x), None)"
         )
     return output[0]
 
