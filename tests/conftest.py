@@ -29,10 +29,19 @@ PEAKS = {}  # GiB, by process
 def _forget_compiled_programs():
     """A process that keeps the programs of all test modules grows beyond 4 GiB."""
     yield
-    jax.clear_caches()
-    gc.collect()
-    if sys.platform == "linux":  # glibc keeps what was freed
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    if _resident() > 1.2:
+        jax.clear_caches()
+        gc.collect()
+        if sys.platform == "linux":  # glibc keeps what was freed
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def _resident():
+    """GiB of this process in memory; the most that it ever had where that alone is known."""
+    if sys.platform == "linux":
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * resource.getpagesize() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def pytest_sessionfinish(session):

@@ -113,7 +113,6 @@ def test_a_sweep_is_its_single_runs(execution):
 
 def test_any_optimizer_of_optax():
     for optimizer in (
-        optax.lion(1e-3),
         optax.inject_hyperparams(optax.adam)(1e-2),
         optax.contrib.muon(0.02),
         optax.lbfgs(),
