@@ -9,6 +9,7 @@ INSTALLED := .venv/.installed
 PYTEST := MALLOC_ARENA_MAX=2 $(BIN)/python -m pytest -n 2 --dist loadfile
 CORE := tests/taps tests/metrics tests/test_moments.py tests/test_gradients.py \
 	tests/test_jacobian_probes.py tests/test_measure.py tests/test_measure_options.py
+QUICK := $(CORE) --ignore tests/metrics/test_gram.py
 
 .PHONY: demo test test-benchmarks quick slow mutations lint bench clean
 
@@ -22,7 +23,7 @@ test-benchmarks: $(INSTALLED)
 	$(PYTEST) --dist load -m benchmark
 
 quick: $(INSTALLED)
-	$(PYTEST) -m "not long" $(CORE)
+	$(PYTEST) -m "not long" $(QUICK)
 
 slow: $(INSTALLED)
 	GRAMLIN_TEST_OPTIMIZED=1 $(PYTEST) $(CORE)

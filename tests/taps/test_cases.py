@@ -25,10 +25,9 @@ from gramlin_jax import (
 each_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 
 # They take seconds to compile.
-LONG = "nnx_transformer", "einsum", "name_in_a_scan", "linen_attention", "linen_scan_of_remat"
-LONG += "linen_cnn_with_batch_norm", "linen_layer_norms", "layers_indexed_in_a_loop", "custom_vjp"
-LONG += "gradient_of_an_energy_of_a_grouped_convolution", "gradient_of_an_energy_of_a_convolution"
-LONG += "conv_depthwise", "conv_under_vmap", "conv_grouped_channels_first"
+# What `make quick` compiles; the analysis of all cases is quick by itself.
+QUICK = "mlp", "residual", "remat", "scan_over_layers", "recurrent", "bfloat16", "weight_norm"
+QUICK += "transposed_kernel", "linen_mlp", "conv_2d", "conv_grouped", "names", "tied_embedding"
 
 
 @pytest.fixture(autouse=True)
@@ -83,6 +82,7 @@ def test_what_is_found(case):
         assert re.search(status.reason, str(reported[name]))
 
 
+@pytest.mark.long
 @each_case
 def test_strict(case):
     f, params, args = case.build()
@@ -188,7 +188,7 @@ def measured(case, f, rebuild):
 @pytest.mark.parametrize(
     "case",
     [
-        pytest.param(case, id=case.name, marks=[pytest.mark.long] * (case.name in LONG))
+        pytest.param(case, id=case.name, marks=[pytest.mark.long] * (case.name not in QUICK))
         for case in CASES
     ],
 )
