@@ -9,7 +9,8 @@ INSTALLED := .venv/.installed
 PYTEST := MALLOC_ARENA_MAX=2 $(BIN)/python -m pytest -n 2 --dist loadfile
 CORE := tests/taps tests/metrics tests/test_moments.py tests/test_gradients.py \
 	tests/test_jacobian_probes.py tests/test_measure.py tests/test_measure_options.py
-QUICK := $(CORE) --ignore tests/metrics/test_gram.py
+QUICK := tests/taps tests/metrics/test_linearity.py tests/metrics/test_virtual.py \
+	tests/test_moments.py tests/test_measure.py
 
 .PHONY: demo test test-benchmarks quick slow mutations lint bench clean
 
