@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gramlin_jax.support.checks import check_leading_axis
+from gramlin_jax.support.conversion import check_held
 from gramlin_jax.support.devices import Placement, automatic, spread
 
 if TYPE_CHECKING:
@@ -137,22 +138,13 @@ def _with_float64(batch: Batch, name: str) -> Batch:
     if jax.dtypes.canonicalize_dtype(np.float64) == np.float64:
         return batch
     for path, leaf in jax.tree_util.tree_leaves_with_path(batch.x):
-        if leaf.dtype == np.float64 and _is_cut(np.asarray(leaf)):
-            raise ValueError(
-                f"x of {name}{jax.tree_util.keystr(path)} is float64 and has columns that float32 "
-                "does not resolve: wanted inputs that are centred and scaled, or "
-                "jax.enable_x64(True)"
-            )
+        if isinstance(leaf, np.ndarray):
+            where = f"x of {name}{jax.tree_util.keystr(path)}"
+            check_held(where, leaf, jax.dtypes.canonicalize_dtype(leaf.dtype))
     labels = batch.labels
     if labels.dtype == np.float64:
         return batch._replace(targets=labels)
     return batch
-
-
-def _is_cut(x: np.ndarray) -> bool:
-    """Whether float32 loses more than a thousandth of a column's spread."""
-    lost, spread = np.abs(x - x.astype(np.float32)).max(0), np.ptp(x, 0)
-    return bool(((lost > 1e-3 * spread) & (spread > 0)).any())
 
 
 def stacks(batches: Any, reader: Reader, batch_size: int, where: Placement) -> Iterator[Batch]:
