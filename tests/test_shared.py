@@ -2,16 +2,18 @@
 
 from types import SimpleNamespace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 import xarray as xr
-from scipy import stats
+from scipy import special, stats
 
 from experiments.shared import text
 from experiments.shared.claims import all_of, claim_negative, in_every_seed
 from experiments.shared.drawing import band, points
+from experiments.shared.measures import layer_sums
 from experiments.shared.parts import parts
 from experiments.shared.results import label, table_of_runs, unlabelled
 from experiments.shared.statistics import (
@@ -23,6 +25,7 @@ from experiments.shared.statistics import (
     spread,
 )
 from experiments.shared.training import classes_of, evenly, load_splits, rate_or_schedule, train
+from gramlin_jax.models import DNN
 from gramlin_jax.training import Measure
 
 RUNS = xr.DataArray([[1.0, 2.0], [2.0, 4.0], [6.0, 6.0]], {"epoch": [0, 5]}, ("seed", "epoch"))
@@ -231,6 +234,18 @@ def test_axes_of_a_sweep_lead():
 def test_evenly():
     assert evenly(10, 3).tolist() == [0, 5, 10]
     assert evenly(2, 9).tolist() == [0, 1, 2], "each once"
+
+
+def test_loss_and_accuracy_are_means_over_samples():
+    rng = np.random.default_rng(0)
+    x, labels = rng.normal(size=(7, 5)).astype(np.float32), rng.integers(3, size=7)
+    model = DNN(width=4, depth=1, out=3)
+    params = model.init(jax.random.key(0), x)
+    logits = np.asarray(model.apply(params, x)[0], np.float64)
+    losses = special.logsumexp(logits, axis=1) - logits[np.arange(7), labels]
+    found = layer_sums(model, params, (jnp.asarray(x), jnp.asarray(labels)))
+    assert float(found["loss"]) == pytest.approx(losses.mean(), rel=1e-6)
+    assert float(found["accuracy"]) == pytest.approx(np.mean(logits.argmax(1) == labels))
 
 
 def test_the_rate_falls_to_zero_where_asked():

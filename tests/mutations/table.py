@@ -102,6 +102,7 @@ PROVENANCE = (
 MATRICIZE = "gramlin_jax/taps/matricize.py", "tests/taps/test_cases.py -k against"
 INTERPRETER = "gramlin_jax/taps/interpreter.py", "tests/taps/test_cases.py -k against"
 TRACED = "gramlin_jax/taps/traced.py", "tests/taps/test_cases.py -k found"
+SIZES = "gramlin_jax/taps/traced.py", "tests/taps/test_uses.py -k order"
 CHECKED = "gramlin_jax/taps/traced.py", "tests/taps/test_transform.py -k bad"
 RECALLED = "gramlin_jax/taps/traced.py", "tests/test_measure.py -k closed"
 LAYERS = "gramlin_jax/taps/layers.py", "tests/taps/test_cases.py -k found"
@@ -113,7 +114,7 @@ LINK = "experiments/neural_collapse/compute.py", "tests/test_neural_collapse.py 
 GRAM_ONLY = "experiments/gram_only/claims.py", "tests/test_fig02.py -k check or margin"
 STATISTICS = "experiments/shared/statistics.py", "tests/test_shared.py"
 CLAIMS = "experiments/shared/claims.py", "tests/test_shared.py"
-MEASURES = "experiments/shared/measures.py", "tests/test_fig02.py -k numpy"
+MEASURES = "experiments/shared/measures.py", "tests/test_shared.py -k means"
 STREAM = "gramlin_jax/_measure/stream.py", "tests/test_stream.py"
 STREAMED = "gramlin_jax/_measure/stream.py", "tests/test_measure.py -k bad"
 ENTRIES = "gramlin_jax/metrics/registry.py", "tests/test_measure_rows.py"
@@ -380,7 +381,7 @@ MUTATIONS = [
         (SHIFTS, ("a shift changes the network's type", "return value + shift.astype(value.dtype)", "return value + shift")),
         (INTERPRETER, ("steps lead the stack", "destination=len(site.stack)", "destination=0")),
         (SHIFTS, ("a named activation is not shifted", "result if shift.outputs is None else _shifted(result, shift.outputs)", "result")),
-        (TRACED, ("integer leaves are parameters", "np.size(leaf) * jnp.issubdtype(leaf.dtype, jnp.floating) for", "np.size(leaf) for")),
+        (SIZES, ("integer leaves are parameters", "np.size(leaf) * jnp.issubdtype(leaf.dtype, jnp.floating) for", "np.size(leaf) for")),
         (TRACED, ("NNX's arrays are named by their value", "paths = [path[:-1] for path in paths]", "pass")),
         (CHECKED, ("a perturbation of another shape is let through", "if np.shape(value) != getattr(site, shape):", "if False:")),
         (RECALLED, ("arrays closed over are remembered", "return bool(self.closed_over or compat.inner_constants(self._plan.inner.jaxpr))", "return bool(self.closed_over)")),

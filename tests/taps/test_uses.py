@@ -33,6 +33,12 @@ def test_a_parameter_scaled_by_constants_and_summed_is_no_layer():
     assert found.status == "bias or elementwise" and not found.unsupported
 
 
+def test_the_order_of_the_inputs_does_not_name_their_layer():
+    params = {"kernel": SQUARE[:2], "order": jnp.asarray([0, 1, 0, 1, 1, 0, 1, 0])}
+    layers = find_layers(lambda p, x: x @ p["kernel"][p["order"]], params, jnp.ones((7, 8)))
+    assert list(layers.sites) == ["kernel"]
+
+
 def test_steps_of_a_scan_are_layers_of_a_named_activation_as_of_the_kernels_beside_it():
     """A kernel of each step makes the steps layers; one for all steps makes them rows."""
 
