@@ -1,4 +1,4 @@
-"""Data sets as NumPy arrays: embedded, read through TFDS, or synthetic."""
+"""Data sets: images and text, embedded, read from files or through TFDS, or synthetic."""
 
 from gramlin_jax.data.dataset import Dataset, one_hot
 from gramlin_jax.data.loading import DATASETS, load
@@ -11,6 +11,8 @@ from gramlin_jax.data.synthetic import (
     staircase_target,
     swiss_roll,
 )
+from gramlin_jax.data.text import IGNORED, Text, Tokens, tokenize, wordpiece
+from gramlin_jax.data.text_sets import TEXTS, UPOS, read_conllu, read_tsv
 
 __all__ = [
     # the container
@@ -23,6 +25,16 @@ __all__ = [
     # real images
     "DATASETS",
     "load",
+    # text
+    "IGNORED",
+    "TEXTS",
+    "UPOS",
+    "Text",
+    "Tokens",
+    "read_conllu",
+    "read_tsv",
+    "tokenize",
+    "wordpiece",
     # synthetic
     "MODULAR_OPERATIONS",
     "modular_arithmetic",

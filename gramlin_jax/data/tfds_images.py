@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import struct
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable
 
 import numpy as np
 
 from gramlin_jax.data.dataset import Dataset
-from gramlin_jax.data.extras import import_extra
+from gramlin_jax.data.tfds_folders import Shards, damaged, find_folder, open_shards
+from gramlin_jax.support.extras import import_extra
 
 # Facts of the published sets. A prepared folder describes itself too, in features.json, but names
 # Python classes there, which TFDS imports: reading data must not run what a file names.
@@ -34,13 +32,6 @@ _COLOUR = {1: 0, 3: 2}
 """PNG's colour types by the number of channels: grey and RGB."""
 
 
-class _Records(Protocol):
-    def __len__(self) -> int: ...
-
-    def __getitems__(self, keys: Sequence[int]) -> Sequence[bytes]: ...
-
-
-_Shards = list[tuple[Path, _Records]]
 _Decode = Callable[[bytes], tuple[np.ndarray, int]]
 
 
@@ -61,9 +52,9 @@ def load_tfds_images(
         ImportError: If a package of the extra ``data`` is not installed.
     """
     shape, classes = _FEATURES[name]
-    folder = _find_folder(name, data_dir)
+    folder = find_folder(name, data_dir)
     decode = _decoder(shape, classes)
-    x, y = _read(name, _open(folder, name, split), decode, shape)
+    x, y = _read(name, open_shards(folder, name, split), decode, shape)
     return Dataset(
         x=x,
         y=y,
@@ -72,70 +63,6 @@ def load_tfds_images(
         split=split,
         source=f"TFDS {name} {folder.name} in {folder.parent.parent}",
     )
-
-
-def _find_folder(name: str, data_dir: str | os.PathLike[str] | None) -> Path:
-    """The folder of the newest version of a data set, <data_dir>/<name>/<version>."""
-    if data_dir is not None:
-        roots = {"data_dir": str(data_dir)}
-    else:
-        variables = ("GRAMLIN_DATA_DIR", "TFDS_DATA_DIR")
-        roots = {f"${key}": os.environ[key] for key in variables if os.environ.get(key)}
-        roots["TFDS's default"] = "~/tensorflow_datasets"
-    for root in roots.values():
-        infos = Path(root).expanduser().glob(f"{name}/*.*.*/dataset_info.json")
-        folders = [info.parent for info in infos if info.parent.name.replace(".", "").isdigit()]
-        if folders:
-            return max(folders, key=lambda folder: [int(i) for i in folder.name.split(".")])
-    places = "".join(f"\n  {Path(root) / name} ({origin})" for origin, root in roots.items())
-    raise FileNotFoundError(
-        f"data_dir has no {name}: wanted a version of it in one of{places}\n"
-        "Point data_dir or $GRAMLIN_DATA_DIR at a folder that has it, or prepare it, "
-        f"{_how_to_prepare(name)}"
-    )
-
-
-def _open(folder: Path, name: str, split: str) -> _Shards:
-    """The files of a split, and their records."""
-    source: Any = import_extra("array_record.python.array_record_data_source").ArrayRecordDataSource
-    shards: _Shards = []
-    lengths = _shard_lengths(folder, name, split)
-    for i, length in enumerate(lengths):
-        path = folder / f"{name}-{split}.array_record-{i:05d}-of-{len(lengths):05d}"
-        if not path.exists():
-            raise FileNotFoundError(
-                f"{path} is missing: wanted all files of the data set; copy or prepare it again, "
-                f"{_how_to_prepare(name)}"
-            )
-        path.open("rb").close()  # a file that one may not read is not damaged
-        try:
-            records = source([str(path)])
-            if len(records) != length:
-                raise ValueError(f"it has {len(records)} records, dataset_info.json {length}")
-        except Exception as error:
-            raise _damaged(path, name, error) from error
-        shards.append((path, records))
-    return shards
-
-
-def _shard_lengths(folder: Path, name: str, split: str) -> list[int]:
-    """The number of records in each file of a split, from dataset_info.json."""
-    path = folder / "dataset_info.json"
-    try:
-        info = json.loads(path.read_text())
-        (part,) = [part for part in info["splits"] if part["name"] == split]
-        lengths = [int(length) for length in part["shardLengths"]]
-        written = info.get("fileFormat", "tfrecord")
-        if not lengths:
-            raise ValueError(f"split {split} has no files")
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise _damaged(folder, name, error) from error
-    if written != "array_record":
-        raise ValueError(
-            f"data_dir has {folder} in another format: wanted array_record, which is read "
-            f"without TensorFlow; prepare it in another folder, {_how_to_prepare(name)}"
-        )
-    return lengths
 
 
 def _decoder(shape: tuple[int, ...], classes: int) -> _Decode:
@@ -179,7 +106,7 @@ def _check_header(png: bytes, shape: tuple[int, ...]) -> None:
 
 
 def _read(
-    name: str, shards: _Shards, decode: _Decode, shape: tuple[int, ...]
+    name: str, shards: Shards, decode: _Decode, shape: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
     """All records as x (n, *shape) in [0, 1] and y (n,)."""
     n = sum(len(records) for _, records in shards)
@@ -195,21 +122,6 @@ def _read(
             except MemoryError:
                 raise
             except Exception as error:
-                raise _damaged(path, name, error) from error
+                raise damaged(path, name, error) from error
         start += len(records)
     return x, y
-
-
-def _damaged(path: Path, name: str, error: Exception) -> OSError:
-    return OSError(
-        f"{path} is damaged or incomplete ({type(error).__name__}: {error}): wanted a "
-        f"whole file of {name}; delete it, then copy or prepare it again, {_how_to_prepare(name)}"
-    )
-
-
-def _how_to_prepare(name: str) -> str:
-    return (
-        "which needs a network and TensorFlow:\n"
-        "  pip install 'gramlin_jax[data]' tensorflow importlib_resources\n"
-        f"  tfds build {name} --file_format=array_record --data_dir=DATA_DIR"
-    )

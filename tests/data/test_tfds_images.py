@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from gramlin_jax.data import load
+from tests.data.prepared import edit_info, use_names_of_prepared_shards
 
 SHAPES = {
     "mnist": (28, 28, 1),
@@ -70,22 +71,8 @@ def write_set(root, name, version="3.0.1"):
         ]
         writer.add_examples({split: [{key: row[key] for key in features} for row in examples]})
     writer.close_splits(list(SIZES))
-    use_names_of_prepared_shards(folder)
+    use_names_of_prepared_shards(folder, SIZES)
     return folder
-
-
-def use_names_of_prepared_shards(folder):
-    """The sequential writer leaves out the number of shards, which TFDS's builders write."""
-    for split in SIZES:
-        shards = sorted(folder.glob(f"*-{split}.*"))
-        for shard in shards:
-            shard.rename(f"{shard}-of-{len(shards):05d}")
-    edit_info(folder, lambda text: text.replace("{SHARD_INDEX}", "{SHARD_X_OF_Y}"))
-
-
-def edit_info(folder, edit):
-    path = folder / "dataset_info.json"
-    path.write_text(edit(path.read_text()))
 
 
 @pytest.fixture(autouse=True)

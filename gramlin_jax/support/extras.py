@@ -6,8 +6,8 @@ import importlib
 from types import ModuleType
 
 
-def import_extra(module: str) -> ModuleType:
-    """Import a module of the extra ``data``.
+def import_extra(module: str, extra: str = "data") -> ModuleType:
+    """Import a module of an optional set of dependencies.
 
     Raises:
         ImportError: If it is not installed; the message says how to install it.
@@ -16,5 +16,5 @@ def import_extra(module: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(
-            f"{module} is missing ({error}): wanted the extra; pip install 'gramlin_jax[data]'"
+            f"{module} is missing ({error}): wanted the extra; pip install 'gramlin_jax[{extra}]'"
         ) from error
