@@ -16,6 +16,7 @@ from gramlin_jax._moments.gradients import reduce_gradients, run_backward, run_f
 from gramlin_jax._moments.jacobians import reduce_jacobians
 from gramlin_jax._moments.projection import Projection, projected
 from gramlin_jax.metrics.registry import Need
+from gramlin_jax.support.accuracy import hits
 from gramlin_jax.support.memory import remembered
 from gramlin_jax.support.precision import in_float64
 from gramlin_jax.taps import Site, Traced
@@ -135,7 +136,7 @@ def score(losses: Losses, output: Any, batch: Batch) -> Scored:
         weights = label_weights(losses, batch)
     counted = jnp.ones(labels.shape, bool) if weights is None else weights > 0
     labels = jnp.where(counted, labels, 0)
-    right = jnp.where(jnp.isnan(logits).any(-1), jnp.nan, logits.argmax(-1) == labels)
+    right = hits(logits, labels)
     right = right if weights is None else jnp.where(counted, weights * right, 0)
     numbers = {
         "labels": labels.size if weights is None else weights.sum(),
