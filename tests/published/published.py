@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 SAMPLES, LENGTH, VOCABULARY, CLASSES = 40, 6, 20, 3
 
@@ -50,6 +51,14 @@ class Model:
             self.outputs(output), jnp.where(counted, y, 0)
         )
         return (losses * counted).sum() / counted.sum()
+
+
+def made(build: Callable[[], Any]) -> Any:
+    """What ``build`` makes; the test is skipped where the model's package is absent."""
+    try:
+        return build()
+    except ImportError as error:
+        pytest.skip(f"{build.__name__} cannot be made: {error}")
 
 
 def text(rng: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray]:

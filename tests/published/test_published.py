@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from published import MODELS, int8_matmuls
+from published import MODELS, int8_matmuls, made
 
 from gramlin_jax import backward, feature_learning_sides, find_layers, measure, tap
 
@@ -27,10 +27,7 @@ EACH = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in MODE
 def model(request):
     with jax.numpy_rank_promotion("allow"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            return MODELS[request.param]()
-        except ImportError as error:
-            pytest.skip(f"{request.param} cannot be made: {error}")
+        return made(MODELS[request.param])
 
 
 @pytest.fixture(scope="module")
@@ -158,8 +155,7 @@ def test_numbers_do_not_depend_on_the_batch_size(model, measurements):
 
 
 def test_a_model_of_integers_alone_has_no_site():
-    pytest.importorskip("qwix")
-    model = int8_matmuls()
+    model = made(int8_matmuls)
     layers = find_layers(model.f, model.params, model.x)
     assert not layers.sites
     for name, reason in model.lost.items():
