@@ -133,7 +133,7 @@ def score(losses: Losses, output: Any, batch: Batch) -> Scored:
     logits = _logits(losses.outputs, output, labels)
     classes = logits.shape[-1]
     if losses.ignore_label is not None or weights is not None:
-        weights = label_weights(losses, batch)
+        weights = label_weights(losses.ignore_label, batch)
     counted = jnp.ones(labels.shape, bool) if weights is None else weights > 0
     labels = jnp.where(counted, labels, 0)
     right = hits(logits, labels)
@@ -158,7 +158,7 @@ def refuse_unknown(numbers: Mapping[str, Any]) -> None:
         )
 
 
-def label_weights(losses: Losses, batch: Batch) -> Array:
+def label_weights(ignored: int | None, batch: Batch) -> Array:
     """A weight for each label, or for each sample with real targets."""
     labels = (
         batch.labels
@@ -170,7 +170,6 @@ def label_weights(losses: Losses, batch: Batch) -> Array:
         *weights.shape, *[1] * (labels.ndim - weights.ndim)
     )
     weights = jnp.broadcast_to(weights, labels.shape)
-    ignored = losses.ignore_label
     return weights if ignored is None else jnp.where(labels == ignored, 0, weights)
 
 

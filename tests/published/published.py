@@ -31,7 +31,8 @@ class Model:
         sites: Names of the leaves that are linear sites; each is used once.
         lost: By leaf, words of the reason why a use of it is not tapped.
         transposed: Names of sites that are stored (…, out, in).
-        skipped: Names of sites whose features are not measured, with words of the reason.
+        skipped: Names of sites whose features are not measured: which of their rows is which token
+            is not clear, since they read the state before it, or go backwards from its end.
     """
 
     f: Callable[..., Any]
@@ -42,7 +43,7 @@ class Model:
     outputs: Callable[[Any], Any] = lambda output: output
     lost: dict[str, str] = dataclasses.field(default_factory=dict)
     transposed: tuple[str, ...] = ()
-    skipped: dict[str, str] = dataclasses.field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
 
     def loss(self, output: Any, y: Any) -> Any:
         """The mean cross-entropy over labels that count."""
@@ -242,6 +243,7 @@ def equinox_tagger() -> Model:
         sites=sites,
         lost={"embed/weight": "lookup"},
         transposed=tuple(sites),
+        skipped=("cell/weight_hh",),
     )
 
 
@@ -271,6 +273,10 @@ def linen_tagger() -> Model:
             "Dense_0/kernel",
         ],
         lost={"Embed_0/embedding": "lookup"},
+        skipped=(
+            *(f"GRUCell_0/{gate}/kernel" for gate in gates[3:]),
+            *(f"GRUCell_1/{gate}/kernel" for gate in gates),
+        ),
     )
 
 
