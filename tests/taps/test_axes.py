@@ -39,13 +39,15 @@ def product(x, w):
         (lambda w: w[np.array([2, 0, 1, 3])].T, True),
         (lambda w: w / jnp.linalg.norm(w, axis=1, keepdims=True), False),
         (lambda w: jnp.concatenate([w[:2], jnp.zeros((2, 4))]), False),
+        (lambda w: w.reshape(4, 2, 2).reshape(8, 2), None),
         (lambda w: w + w.T, None),
         (lambda w: jnp.linalg.inv(w), None),
     ],
 )
 def test_square_kernels_on_their_way_to_a_product(turned, transposed):
     """What is known has to be so: only a transposed square is stored (out, in)."""
-    assert stored(lambda w, x: product(x, turned(w))) is transposed
+    x = jnp.ones((9, len(turned(SQUARE))))
+    assert stored(lambda w, x: product(x, turned(w)), x=x) is transposed
 
 
 def test_kernels_of_a_scan_are_stored_as_their_leaves_are():
