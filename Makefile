@@ -1,10 +1,11 @@
 # Two commands do everything on a machine with Python and make: `make demo` and `make test`.
-# Beside `make test`: `make test-benchmarks` runs the benchmarks at tiny sizes, `make quick` tests the
-# core in a minute, `make slow` tests it compiled with all of XLA's optimisations, `make mutations`
-# breaks the code in many places and looks for a failing test.
+# Beside `make test`: `make test-models` runs published models, `make test-benchmarks` the benchmarks at
+# tiny sizes; `make quick` tests the core in a minute, `make slow` tests it compiled with all of XLA's
+# optimisations, `make mutations` breaks the code in many places and looks for a failing test.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+MODELS := .venv/.models
 # A file is one worker's: it compiles what its tests share once.
 PYTEST := MALLOC_ARENA_MAX=2 $(BIN)/python -m pytest -n 2 --dist loadfile
 CORE := tests/taps tests/metrics tests/test_moments.py tests/test_gradients.py \
@@ -12,13 +13,16 @@ CORE := tests/taps tests/metrics tests/test_moments.py tests/test_gradients.py \
 QUICK := tests/taps tests/metrics/test_linearity.py tests/metrics/test_virtual.py \
 	tests/test_moments.py tests/test_measure.py
 
-.PHONY: demo test test-benchmarks quick slow mutations lint bench clean
+.PHONY: demo test test-models test-benchmarks quick slow mutations lint bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m experiments run fig04 --preset default
 
 test: $(INSTALLED)
-	$(PYTEST) -m "not benchmark"
+	$(PYTEST) -m "not benchmark and not models"
+
+test-models: $(MODELS)
+	$(PYTEST) --dist loadgroup -m models tests/published
 
 test-benchmarks: $(INSTALLED)
 	$(PYTEST) --dist load -m benchmark
@@ -43,6 +47,10 @@ bench: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[data,text,dev]'
+	touch $@
+
+$(MODELS): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[models,equivalence]'
 	touch $@
 
 clean:

@@ -112,8 +112,8 @@ def gram_only(
     Args:
         inner: Any Optax optimiser.
         select: ``(path, leaf) -> True``, a kernel with the outputs on its last axis;
-            ``"transposed"``, with the outputs on the axis before (…, out, in); or ``False``. See
-            ``is_kernel``.
+            ``"transposed"``, with the outputs on the axis before (…, out, in); or ``False``. The
+            names decide, see ``is_kernel``, or the network: ``find_layers(f, params, x).select``.
 
     Raises:
         ValueError: From ``init``, if no leaf is selected, or one that does not have two to five

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gramlin_jax import measure
+from gramlin_jax.taps.rows import positions_of
 
 RNG = np.random.default_rng(0)
 TOKENS = RNG.normal(size=(30, 4, 3)).astype(np.float32) + 1
@@ -76,6 +77,44 @@ def test_a_layer_with_other_positions_than_labels_is_not_measured():
     found = measure(tagger, params, batch, loss=hinge, metrics=METRICS)
     assert dict(found.notes) == {"k": "features not measured: 4 positions a sample, 2 labels"}
     assert found.sums["k"].moments is None and found.sums["out"].moments.count == 60
+
+
+def test_padding_does_not_tell_where_tokens_are():
+    """Tokens turned round within their lengths: padding stays, and has no say."""
+    tokens = np.concatenate([TOKENS, TOKENS[::-1]], 1)[:, :6]
+    lengths = RNG.integers(2, 4, 30).astype(np.int32)
+    labels = np.where(np.arange(6)[None] < lengths[:, None], RNG.integers(0, 2, (30, 6)), -100)
+
+    def backwards(params, x):
+        tokens, lengths = x
+        at = jnp.arange(6)[None]
+        turned = jnp.where(at < lengths[:, None], lengths[:, None] - 1 - at, at)
+        return jnp.take_along_axis(tokens, turned[..., None], axis=1) @ params["k"]
+
+    def loss(out, y):
+        return jnp.where(y >= 0, out[..., 0] ** 2, 0).mean()
+
+    data = (tokens, lengths), labels
+    found = measure(backwards, KERNEL, data, loss=loss, metrics=METRICS, ignore_label=-100)
+    assert "which of their rows belongs to which label is not clear" in dict(found.notes)["k"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "order"),
+    [
+        (np.eye(3), (0, 1, 2)),
+        (np.eye(3)[::-1], (2, 1, 0)),
+        (np.eye(3)[::-1] * 0.1 + 0.9, (2, 1, 0)),  # all rows change, one of them most
+        (np.full((3, 3), 0.2) + 0.6 * np.eye(3), (0, 1, 2)),
+        (np.array([[1, 0, 0], [0, 1, 0], [0.6, 0, 0.4]]), (0, 1, 2)),  # most are in their own
+        (np.array([[1, 0.2, 0], [1, 0.2, 0], [0, 0, 1]]), (0, 1, 2)),
+        (np.array([[0, 1, 0], [0, 0, 1], [0, 0, 1]]), None),
+        (np.full((3, 3), 0.3) + 0.1 * np.eye(3)[::-1], None),  # another order in each sample
+        (np.full((3, 3), 0.3) + 0.1 * np.eye(3), None),
+    ],
+)
+def test_the_row_of_a_position_is_the_one_it_changes_most_in_all_samples(changes, order):
+    assert positions_of(changes) == order
 
 
 def test_a_batch_of_another_size_has_the_same_layers():

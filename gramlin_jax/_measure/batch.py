@@ -16,6 +16,7 @@ from gramlin_jax._moments.gradients import reduce_gradients, run_backward, run_f
 from gramlin_jax._moments.jacobians import reduce_jacobians
 from gramlin_jax._moments.projection import Projection, projected
 from gramlin_jax.metrics.registry import Need
+from gramlin_jax.support.accuracy import hits
 from gramlin_jax.support.memory import remembered
 from gramlin_jax.support.precision import in_float64
 from gramlin_jax.taps import Site, Traced
@@ -132,10 +133,10 @@ def score(losses: Losses, output: Any, batch: Batch) -> Scored:
     logits = _logits(losses.outputs, output, labels)
     classes = logits.shape[-1]
     if losses.ignore_label is not None or weights is not None:
-        weights = label_weights(losses, batch)
+        weights = label_weights(losses.ignore_label, batch)
     counted = jnp.ones(labels.shape, bool) if weights is None else weights > 0
     labels = jnp.where(counted, labels, 0)
-    right = jnp.where(jnp.isnan(logits).any(-1), jnp.nan, logits.argmax(-1) == labels)
+    right = hits(logits, labels)
     right = right if weights is None else jnp.where(counted, weights * right, 0)
     numbers = {
         "labels": labels.size if weights is None else weights.sum(),
@@ -157,7 +158,7 @@ def refuse_unknown(numbers: Mapping[str, Any]) -> None:
         )
 
 
-def label_weights(losses: Losses, batch: Batch) -> Array:
+def label_weights(ignored: int | None, batch: Batch) -> Array:
     """A weight for each label, or for each sample with real targets."""
     labels = (
         batch.labels
@@ -169,7 +170,6 @@ def label_weights(losses: Losses, batch: Batch) -> Array:
         *weights.shape, *[1] * (labels.ndim - weights.ndim)
     )
     weights = jnp.broadcast_to(weights, labels.shape)
-    ignored = losses.ignore_label
     return weights if ignored is None else jnp.where(labels == ignored, 0, weights)
 
 

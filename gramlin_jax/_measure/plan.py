@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
-from gramlin_jax._measure.batch import is_labels
+from gramlin_jax._measure.batch import is_labels, label_weights
 from gramlin_jax._measure.stream import Batch
 from gramlin_jax._measure.tracing import Tracing, same_layers
 from gramlin_jax._moments.projection import Projection, random_projection
@@ -25,7 +25,7 @@ from gramlin_jax.taps.rows import (
 )
 
 if TYPE_CHECKING:
-    from jaxtyping import PyTree
+    from jaxtyping import Array, PyTree
 
 
 class Options(NamedTuple):
@@ -35,6 +35,7 @@ class Options(NamedTuple):
     needs: frozenset[Need]
     positions: Positions
     width_limit: int
+    ignore_label: int | None = None
 
 
 class Plan(NamedTuple):
@@ -71,34 +72,40 @@ def make_plan(tracing: Tracing, options: Options, stack: Batch) -> Plan:
         axes = {name: found[name] for name in names if name in found}
         skipped = {name: reasons[name] for name in names if name in reasons}
         plan = plan._replace(axes=axes, skipped=skipped)
-    return _with_rows(plan, held, batch, options.positions) if options.needs & OF_FEATURES else plan
+    return _with_rows(plan, held, batch, options) if options.needs & OF_FEATURES else plan
 
 
-def _with_rows(plan: Plan, held: list[Any], batch: Batch, positions: Positions) -> Plan:
+def _with_rows(plan: Plan, held: list[Any], batch: Batch, options: Options) -> Plan:
     """How features become rows, by site, and why they do not; tried out on a batch."""
     traced, x = plan.traced, batch.x
     taps = jax.eval_shape(lambda: traced([*held, *jax.tree.leaves(x)])[1])
     shapes = {name: tap.features.shape for name, tap in taps.items()}
     tokens = batch.labels.shape[1:] if plan.classes else ()
     count = math.prod(tokens)
-    rows, skipped = find_rows(traced, plan.axes, shapes, plan.n, count, positions)
+    rows, skipped = find_rows(traced, plan.axes, shapes, plan.n, count, options.positions)
     follow = jax.device_get(_following(traced, tuple(rows.items()))(held, x))
     skipped |= {name: NOT_SAMPLES for name in rows if not follow[name]}
     rows = {name: how for name, how in rows.items() if follow[name]}
     if count > 1:
-        rows, unclear = _in_order(traced, rows, held, x, tokens)
+        counts = label_weights(options.ignore_label, batch).reshape(plan.n, count) > 0
+        rows, unclear = _in_order(traced, rows, held, x, tokens, counts)
         skipped |= unclear
     return plan._replace(rows=rows, skipped=plan.skipped | skipped)
 
 
 def _in_order(
-    traced: Traced, rows: dict[str, Rows], held: list[Any], x: PyTree, shape: tuple[int, ...]
+    traced: Traced,
+    rows: dict[str, Rows],
+    held: list[Any],
+    x: PyTree,
+    shape: tuple[int, ...],
+    counts: Array,
 ) -> tuple[dict[str, Rows], dict[str, str]]:
     """Rows in the order of the positions that the labels have, and why there are none."""
     there = [a for a in jax.tree.leaves(x) if a.shape[1 : 1 + len(shape)] == shape]
     if not there:
         return {}, dict.fromkeys(rows, f"no array of x has the labels' positions {shape}")
-    changes = jax.device_get(_changes(traced, tuple(rows.items()), shape)(held, x))
+    changes = jax.device_get(_changes(traced, tuple(rows.items()), shape)(held, x, counts))
     orders = {name: positions_of(change) for name, change in changes.items()}
     found = {
         name: rows[name]._replace(order=None if order == tuple(range(len(order))) else order)
@@ -127,7 +134,9 @@ def _following(traced: Traced, rows: tuple[tuple[str, Rows], ...]) -> Callable[.
 def _changes(
     traced: Traced, rows: tuple[tuple[str, Rows], ...], shape: tuple[int, ...]
 ) -> Callable[..., Any]:
-    return jax.jit(lambda held, x: position_changes(traced, dict(rows), held, x, shape))
+    return jax.jit(
+        lambda held, x, counts: position_changes(traced, dict(rows), held, x, shape, counts)
+    )
 
 
 def first_of(stack: Batch) -> Batch:

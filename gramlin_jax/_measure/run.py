@@ -131,7 +131,7 @@ def measure(
     if first is None:
         raise ValueError("batches is empty: wanted one batch or more")
     tracing = Tracing(f, params, where)
-    options = Options(layers, needs, positions, width_limit)
+    options = Options(layers, needs, positions, width_limit, ignore_label)
     plan = make_plan(tracing, options, first)
     plans = {inner_shapes(first): plan}
     projections = placed(projections_of(plan, seed), where)

@@ -72,7 +72,7 @@ def try_loss(
 
 def _heaviest(losses: Losses, batch: Batch) -> Array:
     """A sample that counts: that of the most weight."""
-    weights = label_weights(losses, batch)
+    weights = label_weights(losses.ignore_label, batch)
     over = tuple(range(1, weights.ndim))
     return weights.sum(over).argmax()
 

@@ -28,6 +28,13 @@ ELEMENTWISE = frozenset(
 )
 # Those, and others, after which a kernel is still a kernel: an array of the same axes.
 SAME_AXES = ELEMENTWISE | {"neg", "convert_element_type", "reduce_precision", "stop_gradient"}
+# Those, and others, whose results have the axes of their operands.
+KEPT_AXES = SAME_AXES | set(
+    "rev slice dynamic_slice split abs sign round floor ceil exp exp2 expm1 log log1p sqrt rsqrt "
+    "cbrt square integer_pow tanh logistic erf sin cos is_finite cumsum sort".split()
+)
+# Primitives that move the axes of an array, and nothing else.
+MOVES = frozenset({"transpose", "broadcast_in_dim", "squeeze", "reshape", "rev", "slice"})
 # Primitives that read a parameter at places which data choose.
 LOOKUPS = frozenset({"gather", "dynamic_slice"})
 

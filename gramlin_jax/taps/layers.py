@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+import jax
 
 from gramlin_jax.taps import compat
+from gramlin_jax.taps.disguises import CHOSEN
 from gramlin_jax.taps.provenance import Plan
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ class Site:
         layers: How many of the stack's axes, its first, are steps of scans: layers by themselves.
         dtype: Of the outputs, or of the named activation.
         kernel_dtype: Of the kernel.
+        transposed: Whether the parameter that names the site is stored with the outputs on its last
+            axis but one, (…, out, in), not on the last, (…, in, out); None where on neither.
         varying: Axes of a surrounding ``shard_map`` over which the outputs differ.
     """
 
@@ -41,6 +46,7 @@ class Site:
     layers: int
     dtype: Any
     kernel_dtype: Any
+    transposed: bool | None = None
     varying: frozenset[str] = frozenset()
 
     @property
@@ -85,7 +91,7 @@ class Leaf:
     def __str__(self) -> str:
         if self.status == "unsupported":
             return f"unsupported, because: {'; '.join(self.unsupported)}"
-        lost = f"; NOT TAPPED: {'; '.join(self.unsupported)}" if self.unsupported else ""
+        lost = f"; incomplete, because: {'; '.join(self.unsupported)}" if self.unsupported else ""
         return f"{self.status} {self.detail}{lost}"
 
 
@@ -118,6 +124,38 @@ class Layers:
             if site.has_kernel
         }
 
+    def select(self, path: tuple[Any, ...], leaf: Any) -> bool | Literal["transposed"]:
+        """Which leaves are kernels, and how they are stored: ``select`` of ``optim.gram_only``.
+
+        A kernel is a leaf whose every use is a linear site of its own, with the outputs on the
+        last axis, True, or on the axis before, ``"transposed"``. Stacks of layers and leaves with
+        outputs on several axes, such as attention's (in, heads, out), are left out.
+
+        Args:
+            path: Key path of the leaf.
+            leaf: An array; not looked at.
+
+        Example:
+            >>> from gramlin_jax import find_layers
+            >>> from gramlin_jax.optim import gram_only
+            >>> params = {"w": jnp.ones((3, 3)), "b": jnp.ones((1, 3))}  # (out, in), as GPT-2's
+            >>> layers = find_layers(lambda p, x: x @ p["w"].T + p["b"], params, jnp.ones((7, 3)))
+            >>> layers.sites["w"].transposed
+            True
+            >>> optimizer = gram_only(optax.sgd(0.1), select=layers.select)
+        """
+        del leaf
+        name = key_name(path)
+        of_leaf = self.leaves.get(name) or self.leaves[name := name.removesuffix("/value")]
+        sites = [site for site in self.sites.values() if name in site.leaves]
+        if of_leaf.unsupported or not sites or any(site.leaves != (name,) for site in sites):
+            return False
+        if any(site.stack and site.primitive == compat.DOT for site in sites):
+            return False
+        if all(site.transposed is False for site in sites):
+            return True
+        return "transposed" if all(site.transposed for site in sites) else False
+
     def __str__(self) -> str:
         lines: list[str] = []
         above: list[str] = []
@@ -140,6 +178,11 @@ class Layers:
         return "\n".join(lines)
 
 
+def key_name(path: tuple[Any, ...]) -> str:
+    """A key path as text, as the leaves are named."""
+    return jax.tree_util.keystr(path, simple=True, separator="/") or "params"
+
+
 def describe(plan: Plan, paths: list[str], sizes: list[int]) -> tuple[Layers, dict[str, int]]:
     """The report on a plan, and its sites' numbers by name.
 
@@ -160,7 +203,9 @@ def describe(plan: Plan, paths: list[str], sizes: list[int]) -> tuple[Layers, di
             found.primitive,
             tuple(paths[index] for index in largest),
             *(found.stack, found.rows, found.fan_in, found.fan_out, found.layers),
-            *(found.dtype, found.kernel_dtype, found.varying),
+            *(found.dtype, found.kernel_dtype),
+            found.transposed.get(largest[0]) if largest else None,
+            found.varying,
         )
         for index in largest:
             of_leaf[index].append(name)
@@ -182,8 +227,13 @@ def _free_name(name: str, taken: dict[str, Any]) -> str:
 
 
 def _leaf(sites: list[Site], uses: list[Any], path: str, mixed: bool) -> Leaf:
-    reasons = tuple(dict.fromkeys(use.detail for use in uses if use.status == "unsupported"))
-    elementwise = dict.fromkeys(use.detail for use in uses if use.status != "unsupported")
+    lost = {"unsupported", "lookup"}
+    if sites:  # the scale of a norm, which is no kernel anywhere, scales what is summed as well
+        lost |= {"summed later"}
+    if any(use.detail == CHOSEN for use in uses):
+        lost -= {"lookup"}
+    reasons = tuple(dict.fromkeys(use.detail for use in uses if use.status in lost))
+    elementwise = dict.fromkeys(use.detail for use in uses if use.status == "bias or elementwise")
     used = ", ".join(elementwise) or "among data"  # as a first state, or one side of a choice
     if sites:
         detail = "; ".join(str(s) if s.name == path else f"{s.name} {s}" for s in sites)

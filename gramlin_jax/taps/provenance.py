@@ -15,12 +15,12 @@ from typing import Any, Literal, NamedTuple
 import jax.numpy as jnp
 
 from gramlin_jax.taps import compat
+from gramlin_jax.taps.axes import Stored, stored_of, transposed
 from gramlin_jax.taps.compat import Inner, JaxprEqn
+from gramlin_jax.taps.disguises import Leaves, Marks, marks_of, summed_later, unmasked
 from gramlin_jax.taps.matricize import Matricizer, matricizer
 
-Leaves = frozenset[int]
 Axes = tuple[int, ...]
-Varying = tuple[Leaves, frozenset[int]]
 
 
 class Provenance(NamedTuple):
@@ -30,17 +30,15 @@ class Provenance(NamedTuple):
         leaves: Numbers of the parameter leaves that it is computed from.
         data: Whether it also depends on data.
         loops: Numbers of the scans in which it may change from step to step.
-        product: For an elementwise product of a parameter and data: the parameter's leaves, and the
-            axes along which it varies. A sum over one of these axes is a linear layer in disguise.
-        mixed: For any elementwise combination of parameters and data: the parameters' leaves, and
-            the axes along which they vary. As a kernel, the value would depend on data.
+        marks: What parameters did to data in it, see ``disguises``.
+        stored: Which axes of a parameter lie along its own, see ``axes``.
     """
 
     leaves: Leaves = frozenset()
     data: bool = False
     loops: frozenset[int] = frozenset()
-    product: Varying | None = None
-    mixed: Varying | None = None
+    marks: Marks = frozenset()
+    stored: tuple[Stored, ...] = ()
 
     @property
     def parameter_only(self) -> bool:
@@ -54,7 +52,7 @@ CONSTANT = Provenance()
 def join(provenances: Sequence[Provenance]) -> Provenance:
     """The provenance of a value that is computed from all of these.
 
-    ``product`` and ``mixed`` describe elementwise structure, which does not survive in general.
+    ``marks`` and ``stored`` describe axes, which do not survive in general.
     """
     return Provenance(
         frozenset().union(*(p.leaves for p in provenances)),
@@ -63,11 +61,11 @@ def join(provenances: Sequence[Provenance]) -> Provenance:
     )
 
 
-Status = Literal["linear site", "bias or elementwise", "unsupported"]
+Status = Literal["bias or elementwise", "summed later", "lookup", "unsupported"]
 
 
 class Use(NamedTuple):
-    """A place where parameter leaves meet data."""
+    """A place where parameter leaves meet data, or where what they made of data is summed."""
 
     leaves: Leaves
     status: Status
@@ -88,6 +86,7 @@ class Found:
         layers: Number of leading axes of the stack that are steps of scans.
         dtype: Type of the pre-activations, or of the named activation.
         kernel_dtype: Type of the kernel.
+        transposed: By leaf, whether it is stored (…, out, in), see ``axes.transposed``.
         varying: Axes of an enclosing ``shard_map`` over which the outputs differ.
         matricizer: How operands become matrices; None for a named activation.
     """
@@ -104,6 +103,7 @@ class Found:
     layers: int
     dtype: Any
     kernel_dtype: Any
+    transposed: dict[int, bool | None]
     varying: frozenset[str]
     matricizer: Matricizer | None
 
@@ -194,8 +194,12 @@ def _analyse(
         plan.sites.append(site)
     else:
         plan.uses.extend(_uses(eqn, sources))
-    result = join(sources)._replace(product=_product(eqn, sources), mixed=_mixed(eqn, sources))
-    return site, [result] * len(eqn.outvars)
+    plan.uses.extend(Use(of, "summed later", SUMMED) for of in summed_later(eqn, sources))
+    marks, stored = marks_of(eqn, sources), stored_of(eqn, sources)
+    return site, [join(sources)._replace(marks=marks, stored=stored)] * len(eqn.outvars)
+
+
+SUMMED = "multiplied with data that are summed later, as a derivative's kernels are"
 
 
 def _take_over(plan: Plan, entered: Plan, sites: list[Found]) -> None:
@@ -207,9 +211,16 @@ def _enter_scan(
     scan: compat.Scan, sources: list[Provenance], plan: Plan, numbers: Iterator[int]
 ) -> tuple[Step | None, list[Provenance]]:
     loop = frozenset({next(numbers)})
-    # join drops the elementwise structure, whose axes are those outside the body.
-    constants, carries, arrays = scan.split([join([source]) for source in sources])
-    arrays = [source._replace(loops=source.loops | loop) for source in arrays]
+    # join drops what describes axes, which are those outside the body: of arrays, one is more.
+    constants, carries, arrays = scan.split(sources)
+    constants = [join([c])._replace(stored=c.stored) for c in constants]
+    carries = [join([c]) for c in carries]
+    arrays = [
+        join([a])._replace(
+            loops=a.loops | loop, stored=tuple(s._replace(axes=s.axes[1:]) for s in a.stored)
+        )
+        for a in arrays
+    ]
     entered = _settle(scan.inner, constants, carries, arrays, loop, numbers)
     # A kernel that changes from step to step makes the steps layers: they join the stack. A fixed
     # kernel is applied to further rows. A named activation goes with the kernels around it.
@@ -267,7 +278,7 @@ def _site(eqn: JaxprEqn, sources: list[Provenance], numbers: Iterator[int]) -> F
         *rows, width = aval.shape
         label, dtype = eqn.params["name"], aval.dtype
         return Found(next(numbers), name, frozenset(), label, sources[0].loops, (), tuple(rows),
-                     width, 0, 0, dtype, dtype, compat.varying(aval), None)  # fmt: skip
+                     width, 0, 0, dtype, dtype, {}, compat.varying(aval), None)  # fmt: skip
     if name == compat.NAME:
         return None
     # Two parameter-only operands merge kernels (LoRA's A @ B), which a later equation applies.
@@ -285,76 +296,35 @@ def _site(eqn: JaxprEqn, sources: list[Provenance], numbers: Iterator[int]) -> F
     if not jnp.issubdtype(kernel_dtype, jnp.floating):
         return None
     return Found(next(numbers), name, weight.leaves, "", weight.loops, tuple(stack), rows,
-                 fan_in, fan_out, 0, aval.dtype, kernel_dtype, varying, shape)  # fmt: skip
+                 fan_in, fan_out, 0, aval.dtype, kernel_dtype,
+                 transposed(eqn, 1 - operand, weight.stored), varying, shape)  # fmt: skip
 
 
 def _uses(eqn: JaxprEqn, sources: list[Provenance]) -> Iterator[Use]:
     """Where an equation other than a site combines parameters with data."""
     name = eqn.primitive.name
-    if name == "reduce_sum" and (product := sources[0].product) is not None:
-        leaves, axes = product
-        if axes & set(eqn.params["axes"]):
-            yield Use(leaves, "unsupported", "multiplied with data and summed: use a matmul")
-    if name == compat.DOT:
-        yield from _hidden_kernels(eqn, sources)
+    for leaves, reason in unmasked(eqn, sources):
+        yield Use(leaves, "unsupported", reason)
     if not any(source.data for source in sources):
         return
     for index, source in enumerate(sources):
         if source.parameter_only and name in compat.ELEMENTWISE:
             yield Use(source.leaves, "bias or elementwise", name)
         elif source.parameter_only and name in compat.LOOKUPS and index == 0:
-            yield Use(source.leaves, "unsupported", f"embedding lookup ({name})")
+            yield Use(source.leaves, "lookup", f"embedding lookup ({name})")
         elif source.parameter_only:
-            yield Use(source.leaves, "unsupported", f"{name} of it and data")
+            yield Use(source.leaves, "unsupported", _why_no_site(eqn, index))
 
 
-def _hidden_kernels(eqn: JaxprEqn, sources: list[Provenance]) -> Iterator[Use]:
-    """Kernels that were mixed with data before the matmul, such as gated or normalised ones.
-
-    The operand is a kernel, not features plus a bias, if its parameters vary both along a
-    contracted axis and along one that the result keeps.
-    """
-    contracted, batched = eqn.params["dimension_numbers"]
-    if all(source.data for source in sources):
-        for source, over, batch in zip(sources, contracted, batched, strict=True):
-            leaves, axes = source.mixed or (frozenset(), frozenset())
-            if axes & set(over) and axes - {*over, *batch}:
-                yield Use(leaves, "unsupported", "kernel of a matmul that depends on data")
+def _why_no_site(eqn: JaxprEqn, index: int) -> str:
+    """What an equation of a parameter, its operand of this index, and data is."""
+    name, dtype = eqn.primitive.name, eqn.invars[index].aval.dtype
+    if name in KINDS and not jnp.issubdtype(dtype, jnp.floating):
+        return f"{KINDS[name]} of {dtype} numbers: only real floating point is tapped"
+    return f"{name} of it and data"
 
 
-def _product(eqn: JaxprEqn, sources: list[Provenance]) -> Varying | None:
-    """The elementwise product of a parameter and data that an equation computes or casts."""
-    name = eqn.primitive.name
-    if name == "convert_element_type":
-        return sources[0].product
-    weights = [i for i, source in enumerate(sources) if source.parameter_only]
-    if name != "mul" or len(weights) != 1 or not sources[1 - weights[0]].data:
-        return None
-    return sources[weights[0]].leaves, _axes(eqn.invars[weights[0]])
-
-
-def _mixed(eqn: JaxprEqn, sources: list[Provenance]) -> Varying | None:
-    """The mixture of parameters and data that an equation computes, with its axes moved along."""
-    name, params = eqn.primitive.name, eqn.params
-    if name in ("transpose", "broadcast_in_dim") and sources[0].mixed is not None:
-        leaves, axes = sources[0].mixed
-        if name == "transpose":
-            return leaves, frozenset(i for i, a in enumerate(params["permutation"]) if a in axes)
-        return leaves, frozenset(params["broadcast_dimensions"][axis] for axis in axes)
-    if name not in compat.SAME_AXES or not any(source.data for source in sources):
-        return None
-    parts = [source.mixed for source in sources if source.mixed is not None]
-    for source, atom in zip(sources, eqn.invars, strict=True):
-        if source.parameter_only:
-            parts.append((source.leaves, _axes(atom)))
-    leaves = frozenset[int]().union(*(part[0] for part in parts))
-    axes = frozenset[int]().union(*(part[1] for part in parts))
-    return (leaves, axes) if parts else None
-
-
-def _axes(atom: Any) -> frozenset[int]:
-    """Axes along which a value may vary: those longer than 1."""
-    return frozenset(axis for axis, size in enumerate(atom.aval.shape) if size > 1)
+KINDS = {compat.DOT: "matmul", compat.CONVOLUTION: "convolution"}
 
 
 def _uses_inside(eqn: JaxprEqn, sources: list[Provenance], numbers: Iterator[int]) -> Iterator[Use]:

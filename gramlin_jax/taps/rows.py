@@ -222,11 +222,14 @@ def position_changes(
     held: list[Any],
     x: PyTree,
     shape: tuple[int, ...],
+    counts: Bool[Array, "n p"],
 ) -> dict[str, Float[Array, "p p"]]:
-    """By site, how much a change of x at position p changes each row, (position, row).
+    """By site, how much a change of x at position p changes each row, (position, row), in [0, 1].
 
+    It is relative to the row that changes most in each sample: 1 is the same row in all of them.
     Each sample is changed at another position, so that one pass tries as many as there are
-    samples. Changes are summed over columns, each by its own standard deviation.
+    samples. Changes are summed over columns, each by its own standard deviation. Those at padding
+    do not count: it may stay where it is in a function that turns the tokens round.
 
     Args:
         traced: The function.
@@ -234,23 +237,29 @@ def position_changes(
         held: The values of the trace before those of x.
         x: Samples; of the arrays (n, *shape, ...) the values at a position are changed.
         shape: Of the positions in x.
+        counts: Which positions of each sample have a label that counts.
     """
     n, size = check_leading_axis("x", x), math.prod(shape)
     rounds = min(-(-EACH * size // n), PASSES)
     base = {k: _joined(h) for k, h in _features(traced, rows, held, x).items()}
 
-    def step(total: dict[str, Array], first: Array) -> tuple[dict[str, Array], None]:
+    def step(total: dict[str, tuple[Array, Array]], first: Array) -> tuple[Any, None]:
         at = (jnp.arange(n) + first) % size
         changed = jax.tree.map(lambda a: _changed(a, at, shape), x)
         for name, h in _features(traced, rows, held, changed).items():
             scale = base[name].std((0, 1), keepdims=True)
             difference = jnp.abs(_joined(h) - base[name])
             change = jnp.where(scale > 0, difference / jnp.where(scale > 0, scale, 1), 0).sum(-1)
-            total[name] = total[name].at[at].add(change)
+            counted = jnp.where(counts[jnp.arange(n), at][:, None], change, 0)
+            changes, most = total[name]
+            total[name] = changes.at[at].add(counted), most.at[at, 0].add(counted.max(1))
         return total, None
 
-    zeros = {name: jnp.zeros((size, h.shape[1])) for name, h in base.items()}
-    return jax.lax.scan(step, zeros, n * jnp.arange(rounds))[0]
+    zeros = {
+        name: (jnp.zeros((size, h.shape[1])), jnp.zeros((size, 1))) for name, h in base.items()
+    }
+    total = jax.lax.scan(step, zeros, n * jnp.arange(rounds))[0]
+    return {k: changes / jnp.where(most > 0, most, 1) for k, (changes, most) in total.items()}
 
 
 # To find positions: samples at which each is changed, and passes at most, which leave positions
@@ -284,7 +293,8 @@ def positions_of(changes: np.ndarray) -> tuple[int, ...] | None:
     """The row of each position: its own in general, or another order; None where it is not clear.
 
     A position is in the row that it changes most. Where layers mix positions, as attention does,
-    this is seldom clear for all; then half of them have to be in their own rows.
+    this is seldom clear for all; then half of them have to be in their own rows. Half of the rows
+    have to be ahead in most samples, or each sample has an order of its own.
 
     Args:
         changes: (position, row), see ``position_changes``.
@@ -294,8 +304,11 @@ def positions_of(changes: np.ndarray) -> tuple[int, ...] | None:
     best = changes.argmax(1)
     one_each = bool(tried.all()) and len(set(best.tolist())) == len(best)
     own = best == np.arange(len(best))
-    if one_each and (first > 1.5 * second).all():
-        return tuple(best.tolist())
-    if tried.any() and own[tried].mean() >= 0.5:
-        return tuple(range(len(best)))
-    return tuple(best.tolist()) if one_each else None
+    order = best
+    if not (one_each and (first > 1.5 * second).all()):
+        if tried.any() and own[tried].mean() >= 0.5:
+            order = np.arange(len(best))
+        elif not one_each:
+            return None
+    ahead = changes[np.arange(len(best)), order][tried] >= 0.5
+    return tuple(order.tolist()) if ahead.mean() >= 0.5 else None

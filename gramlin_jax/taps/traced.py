@@ -14,8 +14,9 @@ import numpy as np
 
 from gramlin_jax.support.memory import remembered
 from gramlin_jax.taps import compat
+from gramlin_jax.taps.axes import Stored
 from gramlin_jax.taps.interpreter import Shift, Tap, run
-from gramlin_jax.taps.layers import Layers, describe
+from gramlin_jax.taps.layers import Layers, describe, key_name
 from gramlin_jax.taps.provenance import Plan, Provenance, make_plan
 
 if TYPE_CHECKING:
@@ -147,7 +148,10 @@ def capture(
     if not named:
         raise ValueError("params holds no array: wanted the parameters as the first argument")
     sources = [Provenance()] * len(constants)
-    sources += [Provenance(leaves=frozenset({index})) for index in range(len(named))]
+    sources += [
+        Provenance(leaves=frozenset({index}), stored=(Stored.whole(index, np.ndim(leaf)),))
+        for index, (_, leaf) in enumerate(named)
+    ]
     sources += [Provenance(data=True)] * (len(arrays) - len(named))
     plan = make_plan(compat.Inner(jaxpr, []), sources, itertools.count())
     sizes = [np.size(leaf) * jnp.issubdtype(leaf.dtype, jnp.floating) for _, leaf in named]
@@ -190,7 +194,7 @@ def _names(paths: list[Any]) -> list[str]:
     """Key paths as text; an NNX state names its arrays' variables, not their ``value``."""
     if all(path and path[-1] == jax.tree_util.GetAttrKey("value") for path in paths):
         paths = [path[:-1] for path in paths]
-    return [jax.tree_util.keystr(path, simple=True, separator="/") or "params" for path in paths]
+    return [key_name(path) for path in paths]
 
 
 def _typed(value: Any) -> Any:

@@ -78,8 +78,10 @@ def find_layers(
 
     Runs abstractly: nothing is computed, and arguments may be ``jax.ShapeDtypeStruct``. Every leaf
     is a *linear site*, *bias or elementwise*, *unused*, or *unsupported* with the reason: embedding
-    lookups and sums of products are linear layers that are not written as such; ``cond``,
-    ``while``, ``shard_map`` and custom derivative rules are not entered.
+    lookups, sums of products, convolutions by FFT and gathered experts are linear layers that are
+    not written as such; complex and integer kernels have no sites; ``cond``, ``while``,
+    ``shard_map`` and custom derivative rules are not entered. A linear site is *incomplete* where
+    other uses of its leaf are unsupported, or scale data that are summed later.
 
     Args:
         f: As for ``tap``.

@@ -1,5 +1,6 @@
 """Train entirely on device: an epoch is one ``lax.scan``; sweeps run under vmap or ``lax.map``."""
 
+from gramlin_jax.support.accuracy import hits
 from gramlin_jax.training.hooks import (
     Checkpoint,
     Hook,
@@ -10,7 +11,7 @@ from gramlin_jax.training.hooks import (
     WarnOfDivergence,
 )
 from gramlin_jax.training.loop import Fit, fit
-from gramlin_jax.training.losses import SampleLoss, classification_loss, hits
+from gramlin_jax.training.losses import SampleLoss, classification_loss
 from gramlin_jax.training.program import Hyper, Loss, Optimizer, Run, State
 from gramlin_jax.training.sweeps import Execution, check_sweep, choose_execution, grid, over_runs
 

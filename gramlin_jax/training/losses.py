@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gramlin_jax.support.accuracy import hits
 from gramlin_jax.training.program import Hyper, Loss
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Int, PyTree
+    from jaxtyping import Array, PyTree
 
 SampleLoss: TypeAlias = "Callable[[Array, Array], Array]"
 
@@ -70,17 +71,3 @@ def _logits(output: Any) -> Array:
             "lambda params, x: (apply(params, x), None)"
         )
     return output[0]
-
-
-def hits(logits: Float[Array, "*n C"], labels: Int[Array, "*n"]) -> Float[Array, "*n"]:
-    """Whether the largest logit is the label's, 1 or 0; NaN where a logit is NaN.
-
-    Args:
-        logits: (*n, C).
-        labels: Integers (*n,).
-
-    Example:
-        >>> hits(jnp.array([[0.0, 1.0], [jnp.nan, 0.0]]), jnp.array([1, 0])).tolist()
-        [1.0, nan]
-    """
-    return jnp.where(jnp.isnan(logits).any(-1), jnp.nan, logits.argmax(-1) == labels)

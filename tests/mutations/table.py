@@ -99,6 +99,11 @@ PROVENANCE = (
     "gramlin_jax/taps/provenance.py",
     "tests/taps/test_uses.py tests/taps/test_cases.py -k found or uses",
 )
+DISGUISES = (
+    "gramlin_jax/taps/disguises.py",
+    "tests/taps/test_uses.py tests/taps/test_cases.py -k found or uses",
+)
+AXES = "gramlin_jax/taps/axes.py", "tests/taps/test_axes.py -k square"
 MATRICIZE = "gramlin_jax/taps/matricize.py", "tests/taps/test_cases.py -k against"
 INTERPRETER = "gramlin_jax/taps/interpreter.py", "tests/taps/test_cases.py -k against"
 TRACED = "gramlin_jax/taps/traced.py", "tests/taps/test_cases.py -k found"
@@ -366,14 +371,19 @@ MUTATIONS = [
         (FIT, ("no epoch is a run", "if epochs < 1:", "if epochs < 0:")),
         # taps
         (PROVENANCE, ("constants are data", "if not sources[operand].data or shape is None:", "if shape is None:")),
-        (PROVENANCE, ("sums over any axis are layers", 'if axes & set(eqn.params["axes"]):', "if axes:")),
-        (PROVENANCE, ("kernels of a scan never change", "source._replace(loops=source.loops | loop) for source in arrays", "source for source in arrays")),
+        (DISGUISES, ("sums over any axis are layers", "if mark.kind == kind and mark.axes & over]", "if mark.kind == kind]")),
+        (PROVENANCE, ("kernels of a scan never change", "loops=a.loops | loop, stored", "stored")),
         (PROVENANCE, ("a carry settles at once", "if after == carries:", "if True:")),
-        (PROVENANCE, ("hidden kernels along any axes", "if axes & set(over) and axes - {*over, *batch}:", "if axes & set(over):")),
-        (PROVENANCE, ("a transposed product is forgotten", "frozenset(i for i, a in enumerate(params[\"permutation\"]) if a in axes)", "frozenset()")),
+        (DISGUISES, ("hidden kernels along any axes", "axes & set(over) and axes - {*over, *batch}:", "axes & set(over):")),
+        (DISGUISES, ("a transposed product is forgotten", "frozenset(i for i, a in enumerate(moved) if a & mark.axes)", "frozenset()")),
+        (DISGUISES, ("any product that is transformed is a convolution", 'if any(mark.kind == "spectrum" for source in sources for mark in source.marks):', "if True:")),
+        (DISGUISES, ("sums before a product are no sums", 'axes = params["dimension_numbers"][0]', "axes = ()")),
+        (AXES, ("transposed kernels are not", "frozenset({ndim - 2}): True", "frozenset({ndim - 2}): False")),
+        (AXES, ("axes of inputs may be those of outputs", "clear = not ins & outs and (", "clear = (")),
+        (AXES, ("axes are not moved", 'tuple(each[axis] for axis in params["permutation"])', "tuple(each)")),
         (PROVENANCE, ("lookups of indices are lookups", "name in compat.LOOKUPS and index == 0", "name in compat.LOOKUPS and index == 1")),
         (PROVENANCE, ("a named activation is stacked", "layers for site in entered.sites if not site.matricizer", "False for site in entered.sites if not site.matricizer")),
-        (PROVENANCE, ("a product with a constant is one with data", "or not sources[1 - weights[0]].data", "")),
+        (DISGUISES, ("a product with a constant is one with data", "if not eqn.outvars or not any(source.data for source in sources):", "if not eqn.outvars:")),
         (MATRICIZE, ("patches: window before channels", "parts = [*([(1,)] if stack else []), *rows, (first + 1, first)]", "parts = [*([(1,)] if stack else []), *rows, (first, first + 1)]")),
         (MATRICIZE, ("kernel of a convolution: channels first", "[(*k[2:], k[1]), (k[0],)]", "[(k[1], *k[2:]), (k[0],)]")),
         (MATRICIZE, ("undo transposes again", "transpose(np.argsort(self.permutation))", "transpose(self.permutation)")),

@@ -579,6 +579,17 @@ def quantised_kernel(draw):
     return lambda params, x: jnp.tanh(x @ quantise(params["w"])), {"w": draw(3, 5)}, (draw(4, 3),)
 
 
+@case(dense("scale", (4,), 3, 5), differentiable=False)
+def int8_kernel_with_a_scale(draw):
+    """The leaf of floating point, which has a gradient, names the kernel."""
+
+    def f(params, x):
+        return jnp.tanh(x @ (params["w"] * params["scale"][None]))
+
+    w = jnp.asarray(np.random.default_rng(0).integers(-9, 9, (3, 5)), jnp.int8)
+    return f, {"scale": draw(5), "w": w}, (draw(4, 3),)
+
+
 @case(dense("w", (4,), 3, 5))
 def lora_merged(draw):
     def f(params, x):
@@ -1070,6 +1081,35 @@ def derivative_along_a_direction(draw):
     return f, {"w0": draw(3, 5), "w1": draw(5, 2)}, (draw(4, 3), draw(4, 3))
 
 
+@case(
+    dense("w0", (4,), 2, 5),
+    dense("w1", (4,), 5, 6),
+    dense("w1#2", (4, 2), 5, 6),
+    dense("w2", (4,), 6, 1),
+    dense("w2#2", (4, 2), 6, 1),
+    dense("w1#3", (4, 1), 6, 5),
+    dense("w1#4", (4, 2, 1), 6, 5),
+    dense("w0#2", (4, 1), 5, 2),
+    dense("w0#3", (4, 2, 1), 5, 2),
+    leaves={
+        "b": BIAS,
+        **{name: Lost("multiplied with data that are summed", LINEAR) for name in ("w0", "w2")},
+    },
+)
+def second_derivatives(draw):
+    """A physics-informed residual: the first and last kernels also scale what is summed."""
+
+    def f(params, x):
+        def network(x):
+            h = jnp.tanh(jnp.tanh(x @ params["w0"] + params["b"]) @ params["w1"])
+            return (h @ params["w2"]).sum()
+
+        return jax.vmap(jax.hessian(network))(x)
+
+    params = {"b": draw(5), "w0": draw(2, 5), "w1": draw(5, 6), "w2": draw(6, 1)}
+    return f, params, (draw(4, 2),)
+
+
 # Other libraries.
 
 
@@ -1258,6 +1298,19 @@ def custom_jvp_with_a_layer(draw):
     return f, {"v": draw(5, 2), "w": draw(3, 5)}, (draw(4, 3),)
 
 
+@case(
+    dense("w", (4,), 3, 5),
+    leaves={"v": Lost("kernels that data choose"), "b": Lost("embedding lookup")},
+)
+def gathered_experts(draw):
+    def f(params, x, expert):
+        h = jnp.tanh(x @ params["w"])
+        return jnp.einsum("ni,nio->no", h, params["v"][expert]) + params["b"][expert]
+
+    params = {"b": draw(6, 2), "v": draw(6, 5, 2), "w": draw(3, 5)}
+    return f, params, (draw(4, 3), jnp.array([1, 3, 3, 0]))
+
+
 @case(dense("w", (4,), 3, 5), leaves={"v": Lost("ragged_dot")})
 def ragged_dot(draw):
     """A mixture of experts."""
@@ -1275,6 +1328,66 @@ def triangular_solve(draw):
         return jax.scipy.linalg.solve_triangular(params["v"] + 3 * jnp.eye(5), h.T, lower=True)
 
     return f, {"v": draw(5, 5), "w": draw(3, 5)}, (draw(4, 3),)
+
+
+@case(
+    dense("w", (4, 8), 3, 2),
+    leaves={"gain": BIAS, "out": Lost("convolution by FFT"), "hidden": Lost("convolution by FFT")},
+)
+def convolution_by_fft(draw):
+    """Hyena and S4: a kernel as long as the sequence, made by a network of the positions."""
+
+    def f(params, x):
+        length = x.shape[1]
+        positions = jnp.linspace(0, 1, length)[:, None]
+        kernel = jnp.tanh(positions @ params["hidden"]) @ params["out"]
+        spectrum = jnp.fft.rfft(kernel, 2 * length, axis=0)[None]
+        filtered = spectrum * jnp.fft.rfft(x, 2 * length, axis=1)
+        h = jnp.fft.irfft(filtered, 2 * length, axis=1)[:, :length]
+        return (h + params["gain"][None, None] * x) @ params["w"]
+
+    params = {"gain": draw(3), "hidden": draw(1, 5), "out": draw(5, 3), "w": draw(3, 2)}
+    return f, params, (draw(4, 8, 3),)
+
+
+@case(dense("w", (4, 8), 3, 2), leaves={"first": BIAS, "second": BIAS}, direct=True)
+def fourier_transforms_of_scaled_data(draw):
+    """FNet: what the scales of norms multiply is mixed by a fixed matrix."""
+
+    def f(params, x):
+        h = x + jnp.fft.fft2(params["first"][None, None] * x).real
+        h = params["second"][None, None] * h / (1 + jnp.mean(h**2, axis=-1, keepdims=True))
+        return jnp.fft.fft2(h).real @ params["w"]
+
+    return f, {"first": draw(3), "second": draw(3), "w": draw(3, 2)}, (draw(4, 8, 3),)
+
+
+@case(dense("w", (4, 8), 3, 5), leaves={"v": Lost("matmul of complex")}, differentiable=False)
+def complex_kernel(draw):
+    """A Fourier neural operator."""
+
+    def f(params, x):
+        spectrum = jnp.fft.rfft(jnp.tanh(x @ params["w"]), axis=1)
+        mixed = jnp.einsum("nti,tio->nto", spectrum, params["v"])
+        return jnp.fft.irfft(mixed, axis=1)
+
+    params = {"v": draw(5, 5, 2) + 1j * draw(5, 5, 2), "w": draw(3, 5)}
+    return f, params, (draw(4, 8, 3),)
+
+
+@case(
+    dense("w", (4,), 3, 5),
+    leaves={"scale": BIAS, "v": Lost("matmul of int8")},
+    differentiable=False,
+)
+def int8_matmul(draw):
+    def f(params, x):
+        h = jnp.round(jnp.tanh(x @ params["w"]) * 127).astype(jnp.int8)
+        z = lax.dot_general(h, params["v"], (((1,), (0,)), ((), ())), None, jnp.int32)
+        return z * params["scale"][None]
+
+    v = jnp.asarray(np.random.default_rng(0).integers(-9, 9, (5, 2)), jnp.int8)
+    return f, {"scale": draw(2), "v": v, "w": draw(3, 5)}, (draw(4, 3),)
 
 
 @case(dense("w", (4,), 3, 5), leaves={"v": Lost("depends on data")})

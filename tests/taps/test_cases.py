@@ -74,6 +74,10 @@ def test_what_is_found(case):
         assert site.primitive == expected.primitive
         if site.primitive != "name":
             assert (site.stack, site.rows, site.fan_in, site.fan_out) == expected[2:], site.name
+            shape = split(params)[0][site.leaves[0]].shape
+            if site.transposed is not None and len(shape) == 2:
+                stored = (site.fan_out, site.fan_in) if site.transposed else site.kernel_shape
+                assert shape == stored
     statuses = {name: leaf.status for name, leaf in layers.leaves.items()}
     assert statuses == {name: status_of(case, name) for name in split(params)[0]}
     reported = {name: leaf for name, leaf in layers.leaves.items() if leaf.unsupported}

@@ -1,0 +1,153 @@
+"""Linear layers that are not written as such: what parameters did to data, and what follows.
+
+A value that is computed from data keeps *marks* of the parameters in it. A product of a parameter
+and data that is summed over one of the parameter's axes is a linear layer in disguise; so are a
+spectrum that is filtered and transformed back, and kernels that data choose or scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from gramlin_jax.taps import compat
+from gramlin_jax.taps.axes import along, varying
+from gramlin_jax.taps.compat import JaxprEqn
+
+if TYPE_CHECKING:
+    from gramlin_jax.taps.provenance import Provenance
+
+Leaves = frozenset[int]
+Kind = Literal["product", "scaled", "mixed", "gathered", "spectrum", "filtered"]
+
+
+class Mark(NamedTuple):
+    """What is known of the parameters in a value that depends on data.
+
+    Attributes:
+        kind: ``product``: the value is a parameter times data. ``scaled``: such a product is in it,
+            ``mixed``: any elementwise combination, ``gathered``: what data chose of a parameter.
+            ``spectrum``: it is a Fourier transform of data; ``filtered``: one times a parameter.
+        axes: Along which the parameter varies, or the transform ran.
+        leaves: Of the parameter.
+    """
+
+    kind: Kind
+    axes: frozenset[int]
+    leaves: Leaves
+
+
+Marks = frozenset[Mark]
+
+
+def marks_of(eqn: JaxprEqn, sources: Sequence[Provenance]) -> Marks:
+    """The marks of what an equation computes from values of these provenances."""
+    if not eqn.outvars or not any(source.data for source in sources):
+        return frozenset()
+    found = [*_kept(eqn, sources), *_made(eqn, sources)]
+    leaves: dict[tuple[Kind, frozenset[int]], Leaves] = {}
+    for kind, axes, of in found:
+        leaves[kind, axes] = leaves.get((kind, axes), frozenset()) | of
+    return frozenset(Mark(*key, of) for key, of in leaves.items())
+
+
+def _kept(eqn: JaxprEqn, sources: Sequence[Provenance]) -> Iterator[Mark]:
+    """Marks of the operands that the result still has, with their axes moved along."""
+    name = eqn.primitive.name
+    if name not in compat.SAME_AXES | compat.MOVES:
+        return
+    for index, source in enumerate(sources):
+        moved = along(eqn, index) if source.marks else None
+        if moved is None:
+            continue
+        for mark in source.marks:
+            if mark.kind != "product" or name == "convert_element_type":
+                axes = frozenset(i for i, a in enumerate(moved) if a & mark.axes)
+                yield mark._replace(axes=axes)
+
+
+def _made(eqn: JaxprEqn, sources: Sequence[Provenance]) -> Iterator[Mark]:
+    """Marks that begin at this equation."""
+    name = eqn.primitive.name
+    if name == "fft":
+        yield Mark("spectrum", _transformed(eqn), frozenset())
+    if name in compat.LOOKUPS and sources[0].parameter_only:
+        axes = varying(eqn.outvars[0])
+        if name == "gather":
+            axes &= set(eqn.params["dimension_numbers"].offset_dims)
+        yield Mark("gathered", axes, sources[0].leaves)
+    if name not in compat.SAME_AXES:
+        return
+    weights = [
+        (source.leaves, varying(atom))
+        for source, atom in zip(sources, eqn.invars, strict=True)
+        if source.parameter_only
+    ]
+    for leaves, axes in weights:
+        yield Mark("mixed", axes, leaves)
+        if name == "mul":
+            yield Mark("product", axes, leaves)
+            yield Mark("scaled", axes, leaves)
+            if any(mark.kind == "spectrum" for source in sources for mark in source.marks):
+                yield Mark("filtered", axes, leaves)
+
+
+def _transformed(eqn: JaxprEqn) -> frozenset[int]:
+    ndim = len(eqn.outvars[0].aval.shape)
+    return frozenset(range(ndim - len(eqn.params["fft_lengths"]), ndim))
+
+
+def unmasked(eqn: JaxprEqn, sources: Sequence[Provenance]) -> Iterator[tuple[Leaves, str]]:
+    """Parameters of which an equation completes a linear layer in disguise, and what it is."""
+    name = eqn.primitive.name
+    if name == "reduce_sum":
+        summed = _with_axes(sources[0].marks, "product", eqn.params["axes"])
+        yield from ((of, "multiplied with data and summed: use a matmul") for of in summed)
+    if name == "fft":
+        filtered = _with_axes(sources[0].marks, "filtered", _transformed(eqn))
+        yield from ((of, "convolution by FFT") for of in filtered)
+    if name == compat.DOT and all(source.data for source in sources):
+        yield from _hidden_kernels(eqn, sources)
+
+
+def summed_later(eqn: JaxprEqn, sources: Sequence[Provenance]) -> Iterator[Leaves]:
+    """Parameters that scale data over which an equation sums, as those before a matmul do.
+
+    This is what the scale of a norm does too: it is a linear use only of what is a kernel
+    elsewhere, such as a derivative's of a network within the network.
+    """
+    name, params = eqn.primitive.name, eqn.params
+    axes: Sequence[Iterable[int]] = ()
+    if name == "reduce_sum":
+        axes = (params["axes"],)
+    elif name == compat.DOT:
+        axes = params["dimension_numbers"][0]
+    elif name == compat.CONVOLUTION:
+        numbers = params["dimension_numbers"]
+        axes = ((numbers.lhs_spec[1],), (numbers.rhs_spec[1],))
+    for source, over in zip(sources, axes, strict=False):
+        yield from _with_axes(source.marks, "scaled", over)
+
+
+def _with_axes(marks: Marks, kind: Kind, axes: Iterable[int]) -> list[Leaves]:
+    over = frozenset(axes)
+    return [mark.leaves for mark in marks if mark.kind == kind and mark.axes & over]
+
+
+CHOSEN = "kernels that data choose, as gathered experts are"
+
+
+def _hidden_kernels(eqn: JaxprEqn, sources: Sequence[Provenance]) -> Iterator[tuple[Leaves, str]]:
+    """Kernels that met data before the matmul, such as gated or normalised ones.
+
+    The operand is a kernel, not features plus a bias, if its parameters vary both along a
+    contracted axis and along one that the result keeps.
+    """
+    reasons = {
+        "mixed": "kernel of a matmul that depends on data",
+        "gathered": CHOSEN,
+    }
+    for source, over, batch in zip(sources, *eqn.params["dimension_numbers"], strict=True):
+        for kind, axes, leaves in source.marks:
+            if kind in reasons and axes & set(over) and axes - {*over, *batch}:
+                yield leaves, reasons[kind]
