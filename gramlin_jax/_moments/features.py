@@ -39,7 +39,8 @@ class Moments(Additive):
     devices and hosts merge by addition, associative and independent of order to rounding. A sample
     with NaN or infinity makes every block that it touches NaN.
 
-    The scatter of a constant column is 0 for any number of samples and batches. Metrics regard a
+    The scatter of a constant column is 0 for any number of samples and batches. Numbers below the
+    normal ones of their type (1e-38 in float32) may count as 0. Metrics regard a
     column as constant if its standard deviation is below 2⁻⁴⁸ ≈ 3.6e-15 of its mean, 16 steps of
     float64: what varies less cannot be told from rounding.
 
@@ -264,10 +265,13 @@ def _block_moments(features: Array, targets: Array, weights: Array | None) -> Mo
 def _centred(share: Array, rows: Array) -> tuple[Array, Array]:
     """The mean of the rows, and the rows less the mean.
 
-    The mean's rounding grows with the number of rows. The second pass removes it, so the mean of a
-    constant column is that constant, and nothing is left of the column.
+    The mean of a constant column is that constant, because differences from one of the values are
+    averaged, and nothing is left of the column. The second pass removes the mean's rounding, which
+    grows with the number of rows.
     """
-    mean = dot(share, rows)
+    value = jnp.where(share[:, None] > 0, rows, -jnp.inf).max(0)
+    value = jnp.where(value == -jnp.inf, 0, value)  # of no weight at all
+    mean = value + dot(share, rows - value[None])
     rows = rows - mean[None]
     error = dot(share, rows)
     return mean + error, rows - error[None]
