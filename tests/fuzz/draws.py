@@ -62,7 +62,7 @@ def columns(rng, n, d, dtype):
         rng.uniform(-spread, spread) + rng.uniform(-1, 1, d) * rng.choice([0, spread / 4])
     )
     if rng.random() < 0.5:
-        shift = x.std(0) * 10.0 ** rng.uniform(0, offset) * rng.choice([-1, 0, 1], d)
+        shift = np.ptp(x, 0) * 10.0 ** rng.uniform(0, offset) * rng.choice([-1, 0, 1], d)
         x = x + shift
     most = float(ml_dtypes.finfo(TYPES[dtype]).max) / 64
     x = x.clip(-most, most).astype(TYPES[dtype])
@@ -111,3 +111,12 @@ def matrix(rng, i, o, dtype):
     if rng.random() < 0.4:
         a = a * 10.0 ** rng.uniform(-power, power)
     return a.astype(TYPES[dtype])
+
+
+def spoil(rng, rows):
+    """Puts NaN or infinity into a few of the stacked rows (b, n, d); says into which (b,)."""
+    spoiled = rng.random(len(rows)) < 0.02
+    for index in np.flatnonzero(spoiled):
+        at = rng.integers(rows.shape[1]), rng.integers(rows.shape[2])
+        rows[index, at[0], at[1]] = rng.choice([np.nan, np.inf, -np.inf])
+    return spoiled

@@ -50,12 +50,15 @@ def check(rng):
     predictions = np.where(rng.random((SIZE, n)) < 0.7, labels, rng.integers(0, classes, (SIZE, n)))
     exact = truth(h, one_hot, w)
     means = Means(exact, h, one_hot, w)
-    m = in_one(*on_device(h, one_hot, w))
+    given = h.copy()
+    spoiled = draws.spoil(rng, given)
+    m = in_one(*on_device(given, one_hot, w))
     found = collapse(m, *on_device(kernel, bias))
     verdicts = of_classes(found, exact, means, kernel, bias)
-    got = mismatch(m, *on_device(h, predictions))
+    got = mismatch(m, *on_device(given, predictions))
     verdicts.append(of_nearest(got, exact, means, h, predictions))
-    return verdicts + of_targets(rng, m, exact, kernel[..., :2])
+    *shares, structure = of_targets(rng, m, exact, kernel[..., :2])
+    return [verdict.undefined(spoiled) for verdict in verdicts + shares] + [structure]
 
 
 def collapsed(rng, h, labels, classes):

@@ -203,7 +203,7 @@ def of_change(k1, k2, change, cosine):
 def of_layer(rng, k, dtype):
     """What needs rows and gradients too."""
     i, o = k.shape[1:]
-    power = 4 if dtype == "float32" else 30
+    power = 4 if dtype == "float32" else 60
     scale = 10.0 ** rng.uniform(-power, power, (SIZE, 2, 1, 1))
     size = abs(k.astype(float)).max((1, 2), keepdims=True)
     k = (k / np.where(size > 0, size, 1) * 10.0 ** rng.uniform(-power, power, (SIZE, 1, 1))).astype(

@@ -23,6 +23,12 @@ class Verdict(NamedTuple):
     want: np.ndarray
     slack: np.ndarray | float
 
+    def undefined(self, where: np.ndarray) -> Verdict:
+        """The same, but that these inputs (b,) have to give NaN."""
+        got, want, slack = np.broadcast_arrays(self.got, self.want, self.slack)
+        where = where.reshape(-1, *[1] * (got.ndim - 1))
+        return Verdict(self.function, got, np.where(where, np.nan, want), np.where(where, 0, slack))
+
     def outcomes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """By input: whether a value is wrong, absent without need, and not promised."""
         got, want, slack = np.broadcast_arrays(
