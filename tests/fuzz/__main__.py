@@ -47,13 +47,14 @@ def main() -> None:
     tally, end = Tally(), time.monotonic() + 60 * options.minutes
     print(f"seed {options.seed}", flush=True)
     number, rounds = options.round or 0, 0
-    while rounds == 0 or (options.round is None and time.monotonic() < end):
-        for name in options.checks or CHECKS:
-            run(tally, name, options.seed, number)
-        number, rounds = number + 1, rounds + 1
+    try:
+        while rounds == 0 or (options.round is None and time.monotonic() < end):
+            for name in options.checks or CHECKS:
+                run(tally, name, options.seed, number)
+            number, rounds = number + 1, rounds + 1
+    except KeyboardInterrupt:
+        pass
     print(tally)
-    for lines in tally.examples.values():
-        print("\n".join(lines))
     sys.exit(tally.wrong > 0)
 
 
@@ -73,7 +74,9 @@ def run(tally: Tally, name: str, seed: int, number: int) -> None:
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         for verdict in CHECKS[name](rng):
-            tally.add(verdict, f"{verdict.function}, {name} --seed {seed} --round {number}")
+            replay = f"{verdict.function}: {name} --seed {seed} --round {number}"
+            if example := tally.add(verdict, replay):
+                print(example, flush=True)
 
 
 if __name__ == "__main__":

@@ -301,7 +301,9 @@ def without_intercept(exact, f, total, defined, noise, open_):
     ratio = over(top[:, 0], np.where(np.isfinite(least), least, 1))
     # An intercept that is nearly in the features is present by the tolerance, or is not.
     faint = (present.sum(-1) > f.present.sum(-1)) & (least < 1e-9)
-    doubtful = open_ | (f.condition > 1e9) | (ratio > 1e27) | faint
+    # Means beyond long double's digits leave the oracle with nothing but rounding.
+    lost = (y**2).sum((1, 2)) * ratio > 1e30 * np.where(defined, total, 1)
+    doubtful = open_ | (f.condition > 1e9) | (ratio > 1e27) | faint | lost
     blur = noise + 64 * EPS * offset(exact)
     slack = (
         64 * blur * f.condition * (1 + np.nan_to_num(over(residual, np.where(defined, total, 1))))

@@ -48,17 +48,17 @@ class Tally:
 
     def __init__(self) -> None:
         self.counts = collections.defaultdict(collections.Counter)
-        self.examples = collections.defaultdict(list)
 
-    def add(self, verdict: Verdict, replay: str) -> None:
+    def add(self, verdict: Verdict, replay: str) -> str:
+        """Count the outcomes; the first wrong value in words, of the first three of a function."""
+        before = self.counts[verdict.function]["wrong"]
         wrong, absent, open_ = verdict.outcomes()
         count = self.counts[verdict.function]
         count["inputs"] += len(wrong)
         count["absent"] += int(absent.sum())
         count["open"] += int(open_.sum())
         count["wrong"] += int(wrong.sum())
-        if wrong.any() and len(self.examples[verdict.function]) < 3:
-            self.examples[verdict.function].append(f"{replay}: {_worst(verdict, wrong)}")
+        return f"{replay}: {_worst(verdict, wrong)}" if wrong.any() and before < 3 else ""
 
     @property
     def wrong(self) -> int:
