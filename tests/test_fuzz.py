@@ -37,10 +37,8 @@ def test_outcomes(fuzz):
     assert absent.tolist() == [False, False, True, False, False, False]
     assert open_.tolist() == [False, False, False, True, False, False]
     tally = fuzz["verdicts"].Tally()
-    tally.add(verdict, "again")
-    assert tally.wrong == 2 and "input 1 gives 1.1" in tally.examples["f"][0].replace(
-        "00000000000001", ""
-    )
+    assert tally.add(verdict, "again").startswith("again: input 1 gives 1.1000000")
+    assert tally.wrong == 2
 
 
 def test_the_oracles_svd(fuzz):

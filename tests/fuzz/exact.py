@@ -131,7 +131,7 @@ def fit(m: Truth, noise) -> Fit:
     open_directions = (s2 > (rtol / 4 - band) * top) & (s2 < (4 * rtol + band) * top) & (s2 > 0)
     # A direction that is 0 up to long double's rounding is rounding in float64, too, and the
     # tolerance leaves room for that of the sums; not for that of the parts' means.
-    zero = (s2 < 1e-30 * top) & (noise < (24 + m.h.shape[1]) * EPS)[:, None]
+    zero = (s2 < 1e-30 * top) & (noise < (64 + m.h.shape[1]) * EPS)[:, None]
     clear = ~(open_directions & ~zero).any(-1) & ~open_.any(-1)
     u = np.where(present[:, None], us / np.sqrt(np.where(present, s2, 1))[:, None], 0)
     b = scale[..., None] * (

@@ -114,7 +114,7 @@ def offset(exact):
 def noise_of(exact, parts):
     """The relative rounding of the Gram of scaled columns: means of parts are rounded, too."""
     n = exact.h.shape[1]
-    return ((16 + n) * EPS + 16 * parts * EPS * offset(exact)).astype(float)
+    return ((16 + n) * EPS + 4 * parts * EPS * offset(exact)).astype(float)
 
 
 def of_sums(name, m, exact, y, parts):
