@@ -254,14 +254,14 @@ def _block_moments(features: Array, targets: Array, weights: Array | None) -> Mo
     scatter, squares = dot(weighted, h), dot(w, y**2)
     of_h = _varies(jnp.diag(scatter), h_mean, count)
     of_y = _varies(squares, y_mean, count)
-    lengths = (jnp.where(of_h[None], h, 0) ** 2).sum(1)
+    lengths = (_kept(of_h[None], h) ** 2).sum(1)
     return Moments(
         count=count,
         feature_mean=h_mean,
         target_mean=y_mean,
-        feature_scatter=jnp.where(of_h[:, None] & of_h[None], scatter, 0),
-        cross_scatter=jnp.where(of_h[:, None] & of_y[None], dot(weighted, y), 0),
-        target_scatter=jnp.where(of_y, squares, 0),
+        feature_scatter=_kept(of_h[:, None] & of_h[None], scatter),
+        cross_scatter=_kept(of_h[:, None] & of_y[None], dot(weighted, y)),
+        target_scatter=_kept(of_y, squares),
         class_scatter=dot(w * lengths, targets.astype(jnp.float64)),
     )
 
@@ -281,6 +281,11 @@ def _centred(share: Array, rows: Array) -> tuple[Array, Array]:
 def _varies(squares: Array, mean: Array, count: Array) -> Array:
     """False for constant columns, of which two passes leave the square of rounding, 2⁻¹⁰⁰."""
     return ~(squares <= count * (2.0**-80 * mean) ** 2)
+
+
+def _kept(varies: Array, block: Array) -> Array:
+    """``block``, 0 where a column is constant; NaN is passed on."""
+    return jnp.where(varies | jnp.isnan(block), block, 0)
 
 
 def _check_rows(name: str, array: Array, n: int) -> None:

@@ -81,6 +81,15 @@ def test_nothing_is_left_of_a_constant_column(weight, value):
     np.testing.assert_allclose(m.class_scatter, rest.class_scatter, rtol=1e-13)
 
 
+def test_nan_beside_a_constant_column_is_passed_on():
+    columns = np.stack([np.full(24, 0.1), H[:, 0]], axis=1)
+    columns[3, 1] = np.nan
+    m = jax.jit(moments)(columns.astype(np.float32), np.ones((24, 1), np.float32))
+    assert np.isnan(np.asarray(m.feature_scatter)).tolist() == [[False, True], [True, True]]
+    assert np.isnan(np.asarray(m.cross_scatter)).tolist() == [[False], [True]]
+    assert np.isnan(m.class_scatter).all()
+
+
 def test_float64_arrays_are_not_cut_without_the_flag():
     x, g = in_float64([[1.0 + 1e-12, 2.0]], [[3e-12, 1.0]])
     found = virtual_update(x, g, 0.5)
