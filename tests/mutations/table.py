@@ -52,6 +52,7 @@ REGISTRY = (
     "gramlin_jax/metrics/registry.py",
     "tests/test_measure_metrics.py tests/test_measure_options.py",
 )
+SCALE = "gramlin_jax/_moments/features.py", "tests/metrics/test_scale.py -k constant"
 CONSTANTS = "gramlin_jax/_moments/features.py", "tests/metrics/test_regression.py -k constant"
 GRADIENTS = (
     "gramlin_jax/_moments/gradients.py",
@@ -230,7 +231,9 @@ MUTATIONS = [
         (FEATURES, ("products: squared count", "_outer(self.count, self.feature_mean, self.target_mean)", "_outer(self.count**2, self.feature_mean, self.target_mean)")),
         (FEATURES, ("products of targets without their means", "self.target_scatter + self.count[..., None] * self.target_mean**2", "self.target_scatter")),
         (FEATURES, ("weights do not count in the scatter", "h if weights is None else h * w[:, None]", "h")),
-        (FEATURES, ("weights do not count in the targets", "target_scatter=dot(w, y**2)", "target_scatter=(y**2).sum(0)")),
+        (SCALE, ("NaN hidden beside a constant column", "varies | jnp.isnan(block), block, 0", "varies, block, 0")),
+        (SCALE, ("rounding is left of constant columns", "~(squares <= count * (2.0**-80 * mean) ** 2)", "squares >= 0")),
+        (FEATURES, ("weights do not count in the targets", "dot(w, y**2)", "(y**2).sum(0)")),
         (FEATURES, ("a batch of masked samples is NaN", "w / jnp.where(count > 0, count, 1.0)", "w / count")),
         (FEATURES, ("no samples and no samples are NaN", "jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1.0), 0.0)", "part / whole")),
         (FEATURES, ("a negative weight is let through", "bool((weights < 0).any())", "bool((weights < -1).any())")),
