@@ -181,9 +181,9 @@ def moments(
 
     Raises:
         ValueError: If shapes do not match, n or d is 0, or (outside of ``jit`` and ``vmap``) a
-            value is NaN or infinite, a weight negative, or the range of a column's values outside
-            1e-150 … 1e150, whose squares leave float64. Under a transformation such values make the
-            moments NaN.
+            value is NaN or infinite, a weight negative, or the range of a column's values, times
+            the root of the largest weight, outside 1e-150 … 1e150, whose squares leave float64.
+            Under a transformation such values make the moments NaN.
         TypeError: If an argument is not of floating point.
 
     Example:
@@ -225,22 +225,28 @@ def _moments(
 ) -> tuple[Moments, tuple[Array, Array]]:
     """``moments`` by blocks of ``ROWS`` rows; NaN in columns out of range, and which these are."""
     m = accumulate(lambda rows: _block_moments(*rows), (features, targets, weights))
-    lost = _out_of_range(features), _out_of_range(targets)
+    root = 1.0 if weights is None else jnp.sqrt(weights.astype(jnp.float64).max())
+    lost = _out_of_range(features, root), _out_of_range(targets, root)
     return dataclasses.replace(
         m,
         feature_scatter=jnp.where(lost[0][:, None], jnp.nan, m.feature_scatter),
         cross_scatter=jnp.where(lost[0][:, None] | lost[1][None], jnp.nan, m.cross_scatter),
         target_scatter=jnp.where(lost[1], jnp.nan, m.target_scatter),
+        class_scatter=jnp.where(lost[0].any(), jnp.nan, m.class_scatter),
     ), lost
 
 
-def _out_of_range(rows: Array) -> Array:
-    """Columns that vary, but by so little or so much that their scatter is 0 or infinite."""
+def _out_of_range(rows: Array, root: Array | float) -> Array:
+    """Columns that vary, but so little or so much that their scatter is 0 or infinite.
+
+    ``root`` is that of the largest weight.
+    """
     if rows.dtype != jnp.float64 or not len(rows):  # other types hold no such numbers
         return jnp.zeros(rows.shape[1], bool)
     low, high = rows.min(0), rows.max(0)
     varies = high - low > CONSTANT * jnp.maximum(abs(low), abs(high))
-    return varies & ((high - low < 1 / LARGEST) | (high - low > LARGEST))
+    reach = jnp.where(root > 0, root, 1.0) * (high - low)
+    return varies & ((reach < 1 / LARGEST) | (reach > LARGEST))
 
 
 def _block_moments(features: Array, targets: Array, weights: Array | None) -> Moments:

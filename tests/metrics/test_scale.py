@@ -98,3 +98,11 @@ def test_float64_arrays_are_not_cut_without_the_flag():
     assert virtual_update(x.astype(jnp.float32), g.astype(jnp.float32), 0.5).dtype == np.float32
     both = projected(x, Projection(jnp.array([[0], [1]]), jnp.array([[1.0], [-1.0]])))
     np.testing.assert_array_equal(both, [[np.asarray(x)[0, 0] - 2.0]])
+
+
+def test_weights_that_leave_nothing_of_a_square_are_an_error():
+    """1e-28·(1e-144)² is no number of float64; 1e-28·(1e-120)² is."""
+    weights = np.full(24, 1e-28)
+    with pytest.raises(ValueError, match=r"features varies by less than .* in columns \[0, 1"):
+        moments(H * 1e-144, Y, weights=weights)
+    assert float(moments(H * 1e-120, Y, weights=weights).feature_scatter[0, 0]) > 0
