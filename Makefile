@@ -1,25 +1,37 @@
 # Two commands do everything on a machine with Python and make: `make demo` and `make test`.
-# Beside `make test`: `make test-models` runs published models, `make test-benchmarks` the benchmarks at
-# tiny sizes; `make quick` tests the core in a minute, `make slow` tests it compiled with all of XLA's
-# optimisations, `make mutations` breaks the code in many places and looks for a failing test.
+# `make test` leaves to others what takes long: `make test-runs` carries out whole experiments and
+# commands, `make test-models` measures published models, `make test-benchmarks` runs the benchmarks at
+# tiny sizes, `make fuzz` tries random inputs for $(MINUTES) minutes. `.ci/run` runs all of these.
+# Beside them, `make quick` tests the core in a minute, `make slow` tests it compiled with all of XLA's
+# optimisations, `make mutations` breaks the code in many places and looks for a failing test, and
+# `make test-newest` runs the type checker and all tests on the newest releases.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 MODELS := .venv/.models
+MINUTES ?= 2
+# The newest interpreter that is installed, and an environment of it without constraints.
+NEWEST ?= $(shell .ci/newest-python)
+NEW := .venv-newest/bin
 # A file is one worker's: it compiles what its tests share once.
-PYTEST := MALLOC_ARENA_MAX=2 $(BIN)/python -m pytest -n 2 --dist loadfile
+PARALLEL := -n 2 --dist loadfile
+PYTEST := MALLOC_ARENA_MAX=2 $(BIN)/python -m pytest $(PARALLEL)
 CORE := tests/taps tests/metrics tests/test_moments.py tests/test_gradients.py \
 	tests/test_jacobian_probes.py tests/test_measure.py tests/test_measure_options.py
 QUICK := tests/taps tests/metrics/test_linearity.py tests/metrics/test_virtual.py \
 	tests/test_moments.py tests/test_measure.py
 
-.PHONY: demo test test-models test-benchmarks quick slow mutations lint bench clean
+.PHONY: demo test test-runs test-models test-benchmarks test-newest quick slow fuzz mutations lint \
+	bench clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m experiments run fig04 --preset default
 
 test: $(INSTALLED)
-	$(PYTEST) -m "not benchmark and not models"
+	$(PYTEST) -m "not runs and not models and not benchmark"
+
+test-runs: $(INSTALLED)
+	$(PYTEST) --dist loadgroup -m runs
 
 test-models: $(MODELS)
 	$(PYTEST) --dist loadgroup -m models tests/published
@@ -27,11 +39,19 @@ test-models: $(MODELS)
 test-benchmarks: $(INSTALLED)
 	$(PYTEST) --dist load -m benchmark
 
+test-newest: .venv-newest
+	$(NEW)/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[data,text,dev]'
+	$(NEW)/mypy --python-version $$($(NEW)/python -c 'import sys; print("3.%d" % sys.version_info[1])')
+	MALLOC_ARENA_MAX=2 $(NEW)/python -m pytest $(PARALLEL) -m "not models and not benchmark"
+
 quick: $(INSTALLED)
 	$(PYTEST) -m "not long" $(QUICK)
 
 slow: $(INSTALLED)
 	GRAMLIN_TEST_OPTIMIZED=1 $(PYTEST) $(CORE)
+
+fuzz: $(INSTALLED)
+	PYTHONPATH=. MINUTES=$(MINUTES) $(BIN)/python tests/fuzz
 
 mutations: $(INSTALLED)
 	$(BIN)/python tests/mutations
@@ -53,5 +73,8 @@ $(MODELS): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[models,equivalence]'
 	touch $@
 
+.venv-newest:
+	$(NEWEST) -m venv $@
+
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .mutations.json
+	rm -rf .venv .venv-newest .mypy_cache .pytest_cache .ruff_cache .hypothesis .mutations.json

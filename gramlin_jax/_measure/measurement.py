@@ -16,6 +16,7 @@ from gramlin_jax._moments.features import Moments
 from gramlin_jax._moments.gradients import GradientMoments
 from gramlin_jax._moments.jacobians import JacobianMoments
 from gramlin_jax.metrics.registry import LayerSums
+from gramlin_jax.support.devices import gathered
 from gramlin_jax.support.files import read_arrays, write_arrays
 
 
@@ -115,7 +116,7 @@ class Measurement:
         arrays = {}
         for index, sums in enumerate(self.sums.values()):
             for field, value in _parts(sums):
-                arrays[f"{index}/{field}"] = np.asarray(value)
+                arrays[f"{index}/{field}"] = gathered(value)
         write_arrays(Path(path), {**arrays, "measurement": np.array(json.dumps(self.to_dict()))})
 
     @staticmethod

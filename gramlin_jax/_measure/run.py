@@ -27,7 +27,7 @@ from gramlin_jax._measure.trial import constants, not_a_mean, try_loss
 from gramlin_jax._moments.additive import accumulate
 from gramlin_jax.metrics.registry import DEFAULT, LayerSums, Metric, chosen_metrics, needs_of
 from gramlin_jax.support.checks import check_at_least
-from gramlin_jax.support.devices import placed, placement
+from gramlin_jax.support.devices import on_host, placed, placement
 from gramlin_jax.support.memory import remembered
 from gramlin_jax.support.precision import widened
 from gramlin_jax.taps import Traced
@@ -102,7 +102,9 @@ def measure(
             lower target linearity but not raise it; ``notes`` say where.
         seed: Seed of that projection.
         mesh: Devices, over which samples are spread; None: those on which the parameters lie.
-            Parameters that lie on its devices stay as they are.
+            Parameters that lie on its devices stay as they are. A mesh may span processes: then
+            each passes NumPy arrays of its own samples, as many as every other, or JAX arrays of
+            all, and sums that are spread over processes stay there.
         data_axes: Names of the mesh's axes along which samples are spread; None: the first.
 
     Raises:
@@ -148,7 +150,7 @@ def measure(
 
     total = accumulate(of_stack, itertools.chain([first], pieces))
     total["kernel"] = _kernels(plan.traced)(tracing.at(first.x)[1], first_of(first).x)
-    total = jax.device_get(total)  # float64, and on no device
+    total = on_host(total)  # float64, and on no device
     refuse_unknown(total["numbers"])
     return measured(plan, total, chosen, learning_rate, remarks)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from gramlin_jax.support.checks import check_leading_axis
 from gramlin_jax.support.conversion import check_held
-from gramlin_jax.support.devices import Placement, automatic, spread
+from gramlin_jax.support.devices import Placement, automatic, check_own_samples, spread
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
@@ -125,7 +125,7 @@ def _checked(batch: Batch, name: str) -> Batch:
             f"weights of {name} has shape {np.shape(weights)}: wanted ({n},), or that of the "
             f"labels, {np.shape(labels)}"
         )
-    if weights is not None and not np.asarray(weights >= 0).all():
+    if weights is not None and not bool((weights >= 0).all()):
         raise ValueError(f"weights of {name} has negative or NaN entries: wanted numbers >= 0")
     return _with_float64(batch, name)
 
@@ -184,7 +184,10 @@ def stacks(batches: Any, reader: Reader, batch_size: int, where: Placement) -> I
 
 def _slices(data: Batch, batch_size: int, where: Placement) -> Iterator[Batch]:
     n = len(data.labels)
-    size = _even_size(n, min(batch_size, n), where.devices)
+    local = not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(data))
+    if local:
+        check_own_samples(n, where)
+    size = _even_size(n, min(batch_size, n), where.own if local else where.devices)
     batch_bytes = sum(a.nbytes for a in jax.tree.leaves(data)) * size // n
     at_once = max(1, STACK_BYTES // max(batch_bytes, 1))
     ends = [*range(0, n // size * size, at_once * size), n // size * size, n]

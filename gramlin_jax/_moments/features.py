@@ -39,7 +39,8 @@ class Moments(Additive):
     devices and hosts merge by addition, associative and independent of order to rounding. A sample
     with NaN or infinity makes every block that it touches NaN.
 
-    The scatter of a constant column is 0 for any number of samples and batches. Metrics regard a
+    The scatter of a constant column is 0 for any number of samples and batches. Numbers below the
+    normal ones of their type (1e-38 in float32) may count as 0. Metrics regard a
     column as constant if its standard deviation is below 2⁻⁴⁸ ≈ 3.6e-15 of its mean, 16 steps of
     float64: what varies less cannot be told from rounding.
 
@@ -180,9 +181,9 @@ def moments(
 
     Raises:
         ValueError: If shapes do not match, n or d is 0, or (outside of ``jit`` and ``vmap``) a
-            value is NaN or infinite, a weight negative, or the range of a column's values outside
-            1e-150 … 1e150, whose squares leave float64. Under a transformation such values make the
-            moments NaN.
+            value is NaN or infinite, a weight negative, or the range of a column's values, times
+            the root of the largest weight, outside 1e-150 … 1e150, whose squares leave float64.
+            Under a transformation such values make the moments NaN.
         TypeError: If an argument is not of floating point.
 
     Example:
@@ -224,22 +225,28 @@ def _moments(
 ) -> tuple[Moments, tuple[Array, Array]]:
     """``moments`` by blocks of ``ROWS`` rows; NaN in columns out of range, and which these are."""
     m = accumulate(lambda rows: _block_moments(*rows), (features, targets, weights))
-    lost = _out_of_range(features), _out_of_range(targets)
+    root = 1.0 if weights is None else jnp.sqrt(weights.astype(jnp.float64).max())
+    lost = _out_of_range(features, root), _out_of_range(targets, root)
     return dataclasses.replace(
         m,
         feature_scatter=jnp.where(lost[0][:, None], jnp.nan, m.feature_scatter),
         cross_scatter=jnp.where(lost[0][:, None] | lost[1][None], jnp.nan, m.cross_scatter),
         target_scatter=jnp.where(lost[1], jnp.nan, m.target_scatter),
+        class_scatter=jnp.where(lost[0].any(), jnp.nan, m.class_scatter),
     ), lost
 
 
-def _out_of_range(rows: Array) -> Array:
-    """Columns that vary, but by so little or so much that their scatter is 0 or infinite."""
+def _out_of_range(rows: Array, root: Array | float) -> Array:
+    """Columns that vary, but so little or so much that their scatter is 0 or infinite.
+
+    ``root`` is that of the largest weight.
+    """
     if rows.dtype != jnp.float64 or not len(rows):  # other types hold no such numbers
         return jnp.zeros(rows.shape[1], bool)
     low, high = rows.min(0), rows.max(0)
     varies = high - low > CONSTANT * jnp.maximum(abs(low), abs(high))
-    return varies & ((high - low < 1 / LARGEST) | (high - low > LARGEST))
+    reach = jnp.where(root > 0, root, 1.0) * (high - low)
+    return varies & ((reach < 1 / LARGEST) | (reach > LARGEST))
 
 
 def _block_moments(features: Array, targets: Array, weights: Array | None) -> Moments:
@@ -250,14 +257,18 @@ def _block_moments(features: Array, targets: Array, weights: Array | None) -> Mo
     (h_mean, h), (y_mean, y) = _centred(share, h), _centred(share, y)
     # Laid out before it is multiplied: a fifth faster on a CPU than a transpose inside the product.
     weighted = lax.optimization_barrier((h if weights is None else h * w[:, None]).T)
+    scatter, squares = dot(weighted, h), dot(w, y**2)
+    of_h = _varies(jnp.diag(scatter), h_mean, count)
+    of_y = _varies(squares, y_mean, count)
+    lengths = (_kept(of_h[None], h) ** 2).sum(1)
     return Moments(
         count=count,
         feature_mean=h_mean,
         target_mean=y_mean,
-        feature_scatter=dot(weighted, h),
-        cross_scatter=dot(weighted, y),
-        target_scatter=dot(w, y**2),
-        class_scatter=dot(w * (h**2).sum(1), targets.astype(jnp.float64)),
+        feature_scatter=_kept(of_h[:, None] & of_h[None], scatter),
+        cross_scatter=_kept(of_h[:, None] & of_y[None], dot(weighted, y)),
+        target_scatter=_kept(of_y, squares),
+        class_scatter=dot(w * lengths, targets.astype(jnp.float64)),
     )
 
 
@@ -265,12 +276,22 @@ def _centred(share: Array, rows: Array) -> tuple[Array, Array]:
     """The mean of the rows, and the rows less the mean.
 
     The mean's rounding grows with the number of rows. The second pass removes it, so the mean of a
-    constant column is that constant, and nothing is left of the column.
+    constant column is that constant.
     """
     mean = dot(share, rows)
     rows = rows - mean[None]
     error = dot(share, rows)
     return mean + error, rows - error[None]
+
+
+def _varies(squares: Array, mean: Array, count: Array) -> Array:
+    """False for constant columns, of which two passes leave the square of rounding, 2⁻¹⁰⁰."""
+    return ~(squares <= count * (2.0**-80 * mean) ** 2)
+
+
+def _kept(varies: Array, block: Array) -> Array:
+    """``block``, 0 where a column is constant; NaN is passed on."""
+    return jnp.where(varies | jnp.isnan(block), block, 0)
 
 
 def _check_rows(name: str, array: Array, n: int) -> None:

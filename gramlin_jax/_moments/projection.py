@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gramlin_jax.support.precision import in_float64
+
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
 
@@ -50,6 +52,7 @@ def random_projection(key: Array, width: int, limit: int) -> Projection:
     return Projection(order.reshape(groups, limit), signs.reshape(groups, limit))
 
 
+@in_float64
 def projected(features: Float[Array, "n width"], projection: Projection) -> Float[Array, "n limit"]:
     """HP, in the features' own type, or float32 where that is wider.
 

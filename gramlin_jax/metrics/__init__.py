@@ -1,6 +1,7 @@
 """Metrics: pure functions of moments, kernels and gradients."""
 
-from gramlin_jax.metrics.collapse import nc4_mismatch, neural_collapse, regression_collapse
+from gramlin_jax.metrics.collapse import nc4_mismatch, neural_collapse
+from gramlin_jax.metrics.collapse_regression import regression_collapse
 from gramlin_jax.metrics.gram import gram_only_step, polar_factor, weight_gram
 from gramlin_jax.metrics.linearity import (
     heldout_target_linearity,

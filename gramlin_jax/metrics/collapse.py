@@ -13,6 +13,7 @@ sizes μ is not the mean of the samples, and Σ_T ≠ Σ_W + Σ_B.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
@@ -21,9 +22,8 @@ import numpy as np
 from jax import lax
 
 from gramlin_jax._moments.features import CONSTANT, Moments, check_moments
-from gramlin_jax.metrics.rotation import positive
 from gramlin_jax.support.checks import check_array, is_traced
-from gramlin_jax.support.precision import concrete, dot, eigh, in_float64, rank_tolerance
+from gramlin_jax.support.precision import concrete, dot, eigh, in_float64, magnitude, rank_tolerance
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
@@ -57,24 +57,6 @@ class NeuralCollapse(NamedTuple):
     offset: Float[Array, ""] | None
     cdnv: Float[Array, ""]
     pooled_cdnv: Float[Array, ""]
-
-
-class RegressionCollapse(NamedTuple):
-    """Result of ``regression_collapse``: float64 scalars; all but ``gamma`` are 0 at collapse.
-
-    Attributes:
-        nrc1: Share of the features' scatter outside its first k principal directions, in [0, 1].
-        nrc2: Share of the scatter outside the column space of the kernel (d, k), in [nrc1, 1]. The
-            unit of a column does not matter; with columns scaled to norm 1, directions of KᵀK whose
-            eigenvalue is below max(64, d)·2⁻⁵² times the largest are treated as absent.
-        nrc3: ‖KᵀK/‖KᵀK‖ − M/‖M‖‖² in [0, 4], minimised over γ, with M = Σ_Y^½ − √γ·I.
-        gamma: The minimising γ, in [0, λ_min(Σ_Y)].
-    """
-
-    nrc1: Float[Array, ""]
-    nrc2: Float[Array, ""]
-    nrc3: Float[Array, ""]
-    gamma: Float[Array, ""]
 
 
 @in_float64
@@ -129,6 +111,7 @@ def neural_collapse(
 def _neural_collapse(
     m: Moments, counts: Array, kernel: Array | None, bias: Array | None
 ) -> NeuralCollapse:
+    m, unit = _in_own_unit(m)
     apart = _class_deviations(m, counts)
     classes = apart.shape[1]
     scatter, share = m.feature_scatter / m.count, counts / m.count
@@ -141,7 +124,7 @@ def _neural_collapse(
     a = jnp.where((a**2).sum() > rounding, a, 0)  # coinciding means give 0/0 = NaN below
 
     # Σ_T is centred at the mean of the samples, so the scatter to subtract from it is, too.
-    _, dual, roots = _directions(a, rounding)
+    _, dual, roots = directions(a, rounding)
     inverse = dual / jnp.where(roots > 0, roots, 1)[None]  # (AAᵀ)⁺ is its Gram
     between = share[None] * dot(inverse.T, apart) ** 2
     nc1 = (inverse * dot(scatter, inverse)).sum() - between.sum()
@@ -154,7 +137,7 @@ def _neural_collapse(
     norms = jnp.sqrt(jnp.where(lengths > rounding, lengths, 0))
     cosines = (gram / _or_nan(jnp.outer(norms, norms), 0))[pairs]
     etf = (jnp.eye(classes) - 1 / classes) / (classes - 1) ** 0.5
-    nc3, offset = _duality(m.feature_mean + center[:, 0], a, kernel, bias)
+    nc3, offset = _duality(m.feature_mean + center[:, 0], a, kernel, bias, unit)
     return NeuralCollapse(
         nc1=jnp.where((roots > 0).any(), jnp.maximum(nc1, 0), jnp.nan),
         equinorm=norms.std() / norms.mean(),
@@ -167,12 +150,29 @@ def _neural_collapse(
     )
 
 
+def _in_own_unit(m: Moments) -> tuple[Moments, Array]:
+    """Moments of features divided by a power of two near their deviation, and this.
+
+    Squares of squared distances then stay in float64.
+    """
+    variances = jnp.diag(m.feature_scatter) / jnp.where(m.count > 0, m.count, 1)
+    unit = magnitude(jnp.sqrt(lax.stop_gradient(variances)))
+    scaled = dataclasses.replace(
+        m,
+        feature_mean=m.feature_mean / unit,
+        feature_scatter=m.feature_scatter / unit / unit,
+        cross_scatter=m.cross_scatter / unit,
+        class_scatter=m.class_scatter / unit / unit,
+    )
+    return scaled, unit
+
+
 def _or_nan(a: Array, least: Array | float) -> Array:
     """``a``, NaN where it is not above ``least``."""
     return jnp.where(a > least, a, jnp.nan)
 
 
-def _directions(a: Array, rounding: Array | float = 0.0) -> tuple[Array, Array, Array]:
+def directions(a: Array, rounding: Array | float = 0.0) -> tuple[Array, Array, Array]:
     """U = AVR⁻¹ and U(UᵀU)⁻¹, both (d, c), and R (c,), for A = URVᵀ (d, c).
 
     Directions whose R² is below ``rounding``, or negligible beside the largest, are set to 0. V and
@@ -243,86 +243,6 @@ def nc4_mismatch(
     return concrete(jnp.where(known, jnp.where(own > squares.min(1), 1.0, 0.0), jnp.nan).mean())
 
 
-@in_float64
-def regression_collapse(
-    m: Moments, kernel: Float[Array, "d k"], target_covariance: Float[Array, "k k"]
-) -> RegressionCollapse:
-    """NRC1 to NRC3 of features with k regression targets and the last layer's kernel.
-
-    The paper averages over samples, each scaled to norm 1. Here NRC1 and NRC2 are shares of the
-    scatter of the centred features, which weights samples by their squared norm and needs only
-    moments. For NRC3, M is positive semi-definite for √γ = s in [0, σ_min], where σ are the
-    eigenvalues of Σ_Y^½. With a = ⟨KᵀK, Σ_Y^½⟩, t = tr KᵀK, b = tr Σ_Y and τ = tr Σ_Y^½, the cosine
-    cos(KᵀK, Σ_Y^½ − sI) is largest at s = (t·b − a·τ)/(t·τ − a·k) or at an end of the interval.
-
-    Args:
-        m: Moments of features (n, d), with or without the targets.
-        kernel: K (d, k); NRC1 is 0 for k ≥ d.
-        target_covariance: Σ_Y (k, k), such as ``moments(targets).feature_scatter / n``. It is
-            treated as constant: do not differentiate with respect to it.
-
-    Returns:
-        Scalars. NRC1 and NRC2 are NaN for features without scatter or moments that are not finite;
-        NRC3 and γ are NaN for a kernel or targets of zeros.
-
-    Raises:
-        ValueError: If shapes do not match, or (outside transformations) the covariance is not
-            symmetric and positive semi-definite, up to 1e-6 of its largest entry.
-        TypeError: If ``m`` is not moments in float64.
-
-    Source: Andriopoulos et al., arXiv 2409.04180, section 3.1 and theorem 4.1.
-
-    Example:
-        >>> y = jnp.array([[1.0, 0], [-1, 0], [0, 2], [0, -2]])
-        >>> h = jnp.concatenate([y, jnp.zeros((4, 3))], axis=1)  # features span the targets alone
-        >>> collapse = regression_collapse(moments(h), jnp.eye(5, 2), jnp.diag(jnp.array([0.5, 2])))
-        >>> [round(abs(float(x)), 9) for x in (collapse.nrc1, collapse.nrc2)]
-        [0.0, 0.0]
-    """
-    check_moments(m, targets=False)
-    kernel = check_array("kernel", kernel, ("d", "k")).astype(jnp.float64)
-    covariance = check_array("target_covariance", target_covariance, ("k", "k"))
-    d, k = kernel.shape
-    if d != len(m.feature_mean):
-        raise ValueError(f"kernel has shape {kernel.shape}: wanted ({len(m.feature_mean)}, k)")
-    if covariance.shape != (k, k):
-        raise ValueError(f"target_covariance has shape {covariance.shape}: wanted ({k}, {k})")
-    if not is_traced(covariance):
-        _check_covariance(np.asarray(covariance))
-    return jax.tree.map(concrete, _regression_collapse(m, kernel, covariance.astype(jnp.float64)))
-
-
-@jax.jit
-def _regression_collapse(m: Moments, kernel: Array, covariance: Array) -> RegressionCollapse:
-    d, k = kernel.shape
-    total = jnp.trace(m.feature_scatter)
-    rounding = m.count * CONSTANT**2 * (m.feature_mean**2).sum()
-    total = jnp.where(total > rounding, total, jnp.nan)
-    smallest = eigh(lax.stop_gradient(m.feature_scatter))[1][:, : max(d - k, 0)]
-    basis, dual, _ = _directions(_unit_columns(kernel))
-    nrc3, gamma = _weight_structure(dot(kernel.T, kernel), covariance)
-    return RegressionCollapse(
-        nrc1=jnp.maximum((smallest * dot(m.feature_scatter, smallest)).sum() / total, 0),
-        nrc2=jnp.maximum(1 - (basis * dot(m.feature_scatter, dual)).sum() / total, 0),
-        nrc3=nrc3,
-        gamma=gamma,
-    )
-
-
-def _unit_columns(a: Array) -> Array:
-    """Columns of length 1 or 0; by their largest entries first, whose squares are finite."""
-    a = a / positive(abs(a).max(0))[None]
-    return a / jnp.sqrt(positive((a**2).sum(0)))[None]
-
-
-def _check_covariance(covariance: np.ndarray) -> None:
-    slack = 1e-6 * abs(covariance).max()
-    if abs(covariance - covariance.T).max() > slack:
-        raise ValueError("target_covariance is not symmetric: wanted a covariance matrix, Σ_Y")
-    if (least := np.linalg.eigvalsh(covariance)[0]) < -slack:
-        raise ValueError(f"target_covariance has the eigenvalue {least:.3g}: wanted none below 0")
-
-
 def _class_counts(m: Moments) -> Array:
     """n_c (C,), checked if concrete."""
     check_moments(m)
@@ -368,35 +288,16 @@ def _rows_sum_to_one(m: Moments) -> bool:
 
 
 def _duality(
-    center: Array, a: Array, kernel: Array | None, bias: Array | None
+    center: Array, a: Array, kernel: Array | None, bias: Array | None, unit: Array
 ) -> tuple[Array | None, Array | None]:
-    """``nc3`` and ``offset``."""
+    """``nc3`` and ``offset``, of class means that were divided by ``unit``."""
     if kernel is None or bias is None:
         return None, None
     kernel, bias = kernel.astype(jnp.float64), bias.astype(jnp.float64)
+    size = lax.stop_gradient(magnitude(kernel))
+    kernel, bias = kernel / size, bias / size / unit
     norm = jnp.linalg.norm
     nc3 = norm(kernel / norm(kernel) - a / norm(a)) ** 2
     at_center, logits = dot(kernel.T, center) + bias, dot(kernel.T, a)
     spread = norm(logits - logits.mean(0, keepdims=True)) / len(bias) ** 0.5
     return nc3, norm(at_center - at_center.mean()) / jnp.where(spread > 0, spread, jnp.nan)
-
-
-def _weight_structure(gram: Array, covariance: Array) -> tuple[Array, Array]:
-    """``nrc3`` and ``gamma``."""
-    # In the eigenvectors of Σ_Y, only the diagonal of KᵀK meets the diagonal M.
-    variances, vectors = eigh(lax.stop_gradient(covariance))
-    sigma = jnp.sqrt(jnp.maximum(variances, 0))
-    diagonal = (vectors * dot(gram, vectors)).sum(0)
-    a, t = dot(diagonal, sigma), diagonal.sum()
-    b, tau = (sigma**2).sum(), sigma.sum()
-    slope = t * tau - a * len(sigma)
-    inner = (t * b - a * tau) / jnp.where(slope == 0, 1, slope)
-    s = jnp.stack([jnp.zeros_like(inner), jnp.clip(inner, 0, sigma[0]), sigma[0]])
-    lengths = jnp.sqrt(((sigma[None] - s[:, None]) ** 2).sum(1))
-    there = lengths > 64 * len(sigma) * 2.0**-52 * jnp.linalg.norm(
-        sigma
-    )  # else M is rounding error
-    cosines = (a - s * t) / (jnp.linalg.norm(gram) * jnp.where(there, lengths, jnp.inf))
-    best = jnp.where(there.any(), cosines.max(), jnp.nan)
-    gamma = jnp.where(cosines == best, s, jnp.inf).min() ** 2
-    return 2 - 2 * best, jnp.where(jnp.isnan(best), jnp.nan, gamma)

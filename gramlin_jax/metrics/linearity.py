@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from gramlin_jax._moments.features import Moments, check_moments
 from gramlin_jax.metrics.regression import LeastSquares, default_rtol, regress, without_constants
+from gramlin_jax.metrics.rotation import positive
 from gramlin_jax.support.checks import check_array, is_traced
-from gramlin_jax.support.precision import concrete, dot, in_float64
+from gramlin_jax.support.precision import concrete, dot, in_float64, magnitude
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -284,11 +286,19 @@ def _heldout(train: Moments, test: Moments, rtol: float) -> Array:
 
 @functools.partial(jax.jit, static_argnames="normalized")
 def _surrogate(m: Moments, kernel: Array, normalized: bool) -> Array:
-    kernel = kernel.astype(jnp.float64)
-    squares = jnp.sum(dot(kernel.T, m.cross_scatter) ** 2)
+    # Divided by the lengths of the columns, or squares of squares leave float64.
+    products, total = m.feature_products, m.target_scatter.sum()
+    lengths = jnp.sqrt(jnp.diag(products))
+    unit = jnp.where(lengths > 0, lengths, 1)[:, None]
+    unit, root = lax.stop_gradient((unit, jnp.sqrt(positive(total))))
+    kernel = kernel.astype(jnp.float64) * unit
+    size = lax.stop_gradient(magnitude(kernel))
+    kernel = kernel / size
+    squares = jnp.sum(dot(kernel.T, m.cross_scatter / unit / root) ** 2)
     if not normalized:
-        return squares / m.target_mean.shape[0]
-    scale = jnp.sum(kernel * dot(m.feature_products, kernel)) * _variation(m)
+        return squares * (size * root) ** 2 / m.target_mean.shape[0]
+    scale = jnp.sum(kernel * dot(products / unit / unit.T, kernel))
+    scale = scale * (_variation(m) / root) / root
     return jnp.where(scale > 0, squares / jnp.where(scale > 0, scale, 1.0), jnp.nan)
 
 

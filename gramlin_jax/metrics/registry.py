@@ -22,7 +22,7 @@ from gramlin_jax.metrics.linearity import (
     target_linearity_adjusted,
 )
 from gramlin_jax.metrics.virtual import gram_change, virtual_alignment, virtual_covariance
-from gramlin_jax.support.precision import in_float64, matmul
+from gramlin_jax.support.precision import in_float64, magnitude, matmul
 
 if TYPE_CHECKING:
     from jaxtyping import Array
@@ -134,7 +134,9 @@ VIRTUAL: tuple[Need, ...] = ("kernel", "kernel_gradient", "output_gradients")
 
 
 def _norm(array: Array) -> Array:
-    return jnp.sqrt((jnp.asarray(array, jnp.float64) ** 2).sum())
+    array = jnp.asarray(array, jnp.float64)
+    unit = magnitude(array)  # or squares leave float64
+    return unit * jnp.sqrt(((array / unit) ** 2).sum())
 
 
 def _virtual(layer: LayerSums) -> Array:

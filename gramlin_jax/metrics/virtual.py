@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
 
+@in_float64
 def virtual_update(
     inputs: Float[Array, "*rows i"],
     input_gradients: Float[Array, "*rows i"],
@@ -51,7 +52,8 @@ def virtual_update(
         [[0.5, 2.0]]
     """
     check_same_shape("inputs", inputs, "input_gradients", input_gradients)
-    return inputs - learning_rate * input_gradients
+    x, g = jnp.asarray(inputs), jnp.asarray(input_gradients)
+    return x - jnp.asarray(learning_rate, jnp.promote_types(x.dtype, g.dtype)) * g
 
 
 @in_float64

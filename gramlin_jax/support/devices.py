@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 if TYPE_CHECKING:
@@ -29,6 +30,18 @@ class Placement(NamedTuple):
     def devices(self) -> int:
         """Over how many devices samples are spread."""
         return 1 if self.mesh is None else math.prod(self.mesh.shape[axis] for axis in self.axes)
+
+    @property
+    def own(self) -> int:
+        """Over how many of them this process spreads its own samples."""
+        if self.mesh is None:
+            return 1
+        parts = self.sharding().addressable_devices_indices_map((1, self.devices))
+        return len({index[1].indices(self.devices) for index in parts.values() if index})
+
+    def sharding(self) -> NamedSharding:
+        """Of batches (count, n, ...)."""
+        return NamedSharding(cast("Mesh", self.mesh), PartitionSpec(None, self.axes))
 
 
 def placement(mesh: Mesh | None, axes: str | tuple[str, ...] | None, arrays: PyTree) -> Placement:
@@ -56,17 +69,64 @@ def placement(mesh: Mesh | None, axes: str | tuple[str, ...] | None, arrays: PyT
 
 
 def spread(batches: PyTree, where: Placement) -> PyTree:
-    """Batches (count, n, ...) with their samples spread over the devices, if n divides by these."""
+    """Batches (count, n, ...) with their samples spread over the devices, if n divides by these.
+
+    Where a mesh spans processes, NumPy arrays are the samples of this process alone, and JAX arrays
+    those of all.
+
+    Raises:
+        ValueError: If a process cannot spread its samples evenly over its devices.
+    """
     if where.mesh is None:
         return jax.tree.map(jnp.asarray, batches)
-    mesh = where.mesh
+    mesh, several = where.mesh, spans_processes(where.mesh)
 
     def place(array: Any) -> Array:
-        divides = np.shape(array)[1] % where.devices == 0
-        spec = PartitionSpec(None, where.axes) if divides else PartitionSpec()
-        return jax.device_put(array, NamedSharding(mesh, spec))
+        n = np.shape(array)[1]
+        if several and not isinstance(array, jax.Array):
+            check_own_samples(n, where)
+            return jax.make_array_from_process_local_data(where.sharding(), np.asarray(array))
+        even = n % where.devices == 0
+        return jax.device_put(array, where.sharding() if even else NamedSharding(mesh, REPLICATED))
 
     return jax.tree.map(place, batches)
+
+
+REPLICATED = PartitionSpec()
+
+
+def check_own_samples(n: int, where: Placement) -> None:
+    """Raise ``ValueError`` if n samples of this process do not spread evenly over its devices."""
+    if where.mesh is not None and spans_processes(where.mesh) and n % where.own:
+        raise ValueError(
+            f"batches has {n} samples on process {jax.process_index()}: wanted a multiple of "
+            f"{where.own}, its devices along the axes {where.axes} of the mesh"
+        )
+
+
+def spans_processes(mesh: Mesh) -> bool:
+    """Whether devices of other processes are on the mesh."""
+    return any(d.process_index != jax.process_index() for d in mesh.devices.flat)
+
+
+def on_host(arrays: PyTree) -> PyTree:
+    """The arrays as NumPy's, but for those that are spread over processes: these stay there."""
+
+    def fetch(array: Any) -> Any:
+        spread = isinstance(array, jax.Array) and not (
+            array.is_fully_addressable or array.is_fully_replicated
+        )
+        return array if spread else jax.device_get(array)
+
+    return jax.tree.map(fetch, arrays)
+
+
+def gathered(array: Any) -> np.ndarray:
+    """The whole array as NumPy's, on each process; all processes have to call it."""
+    if isinstance(array, jax.Array) and not array.is_fully_addressable:
+        with jax.enable_x64(True):
+            return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+    return np.asarray(array)
 
 
 def placed(arrays: PyTree, where: Placement) -> PyTree:
@@ -78,7 +138,7 @@ def placed(arrays: PyTree, where: Placement) -> PyTree:
     def place(array: Any) -> Array:
         found = _mesh_of(array)
         there = found is not None and found.devices.tolist() == mesh.devices.tolist()
-        spec = array.sharding.spec if there else PartitionSpec()
+        spec = array.sharding.spec if there else REPLICATED
         return jax.device_put(array, NamedSharding(mesh, spec))
 
     return jax.tree.map(place, arrays)

@@ -73,9 +73,14 @@ class Training:
             "measure_at": self.measured_at.tolist(),
             "measured_data": fingerprint(self.measured_data),
             "execution": self.execution,
-            "sweep": {name: values.tolist() for name, values in self.hyper.items()},
+            "sweep": {name: _used(values).tolist() for name, values in self.hyper.items()},
             **self.source.identity(),
         }
+
+
+def _used(values: np.ndarray) -> np.ndarray:
+    """Hyper-parameters in the type of the calculation."""
+    return values.astype(jax.dtypes.canonicalize_dtype(values.dtype))
 
 
 class Hook:

@@ -35,7 +35,7 @@ class Fit:
         measurements: What ``Measure`` measured, each leaf (r, len(measured_at), ...); ``Moments``
             as JAX arrays, ready for ``jax.vmap``, the rest as NumPy's; None without.
         measured_at: The epochs of the measurements; 0 is before training.
-        sweep: The hyper-parameters of the runs, each (r,).
+        sweep: The hyper-parameters of the runs as they were given, each (r,).
         execution: ``"vmap"`` or ``"map"``, as chosen.
     """
 

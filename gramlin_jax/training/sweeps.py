@@ -96,7 +96,9 @@ def run_labels(sweep: Mapping[str, np.ndarray]) -> list[str]:
 
 
 def check_sweep(sweep: Mapping[str, Any] | None) -> dict[str, np.ndarray]:
-    """The values of a sweep as arrays (r,), ``seed`` among them.
+    """The values of a sweep as arrays (r,), as they were given, ``seed`` among them.
+
+    Compiled functions round them to the type of the calculation, float32 in general.
 
     Raises:
         ValueError: If lengths differ, one is 0, a seed is not an integer of 32 bits, or a value is
@@ -118,4 +120,4 @@ def check_sweep(sweep: Mapping[str, Any] | None) -> dict[str, np.ndarray]:
         if values.dtype.kind not in "biuf" or np.isnan(values).any():
             raise ValueError(f"sweep[{name!r}] is {values.tolist()}: wanted numbers")
         check_held(f"sweep[{name!r}]", values, dtype)
-    return {"seed": seed.astype(np.int32), **{k: v.astype(dtype) for k, v in hyper.items()}}
+    return {"seed": seed.astype(np.int32), **{k: v.astype(float) for k, v in hyper.items()}}

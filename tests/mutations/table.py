@@ -37,6 +37,10 @@ COLLAPSE = (
     "gramlin_jax/metrics/collapse.py",
     "tests/metrics/test_nearest_mean.py tests/metrics/test_collapse.py -k not dependent",
 )
+NRC = (
+    "gramlin_jax/metrics/collapse_regression.py",
+    "tests/metrics/test_collapse.py -k regression or nrc",
+)
 GRAM = "gramlin_jax/metrics/gram.py", "tests/metrics/test_gram.py -k step or symmetric"
 ROTATION = "gramlin_jax/metrics/rotation.py", "tests/metrics/test_gram.py"
 VIRTUAL = "gramlin_jax/metrics/virtual.py", "tests/metrics/test_virtual.py"
@@ -48,6 +52,7 @@ REGISTRY = (
     "gramlin_jax/metrics/registry.py",
     "tests/test_measure_metrics.py tests/test_measure_options.py",
 )
+SCALE = "gramlin_jax/_moments/features.py", "tests/metrics/test_scale.py -k constant"
 CONSTANTS = "gramlin_jax/_moments/features.py", "tests/metrics/test_regression.py -k constant"
 GRADIENTS = (
     "gramlin_jax/_moments/gradients.py",
@@ -156,8 +161,8 @@ MUTATIONS = [
         (LINEARITY, ("held out: sign of the cross term", "- 2 * jnp.sum(b * test.cross", "+ 2 * jnp.sum(b * test.cross")),
         (LINEARITY, ("held out: means ignored", "+ test.count * jnp.sum((y - dot(h, b)) ** 2)", "+ 0 * test.count * jnp.sum((y - dot(h, b)) ** 2)")),
         (LINEARITY, ("no intercept: centred targets", "explained=fit.explained[:-1] - n * missing**2 / leverage", "explained=fit.explained[:-1]")),
-        (LINEARITY, ("surrogate: a sum over targets", "return squares / m.target_mean.shape[0]", "return squares")),
-        (LINEARITY, ("surrogate: scale of centred features", "dot(m.feature_products, kernel)", "dot(m.feature_scatter, kernel)")),
+        (LINEARITY, ("surrogate: a sum over targets", "return squares * (size * root) ** 2 / m.target_mean.shape[0]", "return squares * (size * root) ** 2")),
+        (LINEARITY, ("surrogate: scale of centred features", "products, total = m.feature_products,", "products, total = m.feature_scatter,")),
         # least squares
         (REGRESSION, ("columns are not scaled", "norms = jnp.where(squares > 0, 1.0 if ridge else squares, 0.0)", "norms = jnp.where(squares > 0, 1.0, 0.0)")),
         (REGRESSION, ("rank is absolute", "rtol * eigenvalues[-1]", "rtol")),
@@ -180,9 +185,9 @@ MUTATIONS = [
         (COLLAPSE, ("offset: factor of the classes", "/ len(bias) ** 0.5", "/ len(bias)")),
         (COLLAPSE, ("NC4: a tie is a mismatch", "jnp.where(own > squares.min(1), 1.0, 0.0)", "jnp.where(own >= squares.min(1), 1.0, 0.0)")),
         (COLLAPSE, ("NC4: half of the product", "squares = (means**2).sum(0)[None] - 2 * dot(h, means)", "squares = (means**2).sum(0)[None] - dot(h, means)")),
-        (COLLAPSE, ("NRC1 of one direction fewer", "max(d - k, 0)", "max(d - k - 1, 0)")),
-        (COLLAPSE, ("NRC3 at an end only", "jnp.clip(inner, 0, sigma[0])", "jnp.clip(inner, 0, 0)")),
-        (COLLAPSE, ("gamma: root", ".min() ** 2\n", ".min()\n")),
+        (NRC, ("NRC1 of one direction fewer", "max(d - k, 0)", "max(d - k - 1, 0)")),
+        (NRC, ("NRC3 at an end only", "jnp.clip(inner, 0, sigma[0])", "jnp.clip(inner, 0, 0)")),
+        (NRC, ("gamma: root", ".min() ** 2\n", ".min()\n")),
         (COLLAPSE, ("rare classes have no sample", "FEWEST = 1e-9", "FEWEST = 1e-2")),
         (COLLAPSE, ("derivative without Newton's step", "2 * basis - dot(basis, dot(basis.T, basis))", "basis")),
         (COLLAPSE, ("a class of one sample is let through", "np.isclose(counts, 1)", "np.isclose(counts, 0)")),
@@ -200,7 +205,7 @@ MUTATIONS = [
         (ROTATION, ("wide: the turn is not corrected", "dot(weight, turn) - dot(error, u) / 2", "dot(weight, turn)")),
         (ROTATION, ("polishing with a whole step", "(state.error + dot(state.error, state.turn)) / 2", "(state.error + dot(state.error, state.turn))")),
         # virtual covariance
-        (VIRTUAL, ("virtual update upwards", "inputs - learning_rate * input_gradients", "inputs + learning_rate * input_gradients")),
+        (VIRTUAL, ("virtual update upwards", "return x - jnp.asarray(learning_rate", "return x + jnp.asarray(learning_rate")),
         (VIRTUAL, ("first order of one side", "-rate * (s + jnp.swapaxes(s, -1, -2))", "-2 * rate * s")),
         (VIRTUAL, ("second order by the rate once", "+ rate**2 * squares", "+ rate * squares")),
         (VIRTUAL, ("change of the Gram without its second order", "+ jnp.swapaxes(cross, -1, -2) + matmul(step, step_t)", "+ jnp.swapaxes(cross, -1, -2)")),
@@ -232,7 +237,9 @@ MUTATIONS = [
         (FEATURES, ("products: squared count", "_outer(self.count, self.feature_mean, self.target_mean)", "_outer(self.count**2, self.feature_mean, self.target_mean)")),
         (FEATURES, ("products of targets without their means", "self.target_scatter + self.count[..., None] * self.target_mean**2", "self.target_scatter")),
         (FEATURES, ("weights do not count in the scatter", "h if weights is None else h * w[:, None]", "h")),
-        (FEATURES, ("weights do not count in the targets", "target_scatter=dot(w, y**2)", "target_scatter=(y**2).sum(0)")),
+        (SCALE, ("NaN hidden beside a constant column", "varies | jnp.isnan(block), block, 0", "varies, block, 0")),
+        (SCALE, ("rounding is left of constant columns", "~(squares <= count * (2.0**-80 * mean) ** 2)", "squares >= 0")),
+        (FEATURES, ("weights do not count in the targets", "dot(w, y**2)", "(y**2).sum(0)")),
         (FEATURES, ("a batch of masked samples is NaN", "w / jnp.where(count > 0, count, 1.0)", "w / count")),
         (FEATURES, ("no samples and no samples are NaN", "jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1.0), 0.0)", "part / whole")),
         (FEATURES, ("a negative weight is let through", "bool((weights < 0).any())", "bool((weights < -1).any())")),

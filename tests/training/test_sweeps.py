@@ -1,8 +1,10 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from gramlin_jax.training import check_sweep, choose_execution, grid
+from gramlin_jax.training import check_sweep, choose_execution, fit, grid
 
 
 def test_choice_of_execution():
@@ -42,6 +44,26 @@ def test_values_that_would_change_are_refused(name, values, message):
 
 def test_values_that_float32_holds_are_taken():
     sweep = check_sweep(grid(n=(16777216, -(2**40)), rate=(0.1, 1e-3, float("inf")), on=(True,)))
-    assert set(sweep["n"]) == {16777216, -(2**40)} and sweep["n"].dtype == np.float32
-    assert set(sweep["rate"]) == {np.float32(0.1), np.float32(1e-3), np.inf}
+    assert set(sweep["n"]) == {16777216, -(2**40)}
+    assert set(sweep["rate"]) == {0.1, 1e-3, np.inf}
     assert (sweep["on"] == 1).all()
+
+
+def test_values_are_recorded_as_given_and_used_in_float32():
+    def loss(params, batch, key, hyper):
+        return hyper["rate"] * params, {"rate": hyper["rate"]}
+
+    fitted = fit(
+        lambda key: jnp.zeros(()),
+        loss,
+        lambda hyper: optax.sgd(hyper["rate"]),
+        np.zeros((1, 1), np.float32),
+        epochs=1,
+        batch_size=None,
+        sweep=grid(rate=(0.1, 3)),
+        hooks=(),
+    )
+    assert fitted.sweep["rate"].tolist() == [0.1, 3.0]
+    assert fitted.history["rate"].dtype == np.float32
+    np.testing.assert_array_equal(fitted.history["rate"][:, 0], np.float32([0.1, 3]))
+    np.testing.assert_array_equal(fitted.params, -(np.float32([0.1, 3]) ** 2))

@@ -1,0 +1,108 @@
+"""Units change nothing: metrics of features in units of 2⁴⁶⁰ or 2⁻⁴⁶⁰ are those in units of 1."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gramlin_jax import (
+    Projection,
+    moments,
+    neural_collapse,
+    projected,
+    regression_collapse,
+    surrogate,
+    virtual_update,
+)
+
+RNG = np.random.default_rng(0)
+LABELS = np.arange(24) % 3
+H = RNG.normal(size=(24, 5)) + RNG.normal(size=(3, 5))[LABELS]
+Y = np.eye(3)[LABELS]
+KERNEL, ROOT = RNG.normal(size=(5, 3)), RNG.normal(size=(3, 3))
+BIAS = RNG.normal(size=3)
+each_unit = pytest.mark.parametrize("power", [460, -460])
+
+
+def in_float64(*arrays):
+    with jax.enable_x64(True):
+        return [jnp.asarray(a, jnp.float64) for a in arrays]
+
+
+@each_unit
+def test_neural_collapse(power):
+    """Squares of squared distances would leave float64."""
+    unit = 2.0**power
+    expected = neural_collapse(moments(H, Y), *in_float64(KERNEL, BIAS))
+    for of_kernel in (1.0, 2.0**-power):
+        arrays = in_float64(KERNEL * of_kernel, BIAS * of_kernel * unit)
+        found = neural_collapse(moments(H * unit, Y), *arrays)
+        chex.assert_trees_all_close(found, expected, rtol=1e-13)
+
+
+@each_unit
+def test_regression_collapse(power):
+    unit = 2.0**power
+    covariance = ROOT @ ROOT.T
+    expected = regression_collapse(moments(H), *in_float64(KERNEL, covariance))
+    found = regression_collapse(moments(H * unit), *in_float64(KERNEL * unit, covariance * unit))
+    chex.assert_trees_all_close(found._replace(gamma=found.gamma / unit), expected, rtol=1e-13)
+
+
+@each_unit
+def test_surrogate(power):
+    """For each unit of the features alone, and for one of its own for every column."""
+    expected = surrogate(moments(H, Y), in_float64(KERNEL)[0], normalized=True)
+    plain = surrogate(moments(H, Y), in_float64(KERNEL)[0])
+    units = 2.0 ** (power * np.array([1, -1, 0.5, 0, 1]))
+    (kernel,) = in_float64(KERNEL / units[:, None])
+    m = moments(H * units, Y * 2.0**power)
+    np.testing.assert_allclose(surrogate(m, kernel, normalized=True), expected, rtol=1e-13)
+    np.testing.assert_allclose(surrogate(moments(H * units, Y), kernel), plain, rtol=1e-13)
+    (small,) = in_float64(KERNEL * 2.0**power)
+    same = surrogate(moments(H, Y), small, normalized=True)
+    np.testing.assert_allclose(same, expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.0002921534])
+@pytest.mark.parametrize("value", [0.1, -3.44799147e57])
+def test_nothing_is_left_of_a_constant_column(weight, value):
+    """Nor does it add to the scatter of classes, beside columns of another unit."""
+    columns = np.concatenate([np.full((24, 1), value), H], axis=1)
+    weights = np.full(24, weight)
+    weights[::5] = 0
+    columns[::5, 0] = 7.0  # of no weight
+    m = moments(columns, Y, weights=weights)
+    rest = moments(H, Y, weights=weights)
+    assert float(m.feature_mean[0]) == value
+    assert not np.asarray(m.feature_scatter[0]).any()
+    assert not np.asarray(m.cross_scatter[0]).any()
+    np.testing.assert_allclose(m.class_scatter, rest.class_scatter, rtol=1e-13)
+
+
+def test_nan_beside_a_constant_column_is_passed_on():
+    columns = np.stack([np.full(24, 0.1), H[:, 0]], axis=1)
+    columns[3, 1] = np.nan
+    m = jax.jit(moments)(columns.astype(np.float32), np.ones((24, 1), np.float32))
+    assert np.isnan(np.asarray(m.feature_scatter)).tolist() == [[False, True], [True, True]]
+    assert np.isnan(np.asarray(m.cross_scatter)).tolist() == [[False], [True]]
+    assert np.isnan(m.class_scatter).all()
+
+
+def test_float64_arrays_are_not_cut_without_the_flag():
+    x, g = in_float64([[1.0 + 1e-12, 2.0]], [[3e-12, 1.0]])
+    found = virtual_update(x, g, 0.5)
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, np.asarray(x) - 0.5 * np.asarray(g))
+    assert virtual_update(x.astype(jnp.float32), g.astype(jnp.float32), 0.5).dtype == np.float32
+    both = projected(x, Projection(jnp.array([[0], [1]]), jnp.array([[1.0], [-1.0]])))
+    np.testing.assert_array_equal(both, [[np.asarray(x)[0, 0] - 2.0]])
+
+
+def test_weights_that_leave_nothing_of_a_square_are_an_error():
+    """1e-28·(1e-144)² is no number of float64; 1e-28·(1e-120)² is."""
+    weights = np.full(24, 1e-28)
+    with pytest.raises(ValueError, match=r"features varies by less than .* in columns \[0, 1"):
+        moments(H * 1e-144, Y, weights=weights)
+    assert float(moments(H * 1e-120, Y, weights=weights).feature_scatter[0, 0]) > 0
