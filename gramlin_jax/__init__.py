@@ -7,6 +7,13 @@ from gramlin_jax._moments.features import Moments, moments
 from gramlin_jax._moments.gradients import Backward, GradientMoments, backward, gradient_moments
 from gramlin_jax._moments.jacobians import JacobianMoments, jacobian_moments
 from gramlin_jax._moments.projection import Projection, projected, random_projection
+from gramlin_jax.deep_linear import (
+    covariance_step,
+    deep_mode,
+    half_time,
+    mode_strength,
+    unbalanced_mode,
+)
 from gramlin_jax.metrics import (
     feature_learning_sides,
     gram_change,
@@ -80,6 +87,12 @@ __all__ = [
     "virtual_covariance",
     "virtual_covariance_of",
     "virtual_update",
+    # exact dynamics of deep linear networks
+    "covariance_step",
+    "deep_mode",
+    "half_time",
+    "mode_strength",
+    "unbalanced_mode",
     # weights
     "gram_only_step",
     "polar_factor",
