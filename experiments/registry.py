@@ -173,6 +173,11 @@ EXPERIMENTS = (
         "neural_collapse",
         "Neural collapse beside target linearity, to the terminal phase of training.",
     ),
+    Experiment(
+        "deep_linear",
+        "deep_linear",
+        "Deep linear networks: steps on data and on covariances alone, and the exact curves.",
+    ),
 )
 
 

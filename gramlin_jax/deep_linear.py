@@ -21,7 +21,7 @@ import numpy as np
 from jax import lax
 
 from gramlin_jax.support.checks import check_array, check_at_least, is_traced
-from gramlin_jax.support.precision import dot, in_float64
+from gramlin_jax.support.precision import concrete, dot, in_float64
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -57,7 +57,7 @@ def mode_strength(
         [0.01  0.431 1.875 1.998]
     """
     t, s, u0 = _checked_start(t, s, u0, tau)
-    return s / (1 + (s / u0 - 1) * jnp.exp(-2 * s * t / tau))
+    return concrete(s / (1 + (s / u0 - 1) * jnp.exp(-2 * s * t / tau)))
 
 
 @in_float64
@@ -88,9 +88,9 @@ def half_time(
     check_at_least("layers", layers, 2)
     _, s, u0 = _checked_start(jnp.zeros(()), s, u0, tau)
     if layers == 2:
-        return tau * jnp.log(s / u0 - 1) / (2 * s)
+        return concrete(tau * jnp.log(s / u0 - 1) / (2 * s))
     power = 2 - 2 / layers
-    return -_elapsed(jnp.log(u0) - jnp.log(s - u0), power) * tau / (layers * s**power)
+    return concrete(-_elapsed(jnp.log(u0) - jnp.log(s - u0), power) * tau / (layers * s**power))
 
 
 @in_float64
@@ -138,7 +138,8 @@ def unbalanced_mode(
     second = b0 * (root - difference * tanh) + 2 * s * a0 * tanh
     first = a0 * (root + difference * tanh) + 2 * s * b0 * tanh
     squares = difference**2 - 4 * s**2 + 8 * s * a0 * b0
-    return first * second / (root**2 + 2 * root * tanh * (a0**2 + b0**2) + tanh**2 * squares)
+    spread = 2 * root * tanh * (a0**2 + b0**2)
+    return concrete(first * second / (root**2 + spread + tanh**2 * squares))
 
 
 @in_float64
@@ -176,10 +177,10 @@ def deep_mode(
     check_at_least("layers", layers, 1)
     t, s, u0 = _checked_start(t, s, u0, tau)
     if layers == 1:
-        return s + (u0 - s) * jnp.exp(-t / tau)
+        return concrete(s + (u0 - s) * jnp.exp(-t / tau))
     if layers == 2:
         return mode_strength(t, s, u0, tau)
-    return _deep_mode(t, s, u0, layers, tau)
+    return concrete(_deep_mode(t, s, u0, layers, tau))
 
 
 @functools.partial(jax.jit, static_argnames=("layers",))
