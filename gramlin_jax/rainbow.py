@@ -59,8 +59,8 @@ class Layer:
         bias: (o,) or None.
         norm: The batch norm that follows, or None.
         filters: Spatial filters (h, w, f), each applied to every channel; the kernel mixes what
-            they give at each position. Constants, such as wavelets: training should not change
-            them. None: the kernel is learnt as it is.
+            they give at each position. Constants, such as wavelets: they have no gradient. None:
+            the kernel is learnt as it is.
         stride: Of a convolution, in both directions.
     """
 
@@ -155,7 +155,8 @@ def read(layer: Layer, x: Float[Array, "n ..."]) -> Float[Array, "n ... i"]:
     if layer.filters is not None:
         height, width, filters = layer.filters.shape
         patches = _patches(x, (height, width), layer.stride)
-        mixed = jnp.einsum("nhwpc,pf->nhwfc", patches, layer.filters.reshape(-1, filters))
+        fixed = jax.lax.stop_gradient(layer.filters).reshape(-1, filters)
+        mixed = jnp.einsum("nhwpc,pf->nhwfc", patches, fixed)
         return mixed.reshape(*mixed.shape[:3], -1)
     if layer.kernel.ndim == 4:
         patches = _patches(x, layer.kernel.shape[:2], layer.stride)
@@ -207,7 +208,10 @@ def as_rows(features: Float[Array, "n ... c"]) -> Float[Array, "rows c"]:
 
 
 def pair_moments(
-    first: Network, second: Network, inputs: Float[Array, "n ..."], *, batch_size: int = BATCH
+    first: Network,
+    second: Network,
+    inputs: Float[Array, "n ..."],
+    second_inputs: Float[Array, "n ..."] | None = None,
 ) -> list[Moments]:
     """Moments of each hidden layer's features of two networks, in one pass over the inputs.
 
@@ -218,10 +222,11 @@ def pair_moments(
         first: Its features are the features of the moments.
         second: Its features are the targets.
         inputs: (n, ...).
-        batch_size: Samples at a time; only speed and memory depend on it.
+        second_inputs: What the second network reads, sample by sample; None: the same. Other
+            samples give the null of an alignment.
 
     Raises:
-        ValueError: If the networks have different depths, or different numbers of positions.
+        ValueError: If the networks have different depths, or the samples different numbers.
 
     Example:
         >>> network = [Layer(jnp.eye(3)), Layer(jnp.ones((3, 1)))]
@@ -231,18 +236,24 @@ def pair_moments(
     """
     if len(first) != len(second):
         raise ValueError(f"second has {len(second)} layers: wanted {len(first)}, as first")
-    return _pair_moments(list(first), list(second), inputs, batch_size)
+    second_inputs = inputs if second_inputs is None else second_inputs
+    if len(second_inputs) != len(inputs):
+        raise ValueError(
+            f"second_inputs has {len(second_inputs)} samples: wanted {len(inputs)}, as inputs"
+        )
+    return _pair_moments(list(first), list(second), inputs, second_inputs)
 
 
-@functools.partial(jax.jit, static_argnames="batch_size")
+@jax.jit
 def _pair_moments(
-    first: list[Layer], second: list[Layer], inputs: Array, batch_size: int
+    first: list[Layer], second: list[Layer], inputs: Array, second_inputs: Array
 ) -> list[Moments]:
-    def sums(x: Array) -> list[Moments]:
-        layers = zip(*(hidden_features(layers[:-1], x) for layers in (first, second)), strict=True)
+    def sums(batch: tuple[Array, Array]) -> list[Moments]:
+        pairs = zip((first, second), batch, strict=True)
+        layers = zip(*(hidden_features(layers[:-1], x) for layers, x in pairs), strict=True)
         return [moments(as_rows(a), as_rows(b), pair=True) for a, b in layers]
 
-    return accumulate(sums, inputs, batch_size=batch_size)
+    return accumulate(sums, (inputs, second_inputs), batch_size=BATCH)
 
 
 @jax.jit
