@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 
-from gramlin_jax._moments.features import CONSTANT, Moments, check_moments
+from gramlin_jax._moments.features import Moments, check_moments
 from gramlin_jax.metrics.gram import polar_factor
+from gramlin_jax.metrics.regression import without_constants
 from gramlin_jax.support.checks import check_array
 from gramlin_jax.support.precision import concrete, dot, eigh, in_float64
 
@@ -177,13 +178,13 @@ def cka(m: Moments, *, centred: bool = True, debiased: bool = False) -> Float[Ar
 
 
 def _debiased_cka(m: Moments) -> Array:
-    scatters = [[m.feature_scatter, m.cross_scatter], [None, m.pair.target_scatter]]
-    totals = [jnp.trace(scatters[p][p]) for p in (0, 1)]
-    n = m.count
+    assert m.pair is not None
+    gram, cross, other, x, y = _blocks(m, centred=True)
+    scatters, totals, n = {(0, 0): gram, (0, 1): cross, (1, 1): other}, (x**2, y**2), m.count
 
     def hsic(p: int, q: int) -> Array:
         own = m.pair.norm_products[p, q] * n / (n - 2)
-        return (scatters[p][q] ** 2).sum() + totals[p] * totals[q] / ((n - 1) * (n - 2)) - own
+        return (scatters[p, q] ** 2).sum() + totals[p] * totals[q] / ((n - 1) * (n - 2)) - own
 
     alone = hsic(0, 0), hsic(1, 1)
     defined = (n > 3) & (alone[0] > 0) & (alone[1] > 0)
@@ -244,24 +245,29 @@ def _stability(first: Array, second: Array, rotation: Array, components: int) ->
 
 
 def _blocks(m: Moments, centred: bool) -> tuple[Array, Array, Array | None, Array, Array]:
-    """XᵀX, XᵀY, YᵀY where it is known, ‖X‖ and ‖Y‖; columns that are constant count as 0."""
+    """XᵀX, XᵀY, YᵀY where it is known, ‖X‖ and ‖Y‖; centred, columns that are constant are 0."""
     whole = None if m.pair is None else m.pair.target_scatter
     if not centred:
         squares = jnp.diag(m.feature_products), m.target_products
         mean = m.target_mean
-        other = None if whole is None else whole + m.count * mean[:, None] * mean[None]
-        blocks = m.feature_products, m.cross_products, other
-    else:
-        blocks = m.feature_scatter, m.cross_scatter, whole
-        squares = tuple(
-            jnp.where(squares <= m.count * (CONSTANT * mean) ** 2, 0.0, squares)
-            for squares, mean in (
-                (jnp.diag(m.feature_scatter), m.feature_mean),
-                (m.target_scatter, m.target_mean),
-            )
+        whole = None if whole is None else whole + m.count * mean[:, None] * mean[None]
+        return m.feature_products, m.cross_products, whole, *map(_norm, squares)
+    x, y = (
+        without_constants(squares, mean, m.count)
+        for squares, mean in (
+            (jnp.diag(m.feature_scatter), m.feature_mean),
+            (m.target_scatter, m.target_mean),
         )
-    norms = [jnp.sqrt(values.sum()) for values in squares]
-    return *blocks, norms[0], norms[1]
+    )
+    varies, moves = x != 0, y != 0  # NaN included
+    gram = jnp.where(varies[:, None] & varies[None], m.feature_scatter, 0.0)
+    cross = jnp.where(varies[:, None] & moves[None], m.cross_scatter, 0.0)
+    whole = None if whole is None else jnp.where(moves[:, None] & moves[None], whole, 0.0)
+    return gram, cross, whole, _norm(x), _norm(y)
+
+
+def _norm(squares: Array) -> Array:
+    return jnp.sqrt(squares.sum())
 
 
 def _ratio(a: Array, b: Array) -> Array:
