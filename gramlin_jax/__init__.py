@@ -15,10 +15,15 @@ from gramlin_jax.deep_linear import (
     unbalanced_mode,
 )
 from gramlin_jax.metrics import (
+    alignment,
+    alignment_r2,
+    cka,
     effective_rank,
+    eigenvector_stability,
     feature_learning_sides,
     gram_change,
     gram_only_step,
+    heldout_alignment,
     heldout_target_linearity,
     input_gradients,
     marchenko_pastur_density,
@@ -29,6 +34,7 @@ from gramlin_jax.metrics import (
     participation_ratio,
     polar_factor,
     power_law_exponent,
+    procrustes,
     regression_collapse,
     significant_components,
     spectrum,
@@ -95,6 +101,13 @@ __all__ = [
     "virtual_covariance",
     "virtual_covariance_of",
     "virtual_update",
+    # the features of two networks (gramlin_jax.rainbow clips and resamples networks)
+    "alignment",
+    "alignment_r2",
+    "cka",
+    "eigenvector_stability",
+    "heldout_alignment",
+    "procrustes",
     # exact dynamics of deep linear networks
     "covariance_step",
     "deep_mode",

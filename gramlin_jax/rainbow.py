@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +24,9 @@ import numpy as np
 
 from gramlin_jax._moments.additive import accumulate
 from gramlin_jax._moments.features import Moments, moments
-from gramlin_jax.metrics.alignment import procrustes
+from gramlin_jax.metrics.gram import polar_factor
 from gramlin_jax.support.checks import check_array, check_at_least, is_traced
-from gramlin_jax.support.precision import dot
+from gramlin_jax.support.precision import dot, in_float64
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -256,15 +256,25 @@ def _pair_moments(
     return accumulate(sums, (inputs, second_inputs), batch_size=BATCH)
 
 
-@jax.jit
-def _last_moments(first: list[Layer], second: list[Layer], inputs: Array) -> Moments:
-    """Moments of the last features of two stacks of hidden layers."""
+@in_float64
+@functools.partial(jax.jit, static_argnames="centred")
+def _rotation(
+    first: list[Layer], second: list[Layer], inputs: Array, centred: bool
+) -> Float[Array, "d k"]:
+    """``procrustes`` of the last features of two stacks of hidden layers.
 
-    def sums(x: Array) -> Moments:
-        a, b = (as_rows(hidden_features(layers, x)[-1]) for layers in (first, second))
-        return moments(a, b)
+    From the cross moment alone: the scatter of many drawn units would be much larger.
+    """
 
-    return accumulate(sums, inputs, batch_size=BATCH)
+    def sums(x: Array) -> tuple[Array, ...]:
+        stacks = (as_rows(hidden_features(layers, x)[-1]) for layers in (first, second))
+        a, b = (rows.astype(jnp.float64) for rows in stacks)
+        return dot(a.T, b), a.sum(0), b.sum(0), jnp.float64(len(a))
+
+    cross, a, b, count = accumulate(sums, inputs, batch_size=BATCH)
+    if centred:
+        cross = cross - a[:, None] * b[None] / count
+    return polar_factor(cross, method="svd").astype(second[-1].kernel.dtype)
 
 
 def resample(
@@ -315,8 +325,7 @@ def resample(
     chosen = set(hidden if layers is None else layers)
     widths = dict(widths or {})
     _check_choice(network, chosen, widths, others)
-    options: Any = {"centred": centred}
-    turns = [_turns(network, other, inputs, options) for other in others]
+    turns = [_turns(network, other, inputs, centred) for other in others]
     drawn: list[Layer] = []
     turn = None
     for index in hidden:
@@ -328,16 +337,14 @@ def resample(
         drawn.append(_read_through(trained, turn))
         if trained.norm is not None:
             drawn[-1] = _normalised(drawn, inputs)
-        m = _last_moments(drawn, list(network[: index + 1]), inputs)
-        turn = jnp.asarray(procrustes(m, **options), trained.kernel.dtype)
+        turn = _rotation(drawn, list(network[: index + 1]), inputs, centred)
     return [*drawn, _read_through(network[-1], turn)]
 
 
-def _turns(network: Network, other: Network, inputs: Array, options: Any) -> list[Array | None]:
+def _turns(network: Network, other: Network, inputs: Array, centred: bool) -> list[Array | None]:
     """For each hidden layer of another network, the rotation of the first's inputs into its own."""
-    found = pair_moments(network, other, inputs)
-    dtype = network[0].kernel.dtype
-    return [None, *(jnp.asarray(procrustes(m, **options), dtype) for m in found)]
+    stacks = ([list(layers[:end]) for layers in (network, other)] for end in range(1, len(network)))
+    return [None, *(_rotation(*pair, inputs, centred) for pair in stacks)]
 
 
 def _drawn(key: Array, trained: Layer, pool: list[Layer], width: int | None) -> Layer:
@@ -379,8 +386,10 @@ def _normalised(layers: list[Layer], inputs: Array) -> Layer:
     assert layer.norm is not None
     m = _output_moments([*layers[:-1], dataclasses.replace(layer, norm=None)], inputs)
     dtype = layer.kernel.dtype
-    mean, variance = m.feature_mean, jnp.diag(m.feature_scatter) / m.count
-    norm = layer.norm._replace(mean=mean.astype(dtype), variance=variance.astype(dtype))
+    variance = np.diag(m.feature_scatter) / float(m.count)
+    norm = layer.norm._replace(
+        mean=jnp.asarray(np.asarray(m.feature_mean), dtype), variance=jnp.asarray(variance, dtype)
+    )
     return dataclasses.replace(layer, norm=norm)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments.latent_dimensions import SHOWN, VARIANTS, Config
 from gramlin_jax import Moments, accumulate
-from gramlin_jax.metrics.alignment import (
+from gramlin_jax.metrics.similarity import (
     alignment,
     alignment_r2,
     cka,

@@ -10,6 +10,14 @@ from gramlin_jax.metrics.linearity import (
     target_linearity_adjusted,
 )
 from gramlin_jax.metrics.regression import LeastSquares, least_squares
+from gramlin_jax.metrics.similarity import (
+    alignment,
+    alignment_r2,
+    cka,
+    eigenvector_stability,
+    heldout_alignment,
+    procrustes,
+)
 from gramlin_jax.metrics.spectra import (
     effective_rank,
     marchenko_pastur_density,
@@ -32,10 +40,15 @@ from gramlin_jax.metrics.virtual import (
 
 __all__ = [
     "LeastSquares",
+    "alignment",
+    "alignment_r2",
+    "cka",
     "effective_rank",
+    "eigenvector_stability",
     "feature_learning_sides",
     "gram_change",
     "gram_only_step",
+    "heldout_alignment",
     "heldout_target_linearity",
     "input_gradients",
     "least_squares",
@@ -47,6 +60,7 @@ __all__ = [
     "participation_ratio",
     "polar_factor",
     "power_law_exponent",
+    "procrustes",
     "regression_collapse",
     "significant_components",
     "spectrum",

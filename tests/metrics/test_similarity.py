@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gramlin_jax import Moments, moments
-from gramlin_jax.metrics.alignment import (
+from gramlin_jax.metrics.similarity import (
     alignment,
     alignment_r2,
     cka,
