@@ -133,9 +133,8 @@ def sample_kernel(
     Example:
         >>> kernel = jnp.diag(jnp.array([2.0, 0.0]))
         >>> drawn = sample_kernel(jax.random.key(0), kernel, 5000)
-        >>> print((drawn @ drawn.T / 5000).round(1))
-        [[2. 0.]
-         [0. 0.]]
+        >>> bool(jnp.allclose(drawn @ drawn.T / 5000, kernel @ kernel.T / 2, atol=0.2))
+        True
     """
     kernel = check_array("kernel", kernel, ("i", "o"))
     outputs = kernel.shape[1]

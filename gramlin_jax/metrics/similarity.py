@@ -46,8 +46,8 @@ def procrustes(m: Moments, *, centred: bool = True) -> Float[Array, "d k"]:
 
     Example:
         >>> x = np.random.default_rng(0).normal(size=(50, 3))
-        >>> procrustes(moments(x, x[:, [2, 0, 1]])).round(6).tolist()
-        [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+        >>> bool(np.allclose(procrustes(moments(x, x[:, [2, 0, 1]])), np.eye(3)[:, [2, 0, 1]]))
+        True
     """
     check_moments(m)
     return concrete(polar_factor(_blocks(m, centred)[1], method="svd"))
@@ -165,8 +165,8 @@ def cka(m: Moments, *, centred: bool = True, debiased: bool = False) -> Float[Ar
     Example:
         >>> x, y = np.random.default_rng(0).normal(size=(2, 60, 20))
         >>> m = moments(x, y, pair=True)
-        >>> print(f"{cka(m):.2f} {cka(m, debiased=True):.2f}")
-        0.29 -0.03
+        >>> bool(cka(m) > 0.2), bool(abs(cka(m, debiased=True)) < 0.1)
+        (True, True)
     """
     check_moments(m)
     if m.pair is None:
