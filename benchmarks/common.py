@@ -120,7 +120,7 @@ SIZES = {
     ),
     "networks": Sizes(
         {
-            "clipped": {"width": 1024, "outputs": 512, "images": 10_000, "ranks": 1024},
+            "clipped": {"width": 1024, "outputs": 64, "images": 10_000, "ranks": 1024},
             "aligned": {"n": 50_000, "d": 512},
             "stepped": {"n": 50_000, "widths": (100, 32, 10), "steps": 20},
             "rounds": 3,

@@ -165,7 +165,7 @@ def crossing(times: np.ndarray, u: np.ndarray, s: np.ndarray) -> np.ndarray:
 
 def run_scaling(config: Config, modes: Modes) -> dict[str, np.ndarray]:
     """Steps to learn at the best learning rate, and that rate, (init, layers, seed); NaN: never."""
-    scaled = modes._replace(cxy=modes.cxy / modes.s[0], s=modes.s / modes.s[0])
+    scaled = narrowed(modes, config.hidden)
     rates = np.geomspace(1e-3, 2, config.rates)
     steps = np.array(
         [
@@ -181,6 +181,18 @@ def run_scaling(config: Config, modes: Modes) -> dict[str, np.ndarray]:
     best = np.where(never.all(-1), np.nan, rates[steps.argmin(-1)])
     fastest = steps.min(-1)
     return {"learning_steps": np.where(np.isinf(fastest), np.nan, fastest), "best_rate": best}
+
+
+def narrowed(modes: Modes, width: int) -> Modes:
+    """The modes in ``width`` inputs, scaled to a largest singular value of 1.
+
+    Whitened inputs may be rotated, and those without a mode left out.
+    """
+    inputs, m = modes.u.shape
+    noise = np.random.default_rng(0).standard_normal((inputs, min(width, inputs) - m))
+    frame = np.linalg.qr(np.concatenate([modes.u, noise], 1))[0]
+    cxy = frame.T @ modes.cxy / modes.s[0]
+    return Modes(np.eye(len(cxy)), cxy, frame.T @ modes.u, modes.s / modes.s[0], modes.v)
 
 
 def _steps_to_learn(
