@@ -24,6 +24,7 @@ from gramlin_jax.support.checks import check_array, check_at_least, is_traced
 from gramlin_jax.support.precision import concrete, dot, in_float64
 
 if TYPE_CHECKING:
+    from jax.typing import ArrayLike
     from jaxtyping import Array, Float
 
 TERMS = 60  # of series in powers of at most ½
@@ -32,7 +33,10 @@ HALVINGS = 70  # of an interval, to the last digit of float64
 
 @in_float64
 def mode_strength(
-    t: Float[Array, "*t"], s: Float[Array, "*t"], u0: Float[Array, "*t"], tau: float = 1.0
+    t: Float[ArrayLike, "*t"],
+    s: Float[ArrayLike, "*t"],
+    u0: Float[ArrayLike, "*t"],
+    tau: float = 1.0,
 ) -> Float[Array, "*t"]:
     """Strength of a mode of two balanced layers: u(t) = s/(1 + (s/u₀ − 1)e^(−2st/τ)).
 
@@ -62,7 +66,7 @@ def mode_strength(
 
 @in_float64
 def half_time(
-    s: Float[Array, "*s"], u0: Float[Array, "*s"], tau: float = 1.0, *, layers: int = 2
+    s: Float[ArrayLike, "*s"], u0: Float[ArrayLike, "*s"], tau: float = 1.0, *, layers: int = 2
 ) -> Float[Array, "*s"]:
     """Time at which a mode reaches half its final strength, u = s/2.
 
@@ -95,10 +99,10 @@ def half_time(
 
 @in_float64
 def unbalanced_mode(
-    t: Float[Array, "*t"],
-    s: Float[Array, "*t"],
-    a0: Float[Array, "*t"],
-    b0: Float[Array, "*t"],
+    t: Float[ArrayLike, "*t"],
+    s: Float[ArrayLike, "*t"],
+    a0: Float[ArrayLike, "*t"],
+    b0: Float[ArrayLike, "*t"],
     tau: float = 1.0,
 ) -> Float[Array, "*t"]:
     """Strength u = ab of a mode whose two layers start from different strengths a₀ and b₀.
@@ -144,9 +148,9 @@ def unbalanced_mode(
 
 @in_float64
 def deep_mode(
-    t: Float[Array, "*t"],
-    s: Float[Array, "*t"],
-    u0: Float[Array, "*t"],
+    t: Float[ArrayLike, "*t"],
+    s: Float[ArrayLike, "*t"],
+    u0: Float[ArrayLike, "*t"],
     layers: int,
     tau: float = 1.0,
 ) -> Float[Array, "*t"]:
@@ -228,10 +232,10 @@ def _elapsed(logit: Array, power: float) -> Array:
 
 @in_float64
 def covariance_step(
-    kernels: Sequence[Float[Array, "i o"]],
-    cxx: Float[Array, "d d"],
-    cxy: Float[Array, "d k"],
-    learning_rate: float,
+    kernels: Sequence[Float[ArrayLike, "i o"]],
+    cxx: Float[ArrayLike, "d d"],
+    cxy: Float[ArrayLike, "d k"],
+    learning_rate: float | Array,
 ) -> list[Float[Array, "i o"]]:
     """One gradient step of a deep linear network from second moments alone.
 

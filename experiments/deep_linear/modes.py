@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,11 +30,11 @@ UNBALANCE = 4.0
 class Modes(NamedTuple):
     """Singular value decomposition of C_xy (d, k): Σ s u vᵀ, and the inputs' covariance, I."""
 
-    cxx: np.ndarray
-    cxy: np.ndarray
-    u: np.ndarray
-    s: np.ndarray
-    v: np.ndarray
+    cxx: Any
+    cxy: Any
+    u: Any
+    s: Any
+    v: Any
 
 
 def modes_of(cxx: Array, cxy: Array) -> Modes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from gramlin_jax.support.precision import dot, in_float64
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
-Kernels: TypeAlias = "list[Array]"
+Kernels: TypeAlias = "list[Any]"
 
 
 def whitened(images: Float[np.ndarray, "n pixels"], columns: int) -> Float[np.ndarray, "n d"]:
@@ -59,15 +59,16 @@ def squares(kernels: Kernels, x: Array, y: Array) -> Array:
 class Data(NamedTuple):
     """Inputs x (n, d), targets y (n, k), and their second moments XᵀX/n and XᵀY/n."""
 
-    x: Array
-    y: Array
-    cxx: Array
-    cxy: Array
+    x: Any
+    y: Any
+    cxx: Any
+    cxy: Any
 
 
+@in_float64
 def data_of(x: np.ndarray, y: np.ndarray) -> Data:
     """``Data`` from inputs and targets, with one pass over them."""
-    m = moments(x, y)
+    m = moments(jnp.asarray(x), jnp.asarray(y))
     scaled = (np.asarray(sums) / len(x) for sums in (m.feature_products, m.cross_products))
     return Data(x, y, *scaled)
 

@@ -180,11 +180,11 @@ def table(result: Result) -> str:
             lines.append(f"alignment, {kind + ', ' + split:<23}{cells}")
         for name in ("cka", "debiased_cka"):
             lines.append(f"{name}, {kind:<22}{_by_layer(data[name].sel(kind=kind))}")
-    for of in ("activation", "weight"):
-        shared = overlap(data, of)
+    for name in ("activation", "weight"):
+        shared = overlap(data, name)
         for kind in shared["kind"].values:
             cells = _by_layer(shared.sel(kind=kind))
-            lines.append(f"shared {of} space, {kind:<14}{cells}")
+            lines.append(f"shared {name} space, {kind:<14}{cells}")
     for variant in data["variant"].values:
         within = data["resampled"].sel(variant=variant).std("draw", ddof=1).mean()
         lines.append(

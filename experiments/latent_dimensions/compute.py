@@ -120,7 +120,7 @@ def measure_pair(
     order, test_order = (
         jax.random.permutation(jax.random.key(seed), len(split)) for split in (x, test[0])
     )
-    kinds = {
+    kinds: dict[str, Any] = {
         "trained": (after, x, test[0]),
         "untrained": (before, x, test[0]),
         "permuted": (after, x[order], test[0][test_order]),
@@ -141,7 +141,7 @@ def measure_pair(
         **weight_spectra(config, after[0], before[0]),
         **clipping(config, after[0], [first for first, _ in scatters], test),
         **singular_vectors(config, after[0][0], x.shape[1:]),
-        "resampled": resampled(config, seed, *after, x[: config.aligned], test),
+        "resampled": resampled(config, seed, after[0], after[1], x[: config.aligned], test),
     }
     return {name: np.asarray(values, float) for name, values in found.items()}
 

@@ -96,8 +96,10 @@ def _weights(axes: Axes, data: xr.Dataset, layer: int) -> None:
     ):
         values = _numbered(first[name].expand_dims("seed")).isel(seed=0)
         axes.plot(values["component"], values, color=colour, lw=1.2, label=label)
-    axes.axhline(first["noise_edge"], color="0.5", lw=0.8, ls="--", label="Marchenko–Pastur edge")
-    axes.axhline(first["threshold"], color=GREEN, lw=0.8, ls=":", label="stands out, 5 %")
+    axes.axhline(
+        float(first["noise_edge"]), color="0.5", lw=0.8, ls="--", label="Marchenko–Pastur edge"
+    )
+    axes.axhline(float(first["threshold"]), color=GREEN, lw=0.8, ls=":", label="stands out, 5 %")
     number = int(first["significant"])
     axes.axvline(number, color=GREEN, lw=0.8, alpha=0.6)
     axes.set_yscale("log")
@@ -115,7 +117,7 @@ def _clipping(axes: Axes, data: xr.Dataset, name: str, label: str) -> None:
             at = data["significant"].sel(layer=layer).mean()
             axes.plot(at, data["learned_alone"].sel(layer=layer).mean(), "o", color=colour, ms=4)
     full = data["test_accuracy"].sel(pair="first").isel(epoch=-1).mean()
-    axes.axhline(full, color="0.4", lw=0.8, ls=":")
+    axes.axhline(float(full), color="0.4", lw=0.8, ls=":")
     axes.set_xscale("log")
     axes.set_xlabel(label)
     axes.set_ylabel("test accuracy")
@@ -132,7 +134,7 @@ def _alignment(axes: Axes, cosines: xr.DataArray, title: str) -> None:
             at = np.arange(values.sizes["layer"]) + 0.28 * i + 0.13 * j
             spread = values.std("seed", ddof=min(1, values.sizes["seed"] - 1))
             label = f"{kind}, {split}"
-            style = {"color": colour, "alpha": alpha, "label": label, "error_kw": {"lw": 0.8}}
+            style: Any = {"color": colour, "alpha": alpha, "label": label, "error_kw": {"lw": 0.8}}
             axes.bar(at, values.mean("seed"), 0.13, yerr=spread, **style)
     axes.set_xticks(np.arange(cosines.sizes["layer"]) + 0.34, ["layer 1", "layer 2"])
     axes.axhline(0, color="0.3", lw=0.6)
@@ -151,7 +153,7 @@ def _resampled(axes: Axes, data: xr.Dataset) -> None:
         mean = float(drawn(data, variant).mean())
         axes.plot([i - 0.3, i + 0.3], [mean, mean], color=PURPLE, lw=1.5)
     full = data["test_accuracy"].sel(pair="first").isel(epoch=-1).mean()
-    axes.axhline(full, color="0.4", lw=0.8, ls=":")
+    axes.axhline(float(full), color="0.4", lw=0.8, ls=":")
     axes.axhline(0.1, color="0.7", lw=0.8, ls=":")
     names = [str(name).replace(" ", "\n") for name in data["variant"].values]
     axes.set_xticks(range(len(names)), names, fontsize=6)
@@ -198,7 +200,8 @@ def _layer(result: Result) -> Figure:
     data = result.data.isel(seed=0)
     number = data.sizes["shown"]
     figure = Figure(figsize=(8.4, 3), layout="constrained")
-    upper, lower = figure.subfigures(2, 1, height_ratios=(1, 1.2))
+    halves: Any = figure.subfigures(2, 1, height_ratios=(1, 1.2))
+    upper, lower = halves
     for i, axes in enumerate(upper.subplots(1, number)):
         image = data["project"].isel(shown=i).values
         reach = abs(image).max()

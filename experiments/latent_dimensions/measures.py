@@ -173,11 +173,12 @@ def stability(
         places = np.kron(np.eye(len(kernels[0]) // len(turn)), turn)
         limit = min(config.components, *kernels[0].shape)
         grams = [kernel @ kernel.T for kernel in kernels]
-        shown = eigenvector_stability(*grams, places, limit)
+        shown = eigenvector_stability(grams[0], grams[1], places, limit)
         found["weight_stability"].append(padded(shown, config.components))
         turn = np.asarray(procrustes(m, centred=False))
         limit = min(config.components, len(turn))
-        shown = eigenvector_stability(*activation_scatters(m), turn, limit)
+        one, other = activation_scatters(m)
+        shown = eigenvector_stability(one, other, turn, limit)
         found["activation_stability"].append(padded(shown, config.components))
     return {name: np.stack(maps) for name, maps in found.items()}
 

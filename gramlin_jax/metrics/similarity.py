@@ -20,6 +20,7 @@ from gramlin_jax.support.checks import check_array
 from gramlin_jax.support.precision import concrete, dot, eigh, in_float64
 
 if TYPE_CHECKING:
+    from jax.typing import ArrayLike
     from jaxtyping import Array, Float
 
 
@@ -174,16 +175,19 @@ def cka(m: Moments, *, centred: bool = True, debiased: bool = False) -> Float[Ar
     if debiased:
         return concrete(_debiased_cka(m))
     gram, cross, other, _, _ = _blocks(m, centred)
+    assert other is not None
     return concrete(_ratio((cross**2).sum(), jnp.sqrt((gram**2).sum() * (other**2).sum())))
 
 
 def _debiased_cka(m: Moments) -> Array:
     assert m.pair is not None
     gram, cross, other, x, y = _blocks(m, centred=True)
+    assert other is not None
+    products = m.pair.norm_products
     scatters, totals, n = {(0, 0): gram, (0, 1): cross, (1, 1): other}, (x**2, y**2), m.count
 
     def hsic(p: int, q: int) -> Array:
-        own = m.pair.norm_products[p, q] * n / (n - 2)
+        own = products[p, q] * n / (n - 2)
         return (scatters[p, q] ** 2).sum() + totals[p] * totals[q] / ((n - 1) * (n - 2)) - own
 
     alone = hsic(0, 0), hsic(1, 1)
@@ -193,9 +197,9 @@ def _debiased_cka(m: Moments) -> Array:
 
 @in_float64
 def eigenvector_stability(
-    first: Float[Array, "d d"],
-    second: Float[Array, "k k"],
-    rotation: Float[Array, "d k"],
+    first: Float[ArrayLike, "d d"],
+    second: Float[ArrayLike, "k k"],
+    rotation: Float[ArrayLike, "d k"],
     components: int,
 ) -> Float[Array, "components components"]:
     """|cosines| of the leading eigenvectors of one network, rotated, with those of another.
@@ -224,16 +228,15 @@ def eigenvector_stability(
         >>> eigenvector_stability(scatter, scatter, jnp.eye(3), 2).tolist()
         [[1.0, 0.0], [0.0, 1.0]]
     """
-    first = check_array("first", first, ("d", "d"))
-    second = check_array("second", second, ("k", "k"))
-    rotation = check_array("rotation", rotation, ("d", "k"))
-    shapes = first.shape, second.shape, rotation.shape
-    d, k = rotation.shape
-    if shapes[:2] != ((d, d), (k, k)):
+    a = check_array("first", first, ("d", "d"))
+    b = check_array("second", second, ("k", "k"))
+    turn = check_array("rotation", rotation, ("d", "k"))
+    shapes, (d, k) = (a.shape, b.shape), turn.shape
+    if shapes != ((d, d), (k, k)):
         raise ValueError(f"rotation has shape {(d, k)}: wanted (d, k) of {shapes[0]}, {shapes[1]}")
     if not 1 <= components <= min(d, k):
         raise ValueError(f"components is {components}: wanted 1 to {min(d, k)}, the width")
-    return concrete(_stability(first, second, rotation, components))
+    return concrete(_stability(a, b, turn, components))
 
 
 @functools.partial(jax.jit, static_argnames="components")
@@ -251,7 +254,8 @@ def _blocks(m: Moments, centred: bool) -> tuple[Array, Array, Array | None, Arra
         squares = jnp.diag(m.feature_products), m.target_products
         mean = m.target_mean
         whole = None if whole is None else whole + m.count * mean[:, None] * mean[None]
-        return m.feature_products, m.cross_products, whole, *map(_norm, squares)
+        norms = _norm(squares[0]), _norm(squares[1])
+        return m.feature_products, m.cross_products, whole, *norms
     x, y = (
         without_constants(squares, mean, m.count)
         for squares, mean in (
