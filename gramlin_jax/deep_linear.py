@@ -264,11 +264,11 @@ def covariance_step(
         >>> print(first.ravel(), second.ravel())
         [0.75 0.75] [1.25]
     """
-    kernels = [check_array(f"kernels[{i}]", kernel, ("i", "o")) for i, kernel in enumerate(kernels)]
-    cxx, cxy = check_array("cxx", cxx, ("d", "d")), check_array("cxy", cxy, ("d", "k"))
-    _check_chain([kernel.shape for kernel in kernels], cxx.shape, cxy.shape)
+    old = [check_array(f"kernels[{i}]", kernel, ("i", "o")) for i, kernel in enumerate(kernels)]
+    xx, xy = check_array("cxx", cxx, ("d", "d")), check_array("cxy", cxy, ("d", "k"))
+    _check_chain([kernel.shape for kernel in old], xx.shape, xy.shape)
     _require(jnp.asarray(learning_rate) > 0, "learning_rate", learning_rate, "a positive number")
-    new, losses = _step(kernels, cxx, cxy, learning_rate)
+    new, losses = _step(old, xx, xy, learning_rate)
     if not is_traced(losses):
         before, after = (float(loss) for loss in losses)
         if not after - before <= 1e-12 * abs(before):  # NaN included
@@ -276,7 +276,7 @@ def covariance_step(
                 f"learning_rate is {learning_rate}: wanted a smaller one; the step diverges, it "
                 f"changes ½E‖y − xK‖² − ½E‖y‖² from {before:.4g} to {after:.4g}"
             )
-    return [k.astype(old.dtype) for k, old in zip(new, kernels, strict=True)]
+    return [a.astype(b.dtype) for a, b in zip(new, old, strict=True)]
 
 
 @jax.jit

@@ -353,7 +353,8 @@ def _drawn(key: Array, trained: Layer, pool: list[Layer], width: int | None) -> 
     width = outputs if width is None else width
     rows = [as_matrix(layer) for layer in pool]
     if trained.bias is not None:
-        rows = [jnp.concatenate([as_matrix(one), one.bias[None]]) for one in pool]
+        biases = [one.bias[None] for one in pool if one.bias is not None]
+        rows = [jnp.concatenate(pair) for pair in zip(rows, biases, strict=True)]
     kernel, bias = sample_kernel(keys[0], jnp.concatenate(rows, 1), width), None
     if trained.bias is not None:
         kernel, bias = kernel[:-1], kernel[-1]

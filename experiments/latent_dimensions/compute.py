@@ -125,12 +125,12 @@ def measure_pair(
         "untrained": (before, x, test[0]),
         "permuted": (after, x[order], test[0][test_order]),
     }
-    on_train = {kind: pair_moments(*nets, x, z) for kind, (nets, z, _) in kinds.items()}
+    on_train = {kind: pair_moments(a, b, x, z) for kind, ((a, b), z, _) in kinds.items()}
     rows = []
     for kind in KINDS:
-        nets, _, other = kinds[kind]
-        rows.append(alignments(on_train[kind], pair_moments(*nets, test[0], other)))
-        rows[-1] |= stability(config, *nets, on_train[kind], null=kind == "permuted")
+        (a, b), _, other = kinds[kind]
+        rows.append(alignments(on_train[kind], pair_moments(a, b, test[0], other)))
+        rows[-1] |= stability(config, a, b, on_train[kind], null=kind == "permuted")
     scatters = [activation_scatters(m) for m in on_train["trained"]]
     width = max(config.widths)
     spectra = [[_descending(scatter, width) for scatter in pair] for pair in scatters]

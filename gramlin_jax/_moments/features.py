@@ -74,8 +74,8 @@ class Moments(Additive):
     ) -> Moments:
         """The moments of no sample: the neutral element of ``+``."""
         shapes = (), (d,), (k,), (d, d), (d, k), (k,), (k,)
-        sums: Any = (jnp.zeros((*stack, *shape), jnp.float64) for shape in shapes)
-        return cls(*sums, pair=Pair.zeros(d, k, stack) if pair else None)
+        sums: list[Any] = [jnp.zeros((*stack, *shape), jnp.float64) for shape in shapes]
+        return cls(*sums, *([Pair.zeros(d, k, stack)] if pair else []))
 
     def update(
         self,
@@ -248,7 +248,8 @@ def _moments(
     features: Array, targets: Array, weights: Array | None, pair: bool
 ) -> tuple[Moments, tuple[Array, Array]]:
     """``moments`` by blocks of ``ROWS`` rows; NaN in columns out of range, and which these are."""
-    m = accumulate(lambda rows: _block_moments(*rows, pair=pair), (features, targets, weights))
+    block = functools.partial(_block_moments, pair)
+    m = accumulate(lambda rows: block(*rows), (features, targets, weights))
     lost = _out_of_range(features), _out_of_range(targets)
     any_lost = lost[0].any() | lost[1].any()
     return dataclasses.replace(
