@@ -270,7 +270,7 @@ def _out_of_range(rows: Array) -> Array:
     return varies & ((high - low < 1 / LARGEST) | (high - low > LARGEST))
 
 
-def _block_moments(features: Array, targets: Array, weights: Array | None, pair: bool) -> Moments:
+def _block_moments(pair: bool, features: Array, targets: Array, weights: Array | None) -> Moments:
     h, y = features.astype(jnp.float64), targets.astype(jnp.float64)
     w = jnp.ones(len(h)) if weights is None else weights.astype(jnp.float64)
     count = w.sum()
