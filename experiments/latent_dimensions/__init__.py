@@ -134,7 +134,7 @@ DIMENSIONS = {
     **dict.fromkeys(("train_accuracy", "test_accuracy"), ("pair", "seed", "epoch")),
     "samples": ("sample", "row", "column", "colour"),
     "grey": ("sample", "row", "column"),
-    "labels": ("sample",),
+    "classes": ("sample",),
     **dict.fromkeys(
         ("activation_spectrum", "partner_spectrum", "weight_spectrum", "initial_spectrum"),
         ("seed", "layer", "component"),

@@ -77,7 +77,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
     shown = {
         "samples": splits[0].x[:SAMPLES],
         "grey": np.asarray(data[0][0][:SAMPLES, ..., 0]),
-        "labels": splits[0].y[:SAMPLES],
+        "classes": splits[0].y[:SAMPLES],
     }
     info = {**sources(*splits), "execution": trained.fit.execution}
     return {**arrays, **scores, **shown, "epochs": np.arange(config.epochs + 1)}, info

@@ -187,7 +187,7 @@ def _samples(result: Result) -> Figure:
     for i, (above, below) in enumerate(panels.T):
         above.imshow(data["samples"].isel(sample=i).values.squeeze(), cmap="gray")
         below.imshow(data["grey"].isel(sample=i).values, cmap="gray")
-        above.set_title(names[int(data["labels"].isel(sample=i))], fontsize=8)
+        above.set_title(names[int(data["classes"].isel(sample=i))], fontsize=8)
         for axes in (above, below):
             axes.set_axis_off()
     return figure
