@@ -158,7 +158,8 @@ def table(result: Result) -> str:
     """Accuracies, components, alignment with its baselines, and resampled networks."""
     data = result.data
     end = data["test_accuracy"].isel(epoch=-1)
-    lines = [f"test accuracy {plus_minus(end.stack(seed2=('pair', 'seed')).rename(seed2='seed'))}"]
+    every = xr.DataArray(end.values.ravel(), dims="seed")
+    lines = [f"test accuracy {plus_minus(every)}"]
     lines += [
         f"{name:<34}{_by_layer(values)}"
         for name, values in {
