@@ -118,6 +118,20 @@ SIZES = {
             "staircase": {"points": 40, "width": 8, "epochs": 2},
         },
     ),
+    "networks": Sizes(
+        {
+            "clipped": {"width": 1024, "outputs": 64, "images": 10_000, "ranks": 1024},
+            "aligned": {"n": 50_000, "d": 512},
+            "stepped": {"n": 50_000, "widths": (100, 32, 10), "steps": 20},
+            "rounds": 3,
+        },
+        {
+            "clipped": {"width": 12, "outputs": 8, "images": 40, "ranks": 12},
+            "aligned": {"n": 200, "d": 8},
+            "stepped": {"n": 100, "widths": (6, 4, 3), "steps": 2},
+            "rounds": 1,
+        },
+    ),
     "vae": Sizes(
         {
             "model": {"pixels": 784},

@@ -173,6 +173,28 @@ EXPERIMENTS = (
         "neural_collapse",
         "Neural collapse beside target linearity, to the terminal phase of training.",
     ),
+    Experiment(
+        "latent_dimensions",
+        "latent_dimensions",
+        "Latent dimensions of representations and weights, and rainbow networks: an MLP.",
+    ),
+    Experiment(
+        "cnn_latent_dimensions",
+        "latent_dimensions",
+        "Latent dimensions of a convolutional network.",
+        changes={"network": "cnn"},
+    ),
+    Experiment(
+        "wavelet_latent_dimensions",
+        "latent_dimensions",
+        "Latent dimensions of a network of wavelets and learnt maps of channels.",
+        changes={"network": "wavelets"},
+    ),
+    Experiment(
+        "deep_linear",
+        "deep_linear",
+        "Deep linear networks: steps on data and on covariances alone, and the exact curves.",
+    ),
 )
 
 

@@ -62,7 +62,7 @@ class Additive:
 
     def _check_mergeable(self, other: Self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            shapes = [np.shape(getattr(sums, field.name)) for sums in (self, other)]
+            shapes = [jax.tree.map(np.shape, getattr(sums, field.name)) for sums in (self, other)]
             if shapes[0] != shapes[1]:
                 raise ValueError(
                     f"{type(self).__name__} do not add: {field.name} has shape {shapes[0]} in one "

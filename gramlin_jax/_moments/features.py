@@ -7,6 +7,7 @@ Shapes: n samples, d features, k targets. Everything accumulates in float64 (see
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from jax import lax
 
 from gramlin_jax._moments.additive import Additive, accumulate
+from gramlin_jax._moments.pairs import Pair
 from gramlin_jax.support.checks import check_array, is_traced
 from gramlin_jax.support.precision import dot, in_float64
 
@@ -53,6 +55,8 @@ class Moments(Additive):
         target_scatter: Σ (y − ȳ)² (k,), the diagonal only: an image target has thousands of
             columns.
         class_scatter: Σ y‖h − h̄‖² (k,); for one-hot targets, the scatter of each class about h̄.
+        pair: Where the targets are the features of a second network, what alignment and CKA need
+            beyond that, its whole scatter among it; else None.
     """
 
     count: Float[Array, "*stack"]
@@ -62,13 +66,17 @@ class Moments(Additive):
     cross_scatter: Float[Array, "*stack d k"]
     target_scatter: Float[Array, "*stack k"]
     class_scatter: Float[Array, "*stack k"]
+    pair: Pair | None = None
 
     @classmethod
     @in_float64
-    def zeros(cls, d: int, k: int = 0, stack: tuple[int, ...] = ()) -> Moments:
+    def zeros(
+        cls, d: int, k: int = 0, stack: tuple[int, ...] = (), *, pair: bool = False
+    ) -> Moments:
         """The moments of no sample: the neutral element of ``+``."""
         shapes = (), (d,), (k,), (d, d), (d, k), (k,), (k,)
-        return cls(*(jnp.zeros((*stack, *shape), jnp.float64) for shape in shapes))
+        sums: list[Any] = [jnp.zeros((*stack, *shape), jnp.float64) for shape in shapes]
+        return cls(*sums, *([Pair.zeros(d, k, stack)] if pair else []))
 
     def update(
         self,
@@ -78,7 +86,8 @@ class Moments(Additive):
         weights: Float[Array, "n"] | None = None,
     ) -> Moments:
         """Add one more batch: ``self + moments(features, targets)``."""
-        return self + moments(features, targets, weights=weights)
+        pair = self.pair is not None
+        return self + moments(features, targets, weights=weights, pair=pair)
 
     @in_float64
     def __add__(self, other: Moments) -> Moments:
@@ -90,6 +99,7 @@ class Moments(Additive):
         h = other.feature_mean - self.feature_mean
         y = other.target_mean - self.target_mean
         pairs = self.count * share  # n_a n_b / (n_a + n_b)
+        away = -share[..., None], (1 - share)[..., None]
         return Moments(
             count=count,
             feature_mean=self.feature_mean + share[..., None] * h,
@@ -97,8 +107,13 @@ class Moments(Additive):
             feature_scatter=self.feature_scatter + other.feature_scatter + _outer(pairs, h, h),
             cross_scatter=self.cross_scatter + other.cross_scatter + _outer(pairs, h, y),
             target_scatter=self.target_scatter + other.target_scatter + pairs[..., None] * y**2,
-            class_scatter=self._class_scatter_from(-share[..., None] * h)
-            + other._class_scatter_from((1 - share)[..., None] * h),
+            class_scatter=self._class_scatter_from(away[0] * h)
+            + other._class_scatter_from(away[1] * h),
+            pair=jax.tree.map(
+                jnp.add,
+                self._pair_from(away[0] * h, away[0] * y),
+                other._pair_from(away[1] * h, away[1] * y),
+            ),
         )
 
     def _merged(self, total: Callable[[Array], Array]) -> Moments:
@@ -121,6 +136,7 @@ class Moments(Additive):
             cross_scatter=total(self.cross_scatter + _outer(n, h, y)),
             target_scatter=total(self.target_scatter + n[..., None] * y**2),
             class_scatter=total(self._class_scatter_from(h)),
+            pair=jax.tree.map(total, self._pair_from(h, y)),
         )
 
     def _class_scatter_from(self, away: Array) -> Array:
@@ -128,6 +144,12 @@ class Moments(Additive):
         cross = (away[..., None] * self.cross_scatter).sum(-2)
         squares = (self.count * (away**2).sum(-1))[..., None]
         return self.class_scatter + 2 * cross + squares * self.target_mean
+
+    def _pair_from(self, h: Array, y: Array) -> Pair | None:
+        """``pair`` about means from which the samples' own lie away by h and y."""
+        if self.pair is None:
+            return None
+        return self.pair.moved(self.count, self.feature_scatter, self.cross_scatter, [h, y])
 
     @property
     @in_float64
@@ -165,6 +187,7 @@ def moments(
     targets: Float[Array, "n k"] | None = None,
     *,
     weights: Float[Array, "n"] | None = None,
+    pair: bool = False,
 ) -> Moments:
     """Second moments of features, and of targets beside them.
 
@@ -178,6 +201,8 @@ def moments(
         targets: Y (n, k), floating point; one-hot rows for classes. None: no targets, k = 0.
         weights: (n,) ≥ 0, each the number of times that a sample counts; 0 masks a sample, whose
             values have to be finite all the same. None: 1.
+        pair: The targets are the features of a second network: keep their whole scatter (k, k),
+            too, and what debiased CKA needs. Rows may be positions (samples · positions, channels).
 
     Raises:
         ValueError: If shapes do not match, n or d is 0, or (outside of ``jit`` and ``vmap``) a
@@ -209,7 +234,7 @@ def moments(
         with jax.ensure_compile_time_eval():
             if not is_traced(weights) and bool((weights < 0).any()):
                 raise ValueError("weights has negative entries: wanted counts >= 0 (0 is a mask)")
-    m, lost = _moments(features, targets, weights)
+    m, lost = _moments(features, targets, weights, pair)
     for name, columns in zip(("features", "targets"), lost, strict=True):
         if not is_traced(columns) and np.any(columns):
             raise ValueError(
@@ -219,20 +244,23 @@ def moments(
     return m
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnames="pair")
 def _moments(
-    features: Array, targets: Array, weights: Array | None
+    features: Array, targets: Array, weights: Array | None, pair: bool
 ) -> tuple[Moments, tuple[Array, Array]]:
     """``moments`` by blocks of ``ROWS`` rows; NaN in columns out of range, and which these are."""
-    m = accumulate(lambda rows: _block_moments(*rows), (features, targets, weights))
+    block = functools.partial(_block_moments, pair)
+    m = accumulate(lambda rows: block(*rows), (features, targets, weights))
     root = 1.0 if weights is None else jnp.sqrt(weights.astype(jnp.float64).max())
     lost = _out_of_range(features, root), _out_of_range(targets, root)
+    any_lost = lost[0].any() | lost[1].any()
     return dataclasses.replace(
         m,
         feature_scatter=jnp.where(lost[0][:, None], jnp.nan, m.feature_scatter),
         cross_scatter=jnp.where(lost[0][:, None] | lost[1][None], jnp.nan, m.cross_scatter),
         target_scatter=jnp.where(lost[1], jnp.nan, m.target_scatter),
         class_scatter=jnp.where(lost[0].any(), jnp.nan, m.class_scatter),
+        pair=jax.tree.map(lambda a: jnp.where(any_lost, jnp.nan, a), m.pair),
     ), lost
 
 
@@ -249,7 +277,7 @@ def _out_of_range(rows: Array, root: Array | float) -> Array:
     return varies & ((reach < 1 / LARGEST) | (reach > LARGEST))
 
 
-def _block_moments(features: Array, targets: Array, weights: Array | None) -> Moments:
+def _block_moments(pair: bool, features: Array, targets: Array, weights: Array | None) -> Moments:
     h, y = features.astype(jnp.float64), targets.astype(jnp.float64)
     w = jnp.ones(len(h)) if weights is None else weights.astype(jnp.float64)
     count = w.sum()
@@ -260,7 +288,7 @@ def _block_moments(features: Array, targets: Array, weights: Array | None) -> Mo
     scatter, squares = dot(weighted, h), dot(w, y**2)
     of_h = _varies(jnp.diag(scatter), h_mean, count)
     of_y = _varies(squares, y_mean, count)
-    lengths = (_kept(of_h[None], h) ** 2).sum(1)
+    kept_h = _kept(of_h[None], h)
     return Moments(
         count=count,
         feature_mean=h_mean,
@@ -268,7 +296,8 @@ def _block_moments(features: Array, targets: Array, weights: Array | None) -> Mo
         feature_scatter=_kept(of_h[:, None] & of_h[None], scatter),
         cross_scatter=_kept(of_h[:, None] & of_y[None], dot(weighted, y)),
         target_scatter=_kept(of_y, squares),
-        class_scatter=dot(w * lengths, targets.astype(jnp.float64)),
+        class_scatter=dot(w * (kept_h**2).sum(1), targets.astype(jnp.float64)),
+        pair=Pair.of(w, kept_h, _kept(of_y[None], y)) if pair else None,
     )
 
 

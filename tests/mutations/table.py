@@ -41,6 +41,23 @@ NRC = (
     "gramlin_jax/metrics/collapse_regression.py",
     "tests/metrics/test_collapse.py -k regression or nrc",
 )
+SIMILARITY = (
+    "gramlin_jax/metrics/similarity.py",
+    "tests/metrics/test_similarity.py -k against or gram_matrices or permuted or stability",
+)
+PAIRS = (
+    "gramlin_jax/_moments/pairs.py",
+    "tests/metrics/test_similarity.py -k sums_of_parts",
+)
+RAINBOW = (
+    "gramlin_jax/rainbow.py",
+    "tests/test_rainbow.py -k covariance or flax or filters or through or anew or nothing",
+)
+DEEP = "gramlin_jax/deep_linear.py", "tests/test_deep_linear.py"
+LATENT = (
+    "experiments/latent_dimensions/claims.py",
+    "tests/test_latent_dimensions.py -k false or shared or enough",
+)
 GRAM = "gramlin_jax/metrics/gram.py", "tests/metrics/test_gram.py -k step or symmetric"
 ROTATION = "gramlin_jax/metrics/rotation.py", "tests/metrics/test_gram.py"
 VIRTUAL = "gramlin_jax/metrics/virtual.py", "tests/metrics/test_virtual.py"
@@ -407,6 +424,24 @@ MUTATIONS = [
         (LAYERS, ("a second use has the first one's name", "while free in taken:", "while False:")),
         (COMPAT, ("scans run forwards", '("reverse", "unroll", "_split_transpose")', '("unroll", "_split_transpose")')),
         (COMPAT, ("custom rules are entered", '("custom_", "remat", "checkpoint", "shard_map")', '("remat", "checkpoint", "shard_map")')),
+        # two networks, and deep linear ones
+        (SIMILARITY, ("HSIC pairs samples with themselves", "products[p, q] * n / (n - 2)", "products[p, q]")),
+        (SIMILARITY, ("HSIC: no term of the totals", "+ totals[p] * totals[q]", "- totals[p] * totals[q]")),
+        (SIMILARITY, ("R² counts the rotation once", "2 * (a * cross).sum() - turned", "(a * cross).sum() - turned")),
+        (SIMILARITY, ("eigenvectors from the smallest", "[1][:, : -components - 1 : -1]", "[1][:, :components]")),
+        (PAIRS, ("norms move by δ once", "+ 2 * (along + across)", "+ (along + across)")),
+        (PAIRS, ("norms: no scatter along both shifts", "+ 4 * (times(p, q) * shifts[q]).sum(-1)", "+ 0 * (times(p, q) * shifts[q]).sum(-1)")),
+        (RAINBOW, ("kernels are drawn without 1/√o", "np.sqrt(outputs).astype(kernel.dtype)", "np.ones(()).astype(kernel.dtype)")),
+        (RAINBOW, ("the rotation is read backwards", '"dc,pco->pdo", turn', '"dc,pdo->pco", turn')),
+        (RAINBOW, ("filters learn", "fixed = jax.lax.stop_gradient(layer.filters)", "fixed = layer.filters")),
+        (RAINBOW, ("the drawn bias is not the last row", "kernel, bias = kernel[:-1], kernel[-1]", "kernel, bias = kernel[1:], kernel[0]")),
+        (DEEP, ("half-times of one layer", "tau * jnp.log(s / u0 - 1) / (2 * s)", "tau * jnp.log(s / u0 - 1) / s")),
+        (DEEP, ("the upper series of deep modes", "jax.nn.softplus(logit) - m *", "jax.nn.softplus(logit) + m *")),
+        (DEEP, ("balance is a sum", "difference = a0**2 - b0**2", "difference = a0**2 + b0**2")),
+        (DEEP, ("a covariance step reads new kernels", "left = dot(left, kernel)", "left = dot(left, new[-1])")),
+        (DEEP, ("divergence is let through", "if not after - before <= 1e-12 * abs(before):", "if not after - before <= 1e12 * abs(before):")),
+        (LATENT, ("the untrained pair is no baseline", 'shared.sel(kind=["untrained", "permuted"])', 'shared.sel(kind=["permuted"])')),
+        (LATENT, ("a share of all accuracy", "(drawn(data, variant) - 0.1) / (end - 0.1)", "drawn(data, variant) / end")),
         # experiments
         # survived once:
         (STAIRCASE, ("prediction interval without 1 + 1/s", "* (1 + 1 / ", "* (1 + 0 / ")),
