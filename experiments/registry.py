@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any
 
 from experiments.shared.claims import Claim
+from experiments.shared.lost import diverged, note_of_divergence, without
 from experiments.shared.results import Result, label, table_of_runs
 
 if TYPE_CHECKING:
@@ -77,9 +78,27 @@ class Experiment:
         return table_of_runs(result.data, self.module().RUNS)
 
     def check(self, result: Result) -> list[Claim]:
-        """Check the paper's claims against the result."""
-        found: list[Claim] = self.shown("claims").check(result)
+        """Check the paper's claims against the runs that did not diverge; none if too small."""
+        if self.too_small(result.config):
+            return []
+        counted = without(result, diverged(result.data, self.module().RUNS))
+        found: list[Claim] = self.shown("claims").check(counted)
         return found
+
+    def too_small(self, config: Any) -> bool:
+        """Whether a run trains no longer than the smoke preset's, which decides nothing."""
+        smoke, default = self.preset("smoke"), self.preset("default")
+        lengths = [name for name in ("epochs", "steps") if hasattr(config, name)]
+        return config == smoke or any(
+            getattr(config, name) <= getattr(smoke, name) < getattr(default, name)
+            for name in lengths
+        )
+
+    def notes(self, result: Result) -> list[str]:
+        """What a reader of the result has to know, a line each."""
+        gone = note_of_divergence(result.data, self.module().RUNS)
+        small = "no verdicts: a run as short as the smoke preset's decides nothing"
+        return [*([gone] if gone else []), *([small] if self.too_small(result.config) else [])]
 
     def table(self, result: Result) -> str:
         """The numbers as text."""

@@ -143,7 +143,7 @@ def test_check_can_find_each_claim_false():
     cosine[0, 1, 2] = 0.98
     assert verdicts(cosine=cosine)[3] is False, "one layer at one step"
     cosine[0, 1, 2] = np.nan
-    assert verdicts(cosine=cosine)[3] is False, "not defined at one step"
+    assert verdicts(cosine=cosine)[3] is None, "not defined at one step"
 
 
 def test_turning_of_known_forms():

@@ -121,6 +121,7 @@ def test_the_margin_is_half_a_point():
     for low, verdict in ((-0.0049, True), (-0.0051, None)):
         d = -low * 3**0.5 / stats.t.ppf(0.975, 2)
         accuracy = np.full((3, 2, 3, 2), 0.8)
+        accuracy[..., 0] = 0.1
         accuracy[1, ..., -1] += d * np.array([-1, 0, 1])
         claims = check(made_up(test_accuracy=accuracy))
         assert [claim.holds for claim in claims[:2]] == [verdict, verdict], low

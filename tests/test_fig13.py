@@ -79,7 +79,7 @@ def test_check_can_find_each_claim_false():
     level = test.copy()
     level[1, 1] = level[0, 1]
     assert verdicts(test_accuracy=level)[0] is False, "one run"
-    assert verdicts(test_accuracy=test[..., [0, 3, 2, 1]], train_accuracy=0 * train)[1] is False
+    assert verdicts(test_accuracy=test[..., [0, 3, 2, 1]], train_accuracy=0.3 * train)[1] is False
     assert verdicts(train_accuracy=test)[1] is False, "in the same epoch is not first"
     assert verdicts(test_accuracy=0.1 * test)[1:5] == [None] * 4, "no run generalises"
     linearity, heldout = whole["target_linearity"], whole["heldout"]

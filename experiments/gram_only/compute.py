@@ -18,9 +18,9 @@ from experiments.shared.training import (
     Trained,
     classes_of,
     evenly,
+    facts,
     load_splits,
     on_device,
-    sources,
     stack,
     train,
     unstack,
@@ -67,7 +67,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         return {**trained.measurements, **unstack(stack(after), sweep), "execution": execution}
 
     arms = parts(folder, config.arms, arm)
-    info = {**sources(*splits), "execution": arms.pop("execution").tolist()}
+    info = {**facts(*splits), "execution": arms.pop("execution").tolist()}
     at_start = {f"start_{name}": values for name, values in before.items()}
     return {**arms, **at_start, "epochs": evenly(config.epochs, config.measurements)}, info
 

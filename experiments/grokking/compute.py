@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from experiments.grokking import Config
+from experiments.shared.lost import guessing
 from experiments.shared.measures import linearity_metrics
 from experiments.shared.results import Computed
 from experiments.shared.training import checkpoints, evenly, on_device, train
@@ -62,6 +63,8 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         measure=Measure(linearity_metrics(model), data, at),
         directory=checkpoints(folder),
     )
-    sizes = {"train": len(data[0][1]), "test": len(data[1][1])}
-    info = {**sizes, "execution": trained.fit.execution}
+    labels = {"train": np.asarray(data[0][1]), "test": np.asarray(data[1][1])}
+    sizes = {name: len(y) for name, y in labels.items()}
+    chance = {name: guessing(y) for name, y in labels.items()}
+    info = {**sizes, "chance": chance, "execution": trained.fit.execution}
     return {**trained.measurements, "epochs": at}, info

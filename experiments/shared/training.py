@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import optax
 
+from experiments.shared.lost import guessing
 from gramlin_jax.data import Dataset, load
 from gramlin_jax.training import (
     Checkpoint,
@@ -130,9 +131,11 @@ def load_splits(
     return (train.take(samples) if samples else train), test
 
 
-def sources(train: Dataset, test: Dataset) -> dict[str, str]:
-    """Where the splits came from, for the notes on a run."""
-    return {"train": train.source, "test": test.source}
+def facts(train: Dataset, test: Dataset) -> dict[str, Any]:
+    """Where the splits came from and what guessing reaches on each, for the notes on a run."""
+    splits = {"train": train, "test": test}
+    chance = {name: guessing(split.y) for name, split in splits.items()}
+    return {**{name: split.source for name, split in splits.items()}, "chance": chance}
 
 
 def classes_of(data: Dataset) -> int:

@@ -16,9 +16,9 @@ from experiments.shared.training import (
     checkpoints,
     classes_of,
     evenly,
+    facts,
     load_splits,
     on_device,
-    sources,
     train,
 )
 from experiments.target_linearity import Config
@@ -63,7 +63,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         directory=checkpoints(folder),
     )
     keep_parameters(folder, trained.fit.params)
-    info = {**sources(*splits), "execution": trained.fit.execution}
+    info = {**facts(*splits), "execution": trained.fit.execution}
     return {**trained.measurements, "epochs": at}, info
 
 
