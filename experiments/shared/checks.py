@@ -11,6 +11,14 @@ from typing import Any, Literal
 MOST = 10**7
 """What no setting that is a whole number exceeds: memory would not do."""
 
+KINDS: dict[type, tuple[type, str]] = {
+    int: (numbers.Integral, "a whole number"),
+    float: (numbers.Real, "a finite number"),
+    bool: (bool, "True or False"),
+    str: (str, "a word"),
+}
+"""Of what an annotation stands for: what is let through, and its name."""
+
 
 def check_least(config: Any, bounds: Mapping[str, float]) -> None:
     """Raise ``ValueError`` if a setting is not what its annotation says, or below its bound.
@@ -40,12 +48,7 @@ def _problem(value: Any, kind: Any) -> str:
     if typing.get_origin(kind) is Literal:
         choices = typing.get_args(kind)
         return "" if value in choices else f"one of {', '.join(choices)}"
-    of_kind, wanted = {
-        int: (numbers.Integral, "a whole number"),
-        float: (numbers.Real, "a finite number"),
-        bool: (bool, "True or False"),
-        str: (str, "a word"),
-    }[kind]
+    of_kind, wanted = KINDS[kind]
     if not isinstance(value, of_kind) or (isinstance(value, bool) and kind is not bool):
         return wanted
     if kind is float and not math.isfinite(value):
