@@ -49,9 +49,8 @@ def _problem(value: Any, kind: Any) -> str:
         choices = typing.get_args(kind)
         return "" if value in choices else f"one of {', '.join(choices)}"
     of_kind, wanted = KINDS[kind]
-    if not isinstance(value, of_kind) or (isinstance(value, bool) and kind is not bool):
-        return wanted
-    if kind is float and not math.isfinite(value):
+    right = isinstance(value, of_kind) and isinstance(value, bool) == (kind is bool)
+    if not right or (kind is float and not math.isfinite(value)):
         return wanted
     return f"at most {MOST}" if kind is int and value > MOST else ""
 
