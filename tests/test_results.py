@@ -74,9 +74,7 @@ def test_a_number_that_changed_in_json_is_refused(tmp_path):
         if new == '"a": "':
             assert read_json(path).keys() == {"accuracy", "more", "a"}
         else:
-            with pytest.raises(
-                ValueError, match="damaged .its checksum is .*wanted"
-            ):
+            with pytest.raises(ValueError, match="damaged .its checksum is .*wanted"):
                 read_json(path)
     path.write_text('{"accuracy": 0.5}')
     assert read_json(path) == {"accuracy": 0.5}, "of a version that wrote none"

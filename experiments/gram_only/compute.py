@@ -50,7 +50,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         What ``split_scores`` measures along the way, and ``epochs``; what ``layer_measures`` does
         after training, and before it with ``start_`` to the name.
     """
-    splits = load_splits(config.dataset, data_dir, samples=config.samples)
+    splits = load_splits(config.dataset, data_dir, samples=config.samples, folder=folder)
     data = on_device(*((split.x, split.y) for split in splits))
     model = _model(config, classes_of(splits[0]))
     measure = layer_measures(model, config.projection)

@@ -12,6 +12,7 @@ import optax
 from experiments.grokking import Config
 from experiments.shared.lost import guessing
 from experiments.shared.measures import linearity_metrics
+from experiments.shared.provenance import claim_data
 from experiments.shared.results import Computed
 from experiments.shared.training import checkpoints, evenly, on_device, train
 from gramlin_jax.data import modular_arithmetic
@@ -45,7 +46,10 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
     """
     del data_dir
     model = DNN(config.width, config.depth, config.p, "relu", param_dtype=jnp.float64)
-    data = on_device(*split(config))
+    pairs = split(config)
+    names = "train x", "train y", "test x", "test y"
+    claim_data(folder, dict(zip(names, (*pairs[0], *pairs[1]), strict=True)))
+    data = on_device(*pairs)
 
     def optimizer(hyper: Hyper) -> optax.GradientTransformation:
         decay: Array = hyper["weight_decay"]

@@ -58,7 +58,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
     Returns:
         What ``collapse_metrics`` measures, and ``epochs``.
     """
-    every, test = load_splits(config.dataset, data_dir)
+    every, test = load_splits(config.dataset, data_dir, folder=folder)
     train_data = balanced(every, config.samples)
     model = DNN(config.width, config.depth, classes_of(every), config.activation)
     data = on_device(*((split.flat, split.y) for split in (train_data, test)))

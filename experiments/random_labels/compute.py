@@ -43,7 +43,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         What ``noisy_metrics`` measures, and ``epochs``; ``noise_floor``, the expected target
         linearity of noise in ``width`` features.
     """
-    train_data, test = load_splits(config.dataset, data_dir, samples=config.samples)
+    train_data, test = load_splits(config.dataset, data_dir, samples=config.samples, folder=folder)
     model = DNN(config.width, config.depth, classes_of(train_data))
     data = [with_noise(split, seed) for seed, split in enumerate((train_data, test))]
     n, at = len(train_data), evenly(config.epochs, config.measurements)

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from experiments.shared.lost import guessing
+from experiments.shared.provenance import claim_data
 from gramlin_jax.data import Dataset, load
 from gramlin_jax.training import (
     Checkpoint,
@@ -118,7 +119,7 @@ def rate_or_schedule(config: Any, rate: Any, n: int) -> Any:
 
 
 def load_splits(
-    dataset: str, data_dir: str | None = None, *, samples: int = 0
+    dataset: str, data_dir: str | None = None, *, samples: int = 0, folder: Path | None = None
 ) -> tuple[Dataset, Dataset]:
     """The train and the test split of a data set.
 
@@ -126,8 +127,13 @@ def load_splits(
         dataset: A name that ``gramlin_jax.data.load`` knows.
         data_dir: Folder of TFDS data sets, see ``gramlin_jax.data.load``.
         samples: Training samples to use, the first ones; 0 for all.
+        folder: Of the run; it keeps fingerprints of all samples, see ``claim_data``.
+
+    Raises:
+        ValueError: If the folder holds a run of other data.
     """
     train, test = (load(dataset, split, data_dir=data_dir) for split in ("train", "test"))
+    claim_data(folder, {"train x": train.x, "train y": train.y, "test x": test.x, "test y": test.y})
     return (train.take(samples) if samples else train), test
 
 

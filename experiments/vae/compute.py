@@ -36,7 +36,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         ValueError: If a pixel lies outside [0, 1], or the test split lacks the images of
             ``config.classes``.
     """
-    train_data, test = load_splits(config.dataset, data_dir, samples=config.samples)
+    train_data, test = load_splits(config.dataset, data_dir, samples=config.samples, folder=folder)
     for data in (train_data, test):
         check_pixels(f"{data.name} {data.split}", data.x)
     images, row = test.flat, two_images(test.y, config.classes)

@@ -40,10 +40,10 @@ def plot(result: Result) -> Figure:
     for image, axes in enumerate(bottom.subplots(1, IMAGES)):
         _outputs(axes, result, image)
     bottom.suptitle("a test image and its decoded mean, by epoch", fontsize=9)
-    figure.suptitle(
+    entitle(
+        figure,
         f"{config.dataset}, VAE {config.depth}×{config.width}, {config.latent} latents, "
         f"{over_seeds(config.seeds)}",
-        fontsize=9,
     )
     return figure
 
