@@ -130,7 +130,7 @@ def read_result(name: str, config: Any, folder: Path) -> Result:
     check_folder(folder, identity)
     arrays, info, labels = read_arrays_and_labels(path)
     try:
-        _check_identity(info.get("of", identity), identity)
+        _check_identity(info.get("of"), identity)
         result = (
             experiment.result(config, arrays, info)
             if labels is None
@@ -146,7 +146,9 @@ def read_result(name: str, config: Any, folder: Path) -> Result:
     return result
 
 
-def _check_identity(found: dict[str, Any], wanted: dict[str, Any]) -> None:
+def _check_identity(found: dict[str, Any] | None, wanted: dict[str, Any]) -> None:
+    if found is None:  # a result of a version that did not keep it
+        return
     for key, value in json.loads(json.dumps(wanted)).items():
         if found.get(key) != value:
             raise ValueError(f"its {key} is {found.get(key)!r}, wanted {value!r}")

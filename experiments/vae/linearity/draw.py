@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from experiments.shared.drawing import band, legend_below, tidy
+from experiments.shared.drawing import band, entitle, legend_below, tidy
 from experiments.shared.text import over_seeds
 from experiments.vae.draw import PITCH, beta_styles, few, tile, tiled
 
