@@ -41,14 +41,12 @@ class Place:
 
 
 def main(arguments: list[str]) -> None:
-    """Carry out one command; what stops it is one line without a traceback."""
+    """Carry out one command; an error or a signal is one line without a traceback."""
     command, *rest = arguments or ["list"]
     commands = {"list": _list, "run": _run, "plot": _plot}
     if command not in commands:
         print(USAGE)
         sys.exit(command not in ("-h", "--help"))
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
-    signal.signal(signal.SIGTERM, _terminate)
     try:
         commands[command](rest)
     except KeyboardInterrupt as stop:
@@ -127,4 +125,6 @@ def _parse(arguments: list[str]) -> tuple[Experiment, object, Path, str | None]:
 
 
 if __name__ == "__main__":
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    signal.signal(signal.SIGTERM, _terminate)
     main(sys.argv[1:])
