@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from experiments.gram_only import ARMS
 from experiments.shared.drawing import (
     BLUE,
     GREEN,
+    SHARE,
     VERMILION,
     band,
     entitle,
@@ -74,8 +75,15 @@ def _panels(panels: Iterable[Axes], data: xr.Dataset, arms: tuple[str, ...]) -> 
     difference = paired(final.sel(arm="gram_only"), final.sel(arm="original")).interval
     error.set_title(f"learning rate {data['learning_rate']:g}\n{difference}", fontsize=8)
     for arm in arms:
-        _curve(error, (1 - accuracy.sel(arm=arm)).clip(LEAST), arm)
+        _curve(error, (1 - accuracy.sel(arm=arm)).clip(LEAST), arm, within=SHARE)
         _curve(loss, data["train_loss"].sel(arm=arm), arm)
+        look: dict[str, Any] = {
+            "color": COLOURS[arm],
+            "ls": STYLES[arm],
+            "marker": MARKERS[arm],
+            "ms": 4,
+        }
+        error.plot([], [], label=ARMS[arm], lw=1.4, **look)  # of both kinds of panels
     _ends(linearity, data, arms)
     for axes, label in ((error, "epoch"), (loss, "epoch"), (linearity, "hidden layer")):
         axes.set_xlabel(label)
@@ -92,6 +100,7 @@ def _ends(axes: Axes, data: xr.Dataset, arms: tuple[str, ...]) -> None:
             runs,
             COLOURS[name],
             deviations=2,
+            within=SHARE,
             shift=0.13 * (k - len(arms) / 2),
             fmt=MARKERS[name],
             label=None if name in arms else name,
@@ -103,7 +112,7 @@ def _ends(axes: Axes, data: xr.Dataset, arms: tuple[str, ...]) -> None:
     axes.set_xlim(0.5, len(layers) + 0.5)
 
 
-def _curve(axes: Axes, runs: xr.DataArray, arm: str) -> None:
+def _curve(axes: Axes, runs: xr.DataArray, arm: str, **options: Any) -> None:
     band(
         axes,
         runs,
@@ -111,7 +120,7 @@ def _curve(axes: Axes, runs: xr.DataArray, arm: str) -> None:
         log=True,
         deviations=2,
         ls=STYLES[arm],
-        label=ARMS[arm],
         lw=1.4,
+        **options,
     )
     axes.set_xlim(*runs["epoch"].values[[0, -1]])

@@ -120,8 +120,6 @@ def scatter(result: Result) -> Figure:
 
 def _paths(axes: Axes, x: xr.DataArray, y: xr.DataArray) -> None:
     """Runs (beta, seed, epoch), each with a line through its epochs."""
-    from matplotlib.ticker import NullFormatter
-
     sizes = np.linspace(3, 18, x.sizes["epoch"])
     for beta, style in beta_styles(tuple(x["beta"].values)).items():
         look = {"color": style["color"], "marker": style["marker"], "lw": 0, "alpha": 0.7}
@@ -130,5 +128,4 @@ def _paths(axes: Axes, x: xr.DataArray, y: xr.DataArray) -> None:
             axes.scatter(a, b, s=sizes, label=None if seed else f"β = {beta:g}", **look)
     scale = "linear" if x.name == "target_linearity" else "log"
     axes.set(xscale=scale, yscale="log", xlabel=NAMES[str(x.name)], ylabel=NAMES[str(y.name)])
-    axes.xaxis.set_minor_formatter(NullFormatter())  # labels of less than a decade overlap
     tidy(axes)
