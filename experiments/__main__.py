@@ -8,6 +8,7 @@ import sys
 import warnings
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import tyro
 
@@ -119,9 +120,22 @@ def _parse(arguments: list[str]) -> tuple[Experiment, object, Path, str | None]:
     if wants_help:
         print(f"{USAGE}\n\noptions of every run: --preset --runs --folder --data-dir\n")
         rest = ["--help"]
-    config = tyro.cli(type(preset), default=preset, args=rest)
+    config = _configured(preset, rest)
     folder = place.folder or folder_of(place.runs, experiment.name, place.preset, config)
     return experiment, config, folder.expanduser(), place.data_dir
+
+
+def _configured(preset: Any, options: list[str]) -> Any:
+    """The preset with other settings, checked once all are read: tyro frames what it catches."""
+    kind = type(preset)
+    names = {
+        "__post_init__": lambda _: None,
+        "__doc__": kind.__doc__,
+        "__module__": kind.__module__,
+    }
+    unchecked = type(kind.__name__, (kind,), names)
+    read = tyro.cli(unchecked, default=unchecked(**vars(preset)), args=options)
+    return kind(**vars(read))
 
 
 if __name__ == "__main__":

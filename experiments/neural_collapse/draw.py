@@ -81,7 +81,7 @@ def _last_layer(nc2: Axes, nc3: Axes, data: xr.Dataset) -> None:
 
 def _frame(panels: np.ndarray, epochs: xr.DataArray) -> None:
     """Titles, legends with room for them, and scales."""
-    from matplotlib.ticker import LogFormatterSciNotation
+    from matplotlib.ticker import LogFormatterSciNotation, LogLocator
 
     titles = (
         "NC1: tr(Σ$_W$Σ$_B^+$)/C",
@@ -94,9 +94,10 @@ def _frame(panels: np.ndarray, epochs: xr.DataArray) -> None:
         axes.set_xscale("symlog", linthresh=1)
         axes.set_xlim(0, epochs[-1])
     panels[0, 3].set_ylim(bottom=LEAST)
+    panels[0, 3].yaxis.set_major_locator(LogLocator())
     powers = LogFormatterSciNotation()
     powers.set_axis(panels[0, 3].yaxis)
     panels[0, 3].yaxis.set_major_formatter(lambda x, _: "0" if x <= LEAST else powers(x))
     for axes in panels[-1]:
-        axes.set_xlabel("epoch (linear to 1, then logarithmic)", fontsize=8)
+        axes.set_xlabel("epoch (logarithmic from 1)", fontsize=8)
         axes.legend(frameon=False, fontsize=6)

@@ -145,7 +145,7 @@ def say_cut(axes: Axes, *curves: xr.DataArray) -> None:
     low = axes.get_ylim()[0]
     if any(bool((curve < low).any()) for curve in curves):
         style: Any = {"transform": axes.transAxes, "fontsize": 6, "ha": "right", "color": "0.3"}
-        axes.text(0.98, 0.02, f"▼ cut at {low:g}", **style)
+        axes.text(0.98, 0.02, f"▼ cut at {low:g}".replace("-", "−"), **style)
 
 
 def legend_below(
