@@ -11,7 +11,7 @@ from experiments.deep_linear.modes import modes_of, run_half_times, run_modes, r
 from experiments.deep_linear.notebook import data_of, run_notebook, whitened
 from experiments.shared.parts import parts
 from experiments.shared.results import Computed
-from experiments.shared.training import load_splits, sources
+from experiments.shared.training import facts, load_splits
 
 
 def run(config: Config, *, folder: Path | None = None, data_dir: str | None = None) -> Computed:
@@ -25,7 +25,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
     Returns:
         The arrays that ``DIMENSIONS`` names.
     """
-    train, test = load_splits(config.dataset, data_dir, samples=config.samples)
+    train, test = load_splits(config.dataset, data_dir, samples=config.samples, folder=folder)
     data = data_of(whitened(train.flat, config.columns), train.targets.astype(float))
     modes = modes_of(data.cxx, data.cxy)
     arrays: dict[str, np.ndarray] = {"steps": np.arange(config.steps + 1)}
@@ -38,4 +38,4 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         made = parts(folder, [name], lambda *_, make=make: make())
         arrays |= {key: value[0] for key, value in made.items()}
     arrays["training_error"] = arrays["training_error"].T
-    return arrays, {**sources(train, test), "samples": len(train)}
+    return arrays, {**facts(train, test), "samples": len(train)}

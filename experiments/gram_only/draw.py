@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from experiments.gram_only import ARMS
-from experiments.shared.drawing import BLUE, GREEN, VERMILION, band, legend_below, points, tidy
+from experiments.shared.drawing import (
+    BLUE,
+    GREEN,
+    SHARE,
+    VERMILION,
+    band,
+    entitle,
+    legend_below,
+    points,
+    tidy,
+)
 from experiments.shared.statistics import paired
 
 if TYPE_CHECKING:
@@ -48,11 +58,11 @@ def plot(result: Result) -> Figure:
         for axes, name in zip(row, names, strict=True):
             axes.set_ylabel(name, fontsize=9)
     legend_below(figure, panels[0][[0, 2]])
-    figure.suptitle(
+    entitle(
+        figure,
         f"{config.dataset}, {config.network.upper()} {config.depth}×{config.width}, momentum "
         f"{config.momentum:g}, mean ± 2 deviations of {config.seeds} seeds\n"
         "numbers: Gram-only less SGD in final test accuracy [95 %]",
-        fontsize=8,
     )
     return figure
 
@@ -65,8 +75,15 @@ def _panels(panels: Iterable[Axes], data: xr.Dataset, arms: tuple[str, ...]) -> 
     difference = paired(final.sel(arm="gram_only"), final.sel(arm="original")).interval
     error.set_title(f"learning rate {data['learning_rate']:g}\n{difference}", fontsize=8)
     for arm in arms:
-        _curve(error, (1 - accuracy.sel(arm=arm)).clip(LEAST), arm)
+        _curve(error, (1 - accuracy.sel(arm=arm)).clip(LEAST), arm, within=SHARE)
         _curve(loss, data["train_loss"].sel(arm=arm), arm)
+        look: dict[str, Any] = {
+            "color": COLOURS[arm],
+            "ls": STYLES[arm],
+            "marker": MARKERS[arm],
+            "ms": 4,
+        }
+        error.plot([], [], label=ARMS[arm], lw=1.4, **look)  # of both kinds of panels
     _ends(linearity, data, arms)
     for axes, label in ((error, "epoch"), (loss, "epoch"), (linearity, "hidden layer")):
         axes.set_xlabel(label)
@@ -83,6 +100,7 @@ def _ends(axes: Axes, data: xr.Dataset, arms: tuple[str, ...]) -> None:
             runs,
             COLOURS[name],
             deviations=2,
+            within=SHARE,
             shift=0.13 * (k - len(arms) / 2),
             fmt=MARKERS[name],
             label=None if name in arms else name,
@@ -94,7 +112,7 @@ def _ends(axes: Axes, data: xr.Dataset, arms: tuple[str, ...]) -> None:
     axes.set_xlim(0.5, len(layers) + 0.5)
 
 
-def _curve(axes: Axes, runs: xr.DataArray, arm: str) -> None:
+def _curve(axes: Axes, runs: xr.DataArray, arm: str, **options: Any) -> None:
     band(
         axes,
         runs,
@@ -102,7 +120,7 @@ def _curve(axes: Axes, runs: xr.DataArray, arm: str) -> None:
         log=True,
         deviations=2,
         ls=STYLES[arm],
-        label=ARMS[arm],
         lw=1.4,
+        **options,
     )
     axes.set_xlim(*runs["epoch"].values[[0, -1]])

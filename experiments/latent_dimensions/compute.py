@@ -29,9 +29,9 @@ from experiments.shared.training import (
     Trained,
     checkpoints,
     classes_of,
+    facts,
     load_splits,
     on_device,
-    sources,
     stack,
     train,
 )
@@ -56,7 +56,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
     Returns:
         The arrays that ``DIMENSIONS`` names, and ``epochs``.
     """
-    splits = load_splits(config.dataset, data_dir, samples=config.samples)
+    splits = load_splits(config.dataset, data_dir, samples=config.samples, folder=folder)
     data = on_device(*((grey(split.x), split.y) for split in splits))
     network = blank(config, data[0][0], classes_of(splits[0]))
     trained = _train(config, network, data, folder)
@@ -79,7 +79,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         "grey": np.asarray(data[0][0][:SAMPLES, ..., 0]),
         "classes": splits[0].y[:SAMPLES],
     }
-    info = {**sources(*splits), "execution": trained.fit.execution}
+    info = {**facts(*splits), "execution": trained.fit.execution}
     return {**arrays, **scores, **shown, "epochs": np.arange(config.epochs + 1)}, info
 
 

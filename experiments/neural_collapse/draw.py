@@ -9,7 +9,7 @@ import xarray as xr
 
 from experiments.neural_collapse import TERMINAL
 from experiments.neural_collapse.claims import by_loss
-from experiments.shared.drawing import BLUE, GREEN, LAYERS, PURPLE, VERMILION, band, tidy
+from experiments.shared.drawing import BLUE, GREEN, LAYERS, PURPLE, VERMILION, band, entitle, tidy
 from experiments.shared.statistics import spread
 from experiments.shared.text import over_seeds
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ACTIVATION = {"relu": "ReLU", "gelu": "GELU"}
 
 LEAST = 1e-5
-"""Where shares of samples that are 0 are drawn."""
+"""Where shares of samples that are 0 are drawn; the axis says 0 there."""
 
 
 def plot(result: Result) -> Figure:
@@ -44,11 +44,11 @@ def plot(result: Result) -> Figure:
                 axes.axvspan(terminal[0], data["epoch"][-1], color="0.93", lw=0, zorder=-1)
     _frame(panels, result.data["epoch"])
     rate = f"{config.learning_rate:g}{' → 0' if config.decay else ''}"
-    figure.suptitle(
+    entitle(
+        figure,
         f"{config.dataset}, {config.depth}×{config.width} {ACTIVATION[config.activation]}, SGD "
         f"{rate}, weight decay {config.weight_decay:g}, {over_seeds(config.seeds)}; grey: terminal "
         "phase",
-        fontsize=9,
     )
     return figure
 
@@ -81,7 +81,7 @@ def _last_layer(nc2: Axes, nc3: Axes, data: xr.Dataset) -> None:
 
 def _frame(panels: np.ndarray, epochs: xr.DataArray) -> None:
     """Titles, legends with room for them, and scales."""
-    from matplotlib.ticker import LogLocator, NullFormatter
+    from matplotlib.ticker import LogFormatterSciNotation, LogLocator
 
     titles = (
         "NC1: tr(Σ$_W$Σ$_B^+$)/C",
@@ -94,9 +94,10 @@ def _frame(panels: np.ndarray, epochs: xr.DataArray) -> None:
         axes.set_xscale("symlog", linthresh=1)
         axes.set_xlim(0, epochs[-1])
     panels[0, 3].set_ylim(bottom=LEAST)
-    panels[0, 2].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    panels[0, 2].yaxis.set_major_formatter("{x:g}")
-    panels[0, 2].yaxis.set_minor_formatter(NullFormatter())
+    panels[0, 3].yaxis.set_major_locator(LogLocator())
+    powers = LogFormatterSciNotation()
+    powers.set_axis(panels[0, 3].yaxis)
+    panels[0, 3].yaxis.set_major_formatter(lambda x, _: "0" if x <= LEAST else powers(x))
     for axes in panels[-1]:
-        axes.set_xlabel("epoch", fontsize=8)
-        axes.legend(frameon=False, fontsize=6, loc="lower left")
+        axes.set_xlabel("epoch (logarithmic from 1)", fontsize=8)
+        axes.legend(frameon=False, fontsize=6)

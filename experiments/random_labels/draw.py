@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
-from experiments.shared.drawing import LAYERS, VERMILION, band, legend_below, points, tidy
+from experiments.shared.drawing import (
+    LAYERS,
+    SHARE,
+    VERMILION,
+    band,
+    entitle,
+    legend_below,
+    points,
+    say_cut,
+    tidy,
+)
 from experiments.shared.text import over_seeds
 
 if TYPE_CHECKING:
@@ -16,6 +26,7 @@ if TYPE_CHECKING:
 
     from experiments.shared.results import Result
 
+ACCURACY = {"train": "train accuracy, noisy labels", "test": "test accuracy, true labels"}
 LOWEST = -0.65  # held-out values below are cut: far worse than the mean of the labels
 
 
@@ -45,10 +56,10 @@ def _by_epoch(result: Result, rate: float) -> Figure:
     columns = len(config.noises)
     figure = Figure(figsize=(1.4 * max(columns, 3) + 0.6, 3.9), layout="constrained")
     panels = figure.subplots(2, columns, sharex=True, sharey="row", squeeze=False)
-    for column, noise in zip(panels.T, config.noises, strict=True):
-        _curves(column, result.data.sel(learning_rate=rate, noise=noise))
     panels[0, 0].set_ylim(-0.02, 1.05)
     panels[1, 0].set_ylim(LOWEST, 1.05)
+    for column, noise in zip(panels.T, config.noises, strict=True):
+        _curves(column, result.data.sel(learning_rate=rate, noise=noise))
     _frame(figure, panels, result, f"learning rate {rate:g}", 4 if columns < 5 else 8)
     return figure
 
@@ -57,12 +68,14 @@ def _curves(panels: tuple[Axes, Axes], data: xr.Dataset) -> None:
     """Accuracies and target linearity by epoch at one noise level."""
     accuracy, linearity = panels
     for split, colour, style in (("train", "0.35", "--"), ("test", VERMILION, "-")):
-        band(accuracy, data[f"{split}_accuracy"], colour, ls=style, label=f"{split} accuracy")
+        runs = data[f"{split}_accuracy"]
+        band(accuracy, runs, colour, within=SHARE, ls=style, label=ACCURACY[split])
     for layer, colour in _layers(data):
         of = data.sel(layer=layer)
-        band(linearity, of["target_linearity"], colour, label=f"layer {layer}")
+        band(linearity, of["target_linearity"], colour, within=SHARE, label=f"layer {layer}")
         band(linearity, of["heldout"], colour, ls=":")
     _floors(linearity, data)
+    say_cut(linearity, data["heldout"].mean("seed"))
     accuracy.set_xlim(*data["epoch"].values[[0, -1]])
     tidy(accuracy, title=f"noise {data['noise']:g}")
     linearity.set_xlabel("epoch")
@@ -86,10 +99,10 @@ def _ends(result: Result) -> Figure:
 def _points(panels: tuple[Axes, Axes], data: xr.Dataset) -> None:
     """Accuracies and target linearity by noise level at one learning rate."""
     accuracy, linearity = panels
-    style = {"ms": 3, "lw": 1.2}
+    style: dict[str, Any] = {"ms": 3, "lw": 1.2}
     for split, colour, line in (("train", "0.35", "o--"), ("test", VERMILION, "o-")):
         of_split = data[f"{split}_accuracy"]
-        points(accuracy, of_split, colour, fmt=line, label=f"{split} accuracy", **style)
+        points(accuracy, of_split, colour, within=SHARE, fmt=line, label=ACCURACY[split], **style)
     for layer, colour in _layers(data):
         of = data.sel(layer=layer)
         points(linearity, of["target_linearity"], colour, fmt="o-", label=f"layer {layer}", **style)
@@ -122,8 +135,8 @@ def _frame(figure: Figure, panels: np.ndarray, result: Result, line: str, column
         axes.set_ylabel(name, fontsize=8)
     legend_below(figure, panels[:, 0], lines={"held out": ":"}, columns=columns)
     decay = "rates decaying to 0, " if config.decay else ""
-    figure.suptitle(
+    entitle(
+        figure,
         f"{config.dataset}, {config.depth}×{config.width} GELU, momentum {config.momentum:g}, "
         f"{decay}{over_seeds(config.seeds)}\n{line}",
-        fontsize=9,
     )

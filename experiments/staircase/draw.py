@@ -11,6 +11,7 @@ from experiments.shared.drawing import (
     PURPLE,
     VERMILION,
     band,
+    entitle,
     legend_below,
     points,
     tidy,
@@ -53,11 +54,11 @@ def plot(result: Result) -> Figure:
     moved = result.data["feature_change"].isel(step=-1)
     points(change, moved, BLUE, fmt="o-", ms=4, lw=1.2)
     change.set_ylim(0, None)
-    _by_width(change, config.widths, "‖H − H$_0$‖ / ‖H$_0$‖")
-    figure.suptitle(
+    _by_width(change, config.widths, "change of the last features\n‖H − H$_0$‖ / ‖H$_0$‖")
+    entitle(
+        figure,
         f"staircase, {config.points} points, gradient descent {config.learning_rate:g}, "
         + over_seeds(config.seeds),
-        fontsize=9,
     )
     return figure
 
@@ -102,7 +103,7 @@ def _fits(axes: Axes, result: Result) -> None:
         ("noise_norm", "target_norm", "0.45", "noise"),
     ):
         relative = data[name] / data[size]
-        shared = {"ms": 3, "lw": 1.2}
+        shared: dict[str, Any] = {"ms": 3, "lw": 1.2}
         points(axes, relative.isel(step=0), colour, fmt="o:", mfc="white", **shared)
         points(axes, relative.isel(step=-1), colour, fmt="o-", mfc=colour, label=label, **shared)
     axes.set_yscale("log")
@@ -114,8 +115,7 @@ def _fits(axes: Axes, result: Result) -> None:
 
 def _by_width(axes: Axes, widths: tuple[int, ...], name: str) -> None:
     axes.set_xscale("log", base=2)
-    axes.set_xticks(widths, [str(width) for width in widths])
     axes.set_xlim(widths[0] / 1.5, widths[-1] * 1.5)
     axes.set(xlabel="width", ylabel=name)
     tidy(axes)
-    axes.xaxis.minorticks_off()
+    axes.set_xticks(widths, [str(width) for width in widths])

@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.shared.drawing import band, tidy
+from experiments.shared.drawing import band, legend_below, tidy
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from experiments.shared.results import Result
 
-FORMS = ("Gram", "its change")
+FORMS = ("Gram", "change of the Gram")
 
 
 def extras(result: Result) -> dict[str, Callable[[IO[bytes]], None]]:
@@ -34,7 +34,7 @@ def plot(result: Result) -> Figure:
     config = result.config
     drawn = result.data.sel(seed=0)
     steps = np.unique(np.linspace(0, config.last_frame, config.frames).round().astype(int))
-    figure = Figure(figsize=(1.12 * len(steps) + 0.6, 2.85), layout=_layout())
+    figure = Figure(figsize=(1.12 * len(steps) + 0.6, 3.1), layout=_layout())
     panels = figure.subplots(2, len(steps), sharex=True, sharey=True, squeeze=False)
     for column, step in zip(panels.T, steps, strict=True):
         roll = _frame(column, drawn, step)
@@ -42,10 +42,12 @@ def plot(result: Result) -> Figure:
         column[0].set_title(f"step {step}\nTL {linearity:.2f}", fontsize=8)
         gram, change = _forms(drawn, step)
         share = np.linalg.norm(change) / np.linalg.norm(gram)
-        column[1].set_title(f"{100 * share:.2f} % of it", fontsize=7, pad=2)
+        column[1].set_title(f"{100 * share:.2f} % of the Gram", fontsize=7, pad=2)
     for axes, name in zip(panels[:, 0], FORMS, strict=True):
         axes.set_ylabel(name, fontsize=8)
     _colorbar(figure, roll, panels)
+    levels = {"level lines above 0": "-", "level lines below 0": "--"}
+    legend_below(figure, panels[:1, 0], lines=levels)
     return figure
 
 
@@ -79,7 +81,14 @@ def _frame(panels: Iterable[Axes], data: xr.Dataset, step: int) -> Any:
         levels = np.concatenate([-levels[::-1], levels])
         axes.contour(ticks, ticks, heights, levels, colors="0.6", linewidths=0.6, zorder=1)
         v = 2 * limit * np.linalg.eigh(form)[1][:, -1]
-        axes.plot([-v[0], v[0]], [-v[1], v[1]], color="crimson", lw=0.8, zorder=1)
+        axes.plot(
+            [-v[0], v[0]],
+            [-v[1], v[1]],
+            color="crimson",
+            lw=0.8,
+            zorder=1,
+            label="leading eigenvector",
+        )
         a, b = x.sel(frame=step).transpose("input", "point")
         roll = axes.scatter(a, b, s=1.5, c=data["angle"], cmap="viridis", linewidths=0, zorder=2)
         axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", xticks=[], yticks=[])
