@@ -173,6 +173,11 @@ EXPERIMENTS = (
         "neural_collapse",
         "Neural collapse beside target linearity, to the terminal phase of training.",
     ),
+    Experiment(
+        "ansatz",
+        "ansatz",
+        "A thousand networks for the neural feature ansatz, beside its rivals and their nulls.",
+    ),
 )
 
 

@@ -106,15 +106,13 @@ def nfa_correlation(
         init = check_array("kernel_init", kernel_init, ("i", "o"))
         kernel = jnp.asarray(kernel, jnp.float64) - init.astype(jnp.float64)
     of = in_singular_basis(kernel, jacobian)
-    values, vectors = descending(of.agop)
-    powers = jnp.where(values > 0, (values / values[0]) ** power, 0)
-    both, gram = dot(dot(vectors**2, powers), of.squares), (of.squares**2).sum()
-    other = (powers**2).sum()
+    matrix = of.agop if power == 1 else _power(of.agop, power)
+    both, gram = (jnp.diagonal(matrix) * of.squares).sum(), (of.squares**2).sum()
+    other = (matrix**2).sum()
     if kind == "pearson":  # all entries less their mean: the part along the matrix of ones
-        ones = _ones(of)
-        a, b = (of.squares * ones**2).sum(), (powers * dot(vectors.T, ones) ** 2).sum()
-        i = len(of.kernel)
-        both, gram, other = both - a * b / i**2, gram - a**2 / i**2, other - b**2 / i**2
+        ones, i = _ones(of), len(of.kernel)
+        a, b = (of.squares * ones**2).sum() / i, dot(dot(ones, matrix), ones) / i
+        both, gram, other = both - a * b, gram - a**2, other - b**2
     return concrete(jnp.where(of.kernel.shape[1] > 1, both / jnp.sqrt(gram * other), jnp.nan))
 
 
@@ -225,6 +223,13 @@ def singular_overlaps(
     of = in_singular_basis(kernel, jacobian)
     overlaps = abs(jnp.diagonal(descending(of.agop)[1]))
     return concrete(jnp.where(of.inside > 0, overlaps, jnp.nan))
+
+
+def _power(matrix: Array, power: float) -> Array:
+    """A positive semi-definite matrix to a power, in some unit."""
+    values, vectors = descending(matrix)
+    powers = jnp.where(values > 0, (values / values[0]) ** power, 0)
+    return dot(vectors * powers[None], vectors.T)
 
 
 def _ones(of: Singular) -> Array:

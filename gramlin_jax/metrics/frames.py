@@ -89,8 +89,8 @@ def isotropy(jacobian: Float[Array, "o o"], kernel: Float[Array, "i o"] | None =
         k * jnp.take(values, k.astype(jnp.int32) - 1) / total,
         k * values[0] / total,
     )
-    found = tuple(jnp.where(defined, a, jnp.nan) for a in found)
-    return Isotropy(*map(concrete, (*found, k)))
+    bounds = (concrete(jnp.where(defined, a, jnp.nan)) for a in found)
+    return Isotropy(*bounds, dimension=concrete(k))
 
 
 @in_float64

@@ -196,8 +196,9 @@ def replaced_kernel(
 @in_float64
 def haar(key: Array, size: int) -> Float[Array, "size size"]:
     """A random rotation or reflection of Haar measure; a loop under ``vmap``, see ``eigh``."""
-    normal = jax.random.normal(key, (size, size), jnp.float64)
-    return _orthogonalised(normal)
+    # Draws of 64 bits cannot be compiled where the global flag allows 32 only.
+    normal = jax.random.normal(key, (size, size), jnp.float32)
+    return _orthogonalised(normal.astype(jnp.float64))
 
 
 @jax.custom_batching.sequential_vmap
