@@ -116,4 +116,4 @@ def _padded(values: np.ndarray, depth: int) -> np.ndarray:
         return values
     missing = [(0, 0)] * values.ndim
     missing[4] = (0, depth - values.shape[4])
-    return np.pad(values, missing, constant_values=np.nan)
+    return np.pad(values.astype(float), missing, constant_values=np.nan)

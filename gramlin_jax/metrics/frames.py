@@ -17,7 +17,7 @@ from gramlin_jax.support.checks import is_traced
 from gramlin_jax.support.precision import concrete, in_float64, magnitude
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float
+    from jaxtyping import Array, Bool, Float
 
 
 class Isotropy(NamedTuple):
@@ -89,8 +89,18 @@ def isotropy(jacobian: Float[Array, "o o"], kernel: Float[Array, "i o"] | None =
         k * jnp.take(values, k.astype(jnp.int32) - 1) / total,
         k * values[0] / total,
     )
-    bounds = (concrete(jnp.where(defined, a, jnp.nan)) for a in found)
-    return Isotropy(*bounds, dimension=concrete(k))
+    bounds = (jnp.where(defined, a, jnp.nan) for a in found)
+    return Isotropy(*map(concrete, (*bounds, k)))
+
+
+@in_float64
+def all_identity(m: JacobianMoments) -> Bool[Array, ""]:
+    """Whether every sample has Gᵢ = I, as at the last linear layer, where ∂f/∂z = I."""
+    o = jnp.shape(m.products)[-1]
+    jacobian = jnp.asarray(m.mean, jnp.float64)
+    squares = jnp.asarray(m.squares, jnp.float64) / m.count
+    exact = abs(jacobian - jnp.eye(o)).max() < 1e-9
+    return exact & (abs(squares - o).max() < 1e-9 * o)
 
 
 @in_float64
