@@ -183,12 +183,12 @@ def replaced_kernel(key: Array, kernel: Float[Array, "i o"], how: str) -> Float[
     if how not in ("rotated", "spectrum", "permuted"):
         raise ValueError(f"how is {how!r}: wanted 'rotated', 'spectrum' or 'permuted'")
     if how == "permuted":
-        return jax.random.permutation(key, kernel.reshape(-1)).reshape(kernel.shape)
+        return concrete(jax.random.permutation(key, kernel.reshape(-1)).reshape(kernel.shape))
     left, right = jax.random.split(key)
     turned = dot(kernel.astype(jnp.float64), haar(right, kernel.shape[1]))
     if how == "spectrum":
         turned = dot(haar(left, kernel.shape[0]), turned)
-    return turned.astype(kernel.dtype)
+    return concrete(turned.astype(kernel.dtype))
 
 
 @in_float64
