@@ -99,7 +99,7 @@ def all_identity(m: JacobianMoments) -> Bool[Array, ""]:
     o = jnp.shape(m.products)[-1]
     jacobian = jnp.asarray(m.mean, jnp.float64)
     squares = jnp.asarray(m.squares, jnp.float64) / m.count
-    exact = abs(jacobian - jnp.eye(o)).max() < 1e-9
+    exact = abs(jacobian - jnp.broadcast_to(jnp.eye(o), jacobian.shape)).max() < 1e-9
     return exact & (abs(squares - o).max() < 1e-9 * o)
 
 
