@@ -44,7 +44,7 @@ CHOICES = {
     "dataset": ("digits", "mnist", "cifar10", "staircase", "single_index"),
     "activation": ("relu", "gelu", "tanh", "linear"),
     "optimizer": ("sgd", "adam", "muon"),
-    "loss": ("cross_entropy", "squared_error", "absolute_error"),
+    "loss": ("cross_entropy", "squared_error", "logistic"),
     "inputs": ("plain", "rescaled"),
 }
 
@@ -72,8 +72,8 @@ class Setting:
                 raise ValueError(
                     f"{name} is {getattr(self, name)!r}: wanted one of {', '.join(choices)}"
                 )
-        if self.loss == "cross_entropy" and self.dataset in ("staircase", "single_index"):
-            raise ValueError(f"loss is {self.loss} for {self.dataset}: wanted one for regression")
+        if self.loss != "squared_error" and self.dataset in ("staircase", "single_index"):
+            raise ValueError(f"loss is {self.loss} for {self.dataset}: wanted squared_error")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Config:
         "optimizer=adam",
         "optimizer=muon",
         "loss=squared_error",
-        "loss=absolute_error",
+        "loss=logistic",
         "inputs=rescaled",
         "dataset=staircase,loss=squared_error",
         "dataset=single_index,loss=squared_error",

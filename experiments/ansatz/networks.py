@@ -61,8 +61,9 @@ def batch_loss(name: str, outputs: Float[Array, "n k"], targets: Float[Array, "n
     """The mean over samples of a loss named by the setting."""
     if name == "cross_entropy":
         return optax.softmax_cross_entropy(outputs, targets).mean()
-    power = {"squared_error": lambda a: a**2 / 2, "absolute_error": abs}[name]
-    return power(outputs - targets).sum(-1).mean()
+    if name == "logistic":  # each class against all others
+        return optax.sigmoid_binary_cross_entropy(outputs, targets).sum(-1).mean()
+    return ((outputs - targets) ** 2 / 2).sum(-1).mean()
 
 
 def optimizer(name: str, weight_decay: Any, steps: int) -> optax.GradientTransformation:
