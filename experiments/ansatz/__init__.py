@@ -93,7 +93,6 @@ class Config:
     variations: tuple[str, ...] = (
         "base",
         "width=32",
-        "width=128",
         "depth=1",
         "depth=3",
         "activation=gelu",
@@ -171,7 +170,9 @@ PRESETS = {
         rotations=9,
     ),
     "default": _DEFAULT,
-    "paper": Config(variations=(*_DEFAULT.variations, "dataset=mnist", "dataset=cifar10")),
+    "paper": Config(
+        variations=(*_DEFAULT.variations, "width=128", "dataset=mnist", "dataset=cifar10")
+    ),
 }
 
 RUNS = ("setting", "init_scale", "weight_decay", "seed")
