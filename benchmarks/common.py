@@ -132,6 +132,31 @@ SIZES = {
             "rounds": 1,
         },
     ),
+    "ansatz": Sizes(
+        {
+            "config": {},
+            "outputs": (10, 1000),
+            "jacobian": (256, 64),
+            "passes": (50_000, 256),
+            "rounds": 3,
+        },
+        {
+            "config": {
+                "width": 8,
+                "seeds": 2,
+                "samples": 40,
+                "probed": 10,
+                "epochs": 1,
+                "rotations": 3,
+                "init_scales": (1.0,),
+                "weight_decays": (0.0,),
+            },
+            "outputs": (3,),
+            "jacobian": (10, 8),
+            "passes": (100, 8),
+            "rounds": 1,
+        },
+    ),
     "vae": Sizes(
         {
             "model": {"pixels": 784},

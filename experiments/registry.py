@@ -242,6 +242,11 @@ EXPERIMENTS = (
         "deep_linear",
         "Deep linear networks: steps on data and on covariances alone, and the exact curves.",
     ),
+    Experiment(
+        "ansatz",
+        "ansatz",
+        "A thousand networks for the neural feature ansatz, beside its rivals and their nulls.",
+    ),
 )
 
 

@@ -9,7 +9,8 @@ from benchmarks.common import SIZES
 
 pytestmark = pytest.mark.benchmark
 
-TABLES = {"metrics": 5, "taps": 5, "sweeps": 2, "polar": 2, "vae": 3, "networks": 3}  # else one
+TABLES = {"metrics": 5, "taps": 5, "sweeps": 2, "polar": 2}
+TABLES |= {"vae": 3, "networks": 3, "ansatz": 3}  # else one
 
 
 @pytest.mark.parametrize("name", SIZES)

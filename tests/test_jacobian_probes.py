@@ -17,7 +17,7 @@ def network(params, x):
     return ((x @ params["in"]) ** 2).sum(1) @ params["out"]
 
 
-@pytest.mark.parametrize("probes", [1, 2, 9], ids="{} probes".format)
+@pytest.mark.parametrize("probes", [1, 2, 3], ids="{} probes".format)
 def test_moments_of_probes_are_their_definition(probes):
     key = jax.random.key(3)
     with jax.enable_x64(True):

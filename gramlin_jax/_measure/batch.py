@@ -54,6 +54,7 @@ def summing(
     rows: tuple[tuple[str, Rows], ...],
     axes: tuple[tuple[str, int], ...],
     needs: frozenset[Need],
+    probes: int | None,
 ) -> Callable[..., Any]:
     """The compiled sums over a stack of batches, a function of arrays alone.
 
@@ -64,15 +65,18 @@ def summing(
         rows: By site whose features are summed, how they become rows.
         axes: By site whose Jacobians are summed, the row axis that counts samples.
         needs: Of the metrics.
+        probes: Random combinations of the outputs for the Jacobians; None: the outputs.
 
     Returns:
-        ``(held, projections, stack) -> sums``: values of the trace before those of x, projections
-        by site, and a ``Batch`` with one more leading axis.
+        ``(held, projections, key, stack) -> sums``: values of the trace before those of x,
+        projections by site, a key for the probes, and a ``Batch`` with one more leading axis.
     """
     run = run_backward if {"kernel_gradient", "output_gradients"} & needs else run_forward
     outputs = losses.outputs or (lambda output: output)
 
-    def of_batch(held: list[Any], projections: dict[str, Projection], batch: Batch) -> Any:
+    def of_batch(
+        held: list[Any], projections: dict[str, Projection], batch: Batch, key: Array
+    ) -> Any:
         n = len(batch.labels)
         values = [*held, *jax.tree.leaves(batch.x)]
         passed = run(traced, values, lambda output: losses.of(output, batch))
@@ -91,7 +95,9 @@ def summing(
         products = "output_gradients" in needs
         of_outputs: dict[str, Any] = {}
         if "jacobians" in needs:
-            of_outputs = reduce_jacobians(traced, values, dict(axes), n, outputs=outputs)
+            of_outputs = reduce_jacobians(
+                traced, values, dict(axes), n, outputs=outputs, probes=probes, key=key
+            )
         return {
             "numbers": {name: _as_float64(value) for name, value in numbers.items()},
             "moments": of_features,
@@ -100,8 +106,13 @@ def summing(
         }
 
     @jax.jit
-    def of_stack(held: list[Any], projections: dict[str, Projection], stack: Batch) -> Any:
-        return accumulate(lambda batch: of_batch(held, projections, batch), stack, batch_size=None)
+    def of_stack(
+        held: list[Any], projections: dict[str, Projection], key: Array, stack: Batch
+    ) -> Any:
+        keys = jax.random.split(key, len(stack.labels))
+        return accumulate(
+            lambda each: of_batch(held, projections, *each), (stack, keys), batch_size=None
+        )
 
     return of_stack
 

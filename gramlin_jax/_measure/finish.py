@@ -13,7 +13,7 @@ import numpy as np
 from gramlin_jax._measure.measurement import Measurement
 from gramlin_jax._measure.plan import Plan
 from gramlin_jax.metrics.linearity import undefined_because
-from gramlin_jax.metrics.registry import LayerSums, Metric
+from gramlin_jax.metrics.registry import LayerSums, Metric, no_ansatz_because
 from gramlin_jax.support.precision import in_float64
 from gramlin_jax.taps import Site
 
@@ -51,6 +51,8 @@ def measured(
         if np.isnan(value.get("target_linearity", 0)) and sums[label].moments is not None:
             reason = undefined_because(sums[label].moments)
             notes.append((label, f"target linearity is not defined: {reason}"))
+        if np.isnan(value.get("nfa", 0)) and (reason := no_ansatz_because(sums[label])):
+            notes.append((label, f"the ansatz says nothing: {reason}"))
     numbers = {name: float(value) for name, value in total["numbers"].items()}
     return Measurement(
         metrics={

@@ -53,6 +53,7 @@ def measure(
     batch_size: int = 1024,
     positions: Literal["flatten", "mean"] | int = "flatten",
     width_limit: int = 1024,
+    probes: int | None = None,
     seed: int = 0,
     mesh: Mesh | None = None,
     data_axes: str | tuple[str, ...] | None = None,
@@ -100,7 +101,10 @@ def measure(
             on the first batch, and where that is not clear the features are not measured.
         width_limit: Wider features are reduced to this width by a random projection, which can
             lower target linearity but not raise it; ``notes`` say where.
-        seed: Seed of that projection.
+        probes: Random combinations of the outputs that stand for them in metrics of Jacobians, at
+            one backward pass each, see ``jacobian_moments``; None: all outputs. The last linear
+            layer, where these metrics mean nothing, is only told from others without probes.
+        seed: Seed of that projection, and of the probes.
         mesh: Devices, over which samples are spread; None: those on which the parameters lie.
             Parameters that lie on its devices stay as they are. A mesh may span processes: then
             each passes NumPy arrays of its own samples, as many as every other, or JAX arrays of
@@ -124,7 +128,7 @@ def measure(
         >>> m.layers, sorted(m["out"])[:2]
         (('in', 'out'), ['adjusted', 'gradient_norm'])
     """
-    _check_options(batch_size, width_limit, positions)
+    _check_options(batch_size, width_limit, probes, positions)
     chosen = chosen_metrics(metrics)
     needs, where = needs_of(chosen), placement(mesh, data_axes, params)
     losses = Losses(loss, outputs, ignore_label)
@@ -146,8 +150,10 @@ def measure(
         here, held = tracing.at(stack.x)
         own = for_size(plans[shapes], here, stack.labels.shape[1])
         rows, axes = tuple(own.rows.items()), tuple(own.axes.items())
-        return summing(here, losses, own.names, rows, axes, needs)(held, projections, stack)
+        sums = summing(here, losses, own.names, rows, axes, needs, probes)
+        return sums(held, projections, next(keys), stack)
 
+    keys = (jax.random.fold_in(jax.random.key(seed), number) for number in itertools.count())
     total = accumulate(of_stack, itertools.chain([first], pieces))
     total["kernel"] = _kernels(plan.traced)(tracing.at(first.x)[1], first_of(first).x)
     total = on_host(total)  # float64, and on no device
@@ -155,9 +161,10 @@ def measure(
     return measured(plan, total, chosen, learning_rate, remarks)
 
 
-def _check_options(batch_size: int, width_limit: int, positions: Any) -> None:
+def _check_options(batch_size: int, width_limit: int, probes: int | None, positions: Any) -> None:
     check_at_least("batch_size", batch_size, 1)
     check_at_least("width_limit", width_limit, 1)
+    check_at_least("probes", 1 if probes is None else probes, 1)
     if not isinstance(positions, int) and positions not in ("flatten", "mean"):
         raise ValueError(f"positions is {positions!r}: wanted 'flatten', 'mean' or a position")
 

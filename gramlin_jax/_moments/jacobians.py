@@ -88,7 +88,8 @@ def jacobian_moments(
 
     Raises:
         ValueError: If the outputs are not (n, ...), ``chunk`` or ``probes`` < 1, ``probes`` come
-            without ``key``, samples cannot be told apart at a site, or as ``tap``.
+            without ``key`` or are more than the outputs, samples cannot be told apart at a site, or
+            as ``tap``.
 
     Source: arXiv 2212.13881 (the average gradient outer product, at the pre-activations).
 
@@ -166,6 +167,8 @@ def _probes(out: Array, probes: int, key: Array | None) -> tuple[Array, float]:
     """Random cotangents (probes, n, ...), and the factor that turns the sum over them to a mean."""
     if key is None:
         raise ValueError("key is None: wanted a jax.random.key for the random probes")
+    if probes > (k := out[0].size):
+        raise ValueError(f"probes is {probes}: wanted at most {k}, the number of outputs")
     return jax.random.normal(key, (probes, *out.shape), out.dtype), 1 / probes
 
 

@@ -7,6 +7,7 @@ the sums that the entry needs, the table has a column for it, and nothing else i
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -14,13 +15,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gramlin_jax.metrics.ansatz import ansatz_exponent, nfa_correlation
 from gramlin_jax.metrics.collapse import neural_collapse
+from gramlin_jax.metrics.frames import all_identity, isotropy
 from gramlin_jax.metrics.linearity import (
     noise_floor,
     surrogate,
     target_linearity,
     target_linearity_adjusted,
 )
+from gramlin_jax.metrics.representation import RepresentationAlignments, representation_alignments
+from gramlin_jax.metrics.stationarity import fact
 from gramlin_jax.metrics.virtual import gram_change, virtual_alignment, virtual_covariance
 from gramlin_jax.support.precision import in_float64, magnitude, matmul
 
@@ -130,6 +135,7 @@ def needs_of(metrics: Iterable[Metric]) -> frozenset[Need]:
     return frozenset[Need]().union(*(metric.needs or EVERYTHING for metric in metrics))
 
 
+OF_J: tuple[Need, ...] = ("kernel", "jacobians")
 VIRTUAL: tuple[Need, ...] = ("kernel", "kernel_gradient", "output_gradients")
 
 
@@ -154,6 +160,56 @@ def _virtual_alignment(layer: LayerSums) -> Array:
     after = kernel - layer.learning_rate * layer.gradients.kernel_gradient
     change = gram_change(kernel, after).reshape(-1, kernel.shape[-2])
     return virtual_alignment(change, _virtual(layer).reshape(change.shape))
+
+
+def _over_stack(function: Callable[..., Any], *parts: Any) -> Array:
+    """The mean of a metric of matrices over groups of a convolution or heads, if there are any."""
+    for _ in range(jnp.ndim(parts[0]) - 2):
+        function = jax.vmap(function)
+    return jnp.mean(function(*parts))
+
+
+def _fact(layer: LayerSums) -> Array:
+    """The cosine needs no weight decay: that is a factor of one side."""
+
+    def of_one(kernel: Array, kernel_sum: Array) -> Array:
+        gradients = dataclasses.replace(layer.gradients, kernel_sum=kernel_sum, output_sum=None)
+        return fact(kernel, gradients, 1.0).cosine
+
+    return _over_stack(of_one, layer.kernel, layer.gradients.kernel_sum)
+
+
+def _alignment(name: str) -> Callable[[LayerSums], Any]:
+    def of(layer: LayerSums) -> Any:
+        found = representation_alignments(layer.moments, layer.kernel, layer.gradients)
+        return getattr(found, name)
+
+    return of
+
+
+def _of_jacobians(function: Callable[[Array, Array], Any]) -> Callable[[LayerSums], Any]:
+    """A metric of kernel and J; NaN at the last linear layer, where J = I whatever is learnt."""
+
+    def of(layer: LayerSums) -> Array:
+        value = _over_stack(function, layer.kernel, layer.jacobians.mean)
+        return jnp.where(all_identity(layer.jacobians), jnp.nan, value)
+
+    return of
+
+
+def no_ansatz_because(layer: LayerSums) -> str:
+    """Why the neural feature ansatz means nothing at a layer; empty where it does."""
+    if layer.kernel is None or layer.jacobians is None:
+        return ""
+    if np.shape(layer.kernel)[-1] == 1:
+        return "the layer has one output, so both sides are multiples of one matrix"
+    if not np.any(layer.kernel):
+        return "the kernel is zero"
+    if not np.any(layer.jacobians.products):
+        return "the outputs do not depend on the layer"
+    if all_identity(layer.jacobians):
+        return "the layer is the last linear one, where J = I whatever it learns"
+    return ""
 
 
 def _entry(
@@ -202,8 +258,40 @@ METRICS: dict[str, Metric] = dict(
         _entry(
             "nc1", "NC1", ["classes"], lambda layer: neural_collapse(layer.moments).nc1, "lower"
         ),
+        _entry("fact", "FACT", ["kernel", "kernel_gradient"], _fact, "higher"),
+        *(
+            _entry(
+                name,
+                f"{name[:3].upper()} {name[4:]}",
+                ["rows", "kernel", "kernel_gradient", "output_gradients"],
+                _alignment(name),
+                "higher",
+            )
+            for name in RepresentationAlignments._fields
+        ),
+        _entry("nfa", "NFA", OF_J, _of_jacobians(nfa_correlation), "higher"),
+        _entry(
+            "isotropy",
+            "isotropy",
+            OF_J,
+            _of_jacobians(lambda kernel, j: isotropy(j).cosine),
+            "higher",
+        ),
+        _entry(
+            "range_isotropy",
+            "iso. range",
+            OF_J,
+            _of_jacobians(lambda kernel, j: isotropy(j, kernel).cosine),
+            "higher",
+        ),
+        _entry(
+            "ansatz_exponent",
+            "exponent",
+            OF_J,
+            _of_jacobians(lambda kernel, j: ansatz_exponent(kernel, j).alpha),
+        ),
     )
 )
 
-# What ``measure`` computes unless told otherwise.
-DEFAULT = tuple(name for name in METRICS if name != "nc1")
+# What ``measure`` computes unless told otherwise: the entries before NC1.
+DEFAULT = tuple(itertools.takewhile(lambda name: name != "nc1", METRICS))

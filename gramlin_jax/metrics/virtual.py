@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import jax.numpy as jnp
 
 from gramlin_jax._moments.gradients import GradientMoments
+from gramlin_jax.metrics.cosines import cosine
 from gramlin_jax.support.checks import check_matrices, check_same_shape
 from gramlin_jax.support.precision import concrete, in_float64, matmul
 from gramlin_jax.taps import Tap
@@ -262,10 +263,7 @@ def virtual_alignment(
         0.707107
     """
     check_same_shape("gram_change", gram_change, "virtual_covariance", virtual_covariance)
-    a, b = (jnp.asarray(m, jnp.float64) for m in (gram_change, virtual_covariance))
-    a, b = (m / jnp.abs(m).max((-2, -1), keepdims=True) for m in (a, b))  # or squares underflow
-    squares = (a**2).sum((-2, -1)) * (b**2).sum((-2, -1))
-    return concrete((a * b).sum((-2, -1)) / jnp.sqrt(squares))
+    return concrete(cosine(gram_change, virtual_covariance))
 
 
 def _expanded(s: Array, squares: Array, learning_rate: float | Array) -> Array:

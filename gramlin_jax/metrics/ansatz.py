@@ -1,0 +1,238 @@
+"""The neural feature ansatz WᵀW ∝ AGOP^α, and what it says in singular directions.
+
+At a layer z = XK, W = Kᵀ, the average gradient outer product of the outputs f with respect to the
+layer's input is AGOP = K J Kᵀ, J = (1/n) Σᵢ Σ_c δδᵀ with δ = ∂f_c/∂z (``jacobian_moments``). The
+loss does not occur in it. With W = VSUᵀ the ansatz with exponent α says that J ∝ S^(2/α − 2) on
+range(W) in the basis V: isotropy is the case α = 1.
+
+Shapes: i inputs, o outputs. Map over stack axes of kernels (groups, heads) with ``jax.vmap``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import jax.numpy as jnp
+
+from gramlin_jax.metrics.singular import Singular, check_jacobian, descending, in_singular_basis
+from gramlin_jax.support.checks import check_array, check_at_least, check_same_shape
+from gramlin_jax.support.precision import concrete, dot, in_float64
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+
+class AnsatzExponent(NamedTuple):
+    """Result of ``ansatz_exponent``: float64 scalars.
+
+    Attributes:
+        alpha: α = 1/(1 + β).
+        beta: β of vᵀJv ∝ s^(2β) over the singular directions v of range(W).
+        determination: R² of the fit of ln vᵀJv, in [0, 1].
+    """
+
+    alpha: Float[Array, ""]
+    beta: Float[Array, ""]
+    determination: Float[Array, ""]
+
+
+@in_float64
+def agop(kernel: Float[Array, "i o"], jacobian: Float[Array, "o o"]) -> Float[Array, "i i"]:
+    """The average gradient outer product at a layer's input, K J Kᵀ.
+
+    Args:
+        kernel: K (i, o).
+        jacobian: J (o, o), ``jacobian_moments(...)[name].mean``.
+
+    Returns:
+        (i, i), float64.
+
+    Raises:
+        ValueError: If the shapes do not match or J is not symmetric.
+        TypeError: If an argument is not floating point.
+
+    Source: arXiv 2212.13881, equation 2; by the chain rule at the pre-activations.
+
+    Example:
+        >>> agop(jnp.array([[1.0], [2.0]]), jnp.array([[3.0]])).tolist()
+        [[3.0, 6.0], [6.0, 12.0]]
+    """
+    kernel = check_array("kernel", kernel, ("i", "o")).astype(jnp.float64)
+    return dot(dot(kernel, check_jacobian(jacobian, kernel.shape[1])), kernel.T)
+
+
+@in_float64
+def nfa_correlation(
+    kernel: Float[Array, "i o"],
+    jacobian: Float[Array, "o o"],
+    *,
+    power: float = 1.0,
+    kind: Literal["cosine", "pearson"] = "cosine",
+    kernel_init: Float[Array, "i o"] | None = None,
+) -> Float[Array, ""]:
+    """Correlation of KKᵀ = WᵀW with AGOP^power.
+
+    The cosine is in [0, 1]: both matrices are positive semi-definite, so a random pair has a
+    positive one; compare ``rotation_null``. It is 1 for J ∝ I.
+
+    Args:
+        kernel: K (i, o).
+        jacobian: J (o, o).
+        power: Exponent > 0 of the AGOP: ½ for convolutions and transformers in the literature, 1/L
+            at the first of L balanced linear layers, where the cosine is 1.
+        kind: ``"cosine"`` of the matrices, or ``"pearson"`` of their entries.
+        kernel_init: K₀ (i, o), the kernel before training: K − K₀ takes the place of K.
+
+    Returns:
+        A float64 scalar; NaN where K (or K − K₀) or AGOP is zero, or o = 1, where both sides are
+        multiples of one matrix.
+
+    Raises:
+        ValueError: If shapes do not match, J is not symmetric, ``power`` ≤ 0, or ``kind`` unknown.
+        TypeError: If an argument is not floating point.
+
+    Source: arXiv 2212.13881; ``kernel_init``: arXiv 2402.05271 (centred).
+
+    Example:
+        >>> float(nfa_correlation(jnp.diag(jnp.array([1.0, 2])), jnp.eye(2)))
+        1.0
+    """
+    if not power > 0:
+        raise ValueError(f"power is {power}: wanted a positive number")
+    if kind not in ("cosine", "pearson"):
+        raise ValueError(f"kind is {kind!r}: wanted 'cosine' or 'pearson'")
+    if kernel_init is not None:
+        check_same_shape("kernel_init", kernel_init, "kernel", kernel)
+        init = check_array("kernel_init", kernel_init, ("i", "o"))
+        kernel = jnp.asarray(kernel, jnp.float64) - init.astype(jnp.float64)
+    of = in_singular_basis(kernel, jacobian)
+    matrix = of.agop if power == 1 else _power(of.agop, power)
+    both, gram = (jnp.diagonal(matrix) * of.squares).sum(), (of.squares**2).sum()
+    other = (matrix**2).sum()
+    if kind == "pearson":  # all entries less their mean: the part along the matrix of ones
+        ones, i = _ones(of), len(of.kernel)
+        a, b = (of.squares * ones**2).sum() / i, dot(dot(ones, matrix), ones) / i
+        both, gram, other = both - a * b, gram - a**2, other - b**2
+    return concrete(jnp.where(of.kernel.shape[1] > 1, both / jnp.sqrt(gram * other), jnp.nan))
+
+
+@in_float64
+def ansatz_exponent(kernel: Float[Array, "i o"], jacobian: Float[Array, "o o"]) -> AnsatzExponent:
+    """The exponent α with which WᵀW ∝ AGOP^α fits best, direction by direction.
+
+    On range(W) the ansatz says vᵀJv ∝ s^(2β), β = 1/α − 1, for the singular values s and left
+    singular vectors v of W. β is the least-squares slope of ln vᵀJv on ln s². α = 1 is isotropy,
+    and 1/L the exponent of the first of L balanced linear layers.
+
+    Args:
+        kernel: K (i, o).
+        jacobian: J (o, o).
+
+    Returns:
+        α, β and R² of the fit; NaN where range(W) has fewer than two directions, all singular
+        values are equal, or J vanishes on a direction.
+
+    Raises:
+        ValueError: If shapes do not match or J is not symmetric.
+        TypeError: If an argument is not floating point.
+
+    Source: the note on arXiv 2212.13881, with an exponent.
+
+    Example:
+        >>> s = jnp.array([3.0, 2, 1])
+        >>> fit = ansatz_exponent(jnp.diag(s), jnp.diag(s**2))
+        >>> round(float(fit.alpha), 9), round(float(fit.determination), 9)
+        (0.5, 1.0)
+    """
+    of = in_singular_basis(kernel, jacobian)
+    inside = of.inside > 0
+    captured = jnp.diagonal(of.jacobian)
+    x = jnp.log(jnp.where(inside, of.squares, 1))
+    y = jnp.where(inside, jnp.log(jnp.where(inside, captured, 1)), 0)
+    rank = of.inside.sum()
+    x, y = ((a - a.sum() / rank) * of.inside for a in (x, y))
+    varies = (x**2).sum() > 1e-20 * rank  # of ln s², which rounding alone makes 1e-30
+    beta = jnp.where(varies, (x * y).sum() / (x**2).sum(), jnp.nan)
+    determination = (x * y).sum() ** 2 / ((x**2).sum() * (y**2).sum())
+    determination = jnp.where(varies, determination, jnp.nan)
+    return AnsatzExponent(*map(concrete, (1 / (1 + beta), beta, determination)))
+
+
+@in_float64
+def ky_fan_ratio(
+    kernel: Float[Array, "i o"], jacobian: Float[Array, "o o"], rank: int
+) -> Float[Array, ""]:
+    """Variance of the gradients that the leading right singular vectors of W capture.
+
+    Σ_{j ≤ rank} u_jᵀ AGOP u_j over its optimum, the sum of the AGOP's largest eigenvalues (Ky Fan).
+    In [0, 1]; 1 where the ansatz holds with any exponent. Unlike single vectors it needs no gaps
+    between singular values.
+
+    Args:
+        kernel: K (i, o).
+        jacobian: J (o, o).
+        rank: Number of vectors, in [1, min(i, o)].
+
+    Returns:
+        A float64 scalar; NaN where the AGOP is zero.
+
+    Raises:
+        ValueError: If shapes do not match, J is not symmetric, or ``rank`` is out of range.
+        TypeError: If an argument is not floating point.
+
+    Source: the note on arXiv 2212.13881; Ky Fan (1949).
+
+    Example:
+        >>> kernel = jnp.diag(jnp.array([2.0, 1]))
+        >>> round(float(ky_fan_ratio(kernel, jnp.diag(jnp.array([1.0, 8])), 1)), 9)
+        0.5
+    """
+    check_at_least("rank", rank, 1)
+    if rank > min(kernel.shape):
+        raise ValueError(f"rank is {rank}: wanted at most {min(kernel.shape)}")
+    matrix = in_singular_basis(kernel, jacobian).agop
+    return concrete(jnp.diagonal(matrix)[:rank].sum() / descending(matrix)[0][:rank].sum())
+
+
+@in_float64
+def singular_overlaps(
+    kernel: Float[Array, "i o"], jacobian: Float[Array, "o o"]
+) -> Float[Array, "o"]:
+    """|cosine| of each right singular vector of W with the AGOP's eigenvector of the same rank.
+
+    In [0, 1]; 1 where the ansatz holds and singular values differ. Where they nearly agree, vectors
+    are arbitrary: see ``ky_fan_ratio``. About √(2/(πo)) for random vectors.
+
+    Args:
+        kernel: K (i, o).
+        jacobian: J (o, o).
+
+    Returns:
+        (o,), float64, by descending singular value; NaN beyond the rank of W.
+
+    Raises:
+        ValueError: If shapes do not match or J is not symmetric.
+        TypeError: If an argument is not floating point.
+
+    Source: the note on arXiv 2212.13881.
+
+    Example:
+        >>> singular_overlaps(jnp.diag(jnp.array([2.0, 1])), jnp.diag(jnp.array([1.0, 8]))).tolist()
+        [0.0, 0.0]
+    """
+    of = in_singular_basis(kernel, jacobian)
+    overlaps = abs(jnp.diagonal(descending(of.agop)[1]))
+    return concrete(jnp.where(of.inside > 0, overlaps, jnp.nan))
+
+
+def _power(matrix: Array, power: float) -> Array:
+    """A positive semi-definite matrix to a power, in some unit."""
+    values, vectors = descending(matrix)
+    powers = jnp.where(values > 0, (values / values[0]) ** power, 0)
+    return dot(vectors * powers[None], vectors.T)
+
+
+def _ones(of: Singular) -> Array:
+    """Uᵀ1, the vector of ones in the basis of the inputs."""
+    root = jnp.where(of.inside > 0, jnp.sqrt(of.squares), 1)
+    return dot(of.vectors.T, of.kernel.sum(0)) * of.inside / root

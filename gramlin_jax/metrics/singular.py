@@ -1,0 +1,89 @@
+"""A kernel and the Jacobians behind it in the kernel's own singular directions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from gramlin_jax.support.checks import check_array, is_traced
+from gramlin_jax.support.precision import dot, eigh, in_float64, magnitude, rank_tolerance
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+
+class Singular(NamedTuple):
+    """W = Kᵀ = VSUᵀ and J in the basis V of the outputs; range(W) are the directions with S > 0.
+
+    All scales are relative: K and J are divided by powers of two.
+
+    Attributes:
+        squares: S², descending (o,); 0 beyond the rank.
+        vectors: V (o, o), left singular vectors of W as columns.
+        jacobian: VᵀJV (o, o), 0 outside of range(W).
+        inside: Whether a direction is in range(W), 1 or 0 (o,).
+        kernel: K in these units.
+    """
+
+    squares: Float[Array, "o"]
+    vectors: Float[Array, "o o"]
+    jacobian: Float[Array, "o o"]
+    inside: Float[Array, "o"]
+    kernel: Float[Array, "i o"]
+
+    @property
+    def agop(self) -> Float[Array, "o o"]:
+        """The AGOP K J Kᵀ in the basis U of the inputs, S(VᵀJV)S; there, KKᵀ is diag(S²)."""
+        root = jnp.sqrt(self.squares)
+        return root[:, None] * self.jacobian * root[None]
+
+
+@in_float64
+def in_singular_basis(kernel: Float[Array, "i o"], jacobian: Float[Array, "o o"]) -> Singular:
+    """K and J, checked, in the singular directions of K.
+
+    Directions whose S² is below max(64, i, o)·2⁻⁵² of the largest are outside of range(W).
+
+    Raises:
+        ValueError: If ``kernel`` is no matrix, or ``jacobian`` not as ``check_jacobian`` wants it.
+        TypeError: If one is not floating point.
+    """
+    kernel = check_array("kernel", kernel, ("i", "o")).astype(jnp.float64)
+    jacobian = check_jacobian(jacobian, kernel.shape[1])
+    kernel, jacobian = kernel / magnitude(kernel), jacobian / magnitude(jacobian)
+    squares, vectors = (a[..., ::-1] for a in eigh(dot(kernel.T, kernel)))
+    inside = (squares > rank_tolerance(max(kernel.shape)) * squares[0]).astype(jnp.float64)
+    turned = dot(dot(vectors.T, jacobian), vectors) * inside[:, None] * inside[None]
+    return Singular(squares * inside, vectors, (turned + turned.T) / 2, inside, kernel)
+
+
+@in_float64
+def check_jacobian(jacobian: Any, size: int) -> Float[Array, "o o"]:
+    """``jacobian`` in float64.
+
+    Raises:
+        ValueError: If it is not (size, size) or (outside transformations) not finite, symmetric and
+            positive semi-definite on its diagonal.
+        TypeError: If it is not floating point.
+    """
+    jacobian = check_array("jacobian", jacobian, ("o", "o")).astype(jnp.float64)
+    if jacobian.shape != (size, size):
+        raise ValueError(
+            f"jacobian has shape {jacobian.shape}: wanted ({size}, {size}), as the kernel has "
+            f"{size} outputs"
+        )
+    if not is_traced(jacobian):
+        array = np.asarray(jacobian)
+        if abs(array - array.T).max() > 1e-6 * abs(array).max():
+            raise ValueError("jacobian is not symmetric: wanted J = Σ δδᵀ/n of jacobian_moments")
+        if (np.diagonal(array) < 0).any():
+            raise ValueError("jacobian has a negative diagonal: wanted J = Σ δδᵀ/n")
+    return jacobian
+
+
+def descending(matrix: Float[Array, "o o"]) -> tuple[Float[Array, "o"], Float[Array, "o o"]]:
+    """Eigenvalues ≥ 0, descending, and eigenvectors of a positive semi-definite matrix."""
+    values, vectors = (a[..., ::-1] for a in eigh(matrix))
+    return jnp.where(values > rank_tolerance(len(values)) * values[0], values, 0), vectors

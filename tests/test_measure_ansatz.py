@@ -1,0 +1,111 @@
+"""The ansatz and its rivals as metrics of ``measure``, against rows in float64."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gramlin_jax import agop, isotropy, measure, nfa_correlation
+from gramlin_jax.metrics.representation import RepresentationAlignments
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(90, 6)).astype(np.float32)
+Y = RNG.normal(size=(90, 3)).astype(np.float32)
+PARAMS = {
+    "in": RNG.normal(size=(6, 4)).astype(np.float32),
+    "heads": RNG.normal(size=(2, 2, 5)).astype(np.float32),
+    "out": RNG.normal(size=(10, 3)).astype(np.float32),
+}
+RIVALS = ("fact", *RepresentationAlignments._fields)
+
+
+def network(params, x):
+    """Two heads read two hidden units each."""
+    hidden = jnp.tanh(x @ params["in"]).reshape(-1, 2, 2)
+    heads = jnp.tanh(jnp.einsum("nhi,hio->nho", hidden, params["heads"]))
+    return heads.reshape(-1, 10) @ params["out"]
+
+
+def squares(out, y):
+    return ((out - y) ** 2).sum(-1).mean()
+
+
+@pytest.fixture(scope="module")
+def found():
+    metrics = (*RIVALS, "nfa", "isotropy", "range_isotropy", "ansatz_exponent")
+    return measure(network, PARAMS, (X, Y), loss=squares, metrics=metrics, batch_size=40)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """By layer the inputs, kernel, ∂L/∂z and ∂f/∂z (n, c, o) of one stack entry, in float64."""
+    p = {name: np.float64(kernel) for name, kernel in PARAMS.items()}
+    x, y = np.float64(X), np.float64(Y)
+    h = np.tanh(x @ p["in"])
+    g = np.tanh(np.einsum("nhi,hio->nho", h.reshape(-1, 2, 2), p["heads"]))
+    of_g = p["out"].T.reshape(1, 3, 2, 5) * (1 - g**2)[:, None]  # ∂f_c/∂z of the heads
+    of_h = np.einsum("ncho,hio->nchi", of_g, p["heads"]).reshape(-1, 3, 4) * (1 - h**2)[:, None]
+    error = 2 * (g.reshape(-1, 10) @ p["out"] - y)
+    inputs = {"in": x, "heads": h.reshape(-1, 2, 2), "out": g.reshape(-1, 10)}
+    jacobians = {"in": of_h, "heads": of_g}
+    delta = {name: np.einsum("nc,nc...->n...", error, j) for name, j in jacobians.items()}
+    return p, inputs, {**delta, "out": error}, jacobians
+
+
+def cosine(a, b):
+    return (a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum())
+
+
+def test_the_rivals_are_their_definition(found, rows):
+    kernels, inputs, delta, _ = rows
+    for layer in ("in", "out"):
+        kernel, h, d = kernels[layer], inputs[layer], delta[layer]
+        g, z = d @ kernel.T, h @ kernel
+        before = h.T @ h, g.T @ g, kernel @ kernel.T
+        after = z.T @ z, d.T @ d, kernel.T @ kernel
+        pairs = [cosine(a, b) for m in (before, after) for a, b in zip(m, m[1:], strict=False)]
+        names = "rga_before", "gwa_before", "rga_after", "gwa_after"
+        for name, expected in zip(names, pairs, strict=True):
+            assert found[layer][name] == pytest.approx(expected, rel=1e-5), name
+        for name, m in (("rwa_before", before), ("rwa_after", after)):
+            assert found[layer][name] == pytest.approx(cosine(m[0], m[2]), rel=1e-5)
+        expected = cosine(kernel @ kernel.T, -kernel @ (h.T @ d).T)
+        assert found[layer]["fact"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_ansatz_is_that_of_each_head(found, rows):
+    kernels, inputs, delta, jacobians = rows
+    of_in = np.einsum("nci,ncj->ij", jacobians["in"], jacobians["in"]) / 90
+    assert found["in"]["nfa"] == pytest.approx(float(nfa_correlation(kernels["in"], of_in)))
+    assert found["in"]["isotropy"] == pytest.approx(float(isotropy(of_in).cosine))
+    of_heads = np.einsum("nchi,nchj->hij", jacobians["heads"], jacobians["heads"]) / 90
+    both = [
+        cosine(kernel @ kernel.T, np.asarray(agop(kernel, j)))
+        for kernel, j in zip(kernels["heads"], of_heads, strict=True)
+    ]
+    assert found["heads"]["nfa"] == pytest.approx(np.mean(both), rel=1e-5)
+    facts = [
+        cosine(k @ k.T, -k @ np.einsum("ni,no->oi", inputs["heads"][:, i], delta["heads"][:, i]))
+        for i, k in enumerate(kernels["heads"])
+    ]
+    assert found["heads"]["fact"] == pytest.approx(np.mean(facts), rel=1e-5)
+
+
+def test_where_the_ansatz_says_nothing_there_is_a_reason(found):
+    """The last linear layer has J = I whatever it learns."""
+    assert np.isnan(found["out"]["nfa"]) and np.isnan(found["out"]["isotropy"])
+    assert dict(found.notes)["out"].endswith("J = I whatever it learns")
+    assert np.isfinite([found["in"]["nfa"], found["heads"]["range_isotropy"]]).all()
+
+
+def test_probes_estimate_the_same_jacobian(found):
+    """Different ones for each sample of each batch: many samples average them."""
+    exact = measure(network, PARAMS, (np.tile(X, (40, 1)), np.tile(Y, (40, 1))), loss=squares,
+                    metrics=["nfa"], probes=2, batch_size=90)  # fmt: skip
+    assert exact["in"]["nfa"] == pytest.approx(found["in"]["nfa"], abs=0.01)
+    one, other = (s.sums["in"].jacobians.products for s in (exact, found))
+    spread = np.linalg.norm(one / 40 - other) / np.linalg.norm(other)
+    assert 1e-4 < spread < 0.05
+    with pytest.raises(ValueError, match="probes is 4: wanted at most 3, the number of outputs"):
+        measure(network, PARAMS, (X, Y), loss=squares, metrics=["nfa"], probes=4)
+    with pytest.raises(ValueError, match="probes is 0: wanted at least 1"):
+        measure(network, PARAMS, (X, Y), loss=squares, metrics=["nfa"], probes=0)
