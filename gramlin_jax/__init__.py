@@ -2,6 +2,7 @@
 
 from gramlin_jax._measure.comparison import Comparison
 from gramlin_jax._measure.measurement import Measurement
+from gramlin_jax._measure.probe import Probe, ProbeState
 from gramlin_jax._measure.records import Records
 from gramlin_jax._measure.run import measure
 from gramlin_jax._moments.additive import Additive, accumulate
@@ -42,7 +43,9 @@ __all__ = [
     "Measurement",
     "Metric",
     "measure",
-    # measurements over the steps of training
+    # inside the training step, and over the steps of training
+    "Probe",
+    "ProbeState",
     "Records",
     # moments: what a metric sees of the samples
     "Additive",

@@ -39,8 +39,8 @@ def bars(values: Mapping[str, float], floor: Mapping[str, float], label: str) ->
 
 def curves(
     steps: Sequence[int],
-    values: Mapping[str, Sequence[float]],
-    floor: Sequence[float],
+    values: Mapping[str, np.ndarray],
+    floor: Sequence[float] | np.ndarray,
     label: str,
 ) -> Figure:
     """A line for each layer, darker for the first, and their mean noise floor dotted.

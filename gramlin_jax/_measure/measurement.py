@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -167,11 +167,12 @@ class Measurement:
                 f"{', '.join(self.layers)}"
             )
         names = [name for name in self._names() if name in other._names()]
-        of_both = [
-            {layer: {n: m[layer][n] for n in names} for layer in shared} for m in (self, other)
-        ]
+        before, after = (
+            {layer: {name: m[layer][name] for name in names} for layer in shared}
+            for m in (self, other)
+        )
         mine, theirs = (tuple(x for x in m.layers if x not in shared) for m in (self, other))
-        return Comparison(*of_both, mine, theirs)
+        return Comparison(before, after, mine, theirs)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and text: metrics by layer, loss, accuracy, count, notes, coverage."""
@@ -187,6 +188,25 @@ class Measurement:
             "coverage": self.coverage,
             "heads": dict(self.heads),
         }
+
+    @staticmethod
+    def from_dict(
+        plain: Mapping[str, Any], sums: dict[str, LayerSums] | None = None
+    ) -> Measurement:
+        """What ``to_dict`` gave, without its sums or with these."""
+        return Measurement(
+            metrics={
+                layer: {name: float(value) for name, value in values.items()}
+                for layer, values in plain["layers"].items()
+            },
+            sums=sums or {},
+            loss=float(plain["loss"]),
+            accuracy=float(plain["accuracy"]),
+            count=float(plain["count"]),
+            notes=tuple((layer, note) for layer, note in plain["notes"]),
+            coverage=plain["coverage"],
+            heads=tuple(plain.get("heads", {}).items()),
+        )
 
     def save(self, path: str | Path) -> None:
         """Write everything to one ``.npz`` file, atomically."""
@@ -208,11 +228,8 @@ class Measurement:
         if "measurement" not in arrays:
             raise ValueError(f"path {path} holds {', '.join(arrays)}: wanted a saved Measurement")
         plain = json.loads(str(arrays.pop("measurement")))
-        notes = tuple((layer, note) for layer, note in plain.pop("notes"))
-        metrics = plain.pop("layers")
-        heads = tuple(plain.pop("heads", {}).items())
-        sums = {layer: _rebuilt(arrays, f"{index}/") for index, layer in enumerate(metrics)}
-        return Measurement(metrics=metrics, sums=sums, notes=notes, heads=heads, **plain)
+        sums = {layer: _rebuilt(arrays, f"{i}/") for i, layer in enumerate(plain["layers"])}
+        return Measurement.from_dict(plain, sums)
 
 
 # What noise would get, by metric.

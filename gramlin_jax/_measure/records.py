@@ -195,15 +195,7 @@ def _parsed(line: bytes) -> tuple[int, Measurement]:
     checksum = record.pop("checksum")
     if checksum != _checksum(record):
         raise ValueError("its checksum is another")
-    step, notes = record.pop("step"), record.pop("notes")
-    metrics = {
-        layer: {name: float(value) for name, value in values.items()}
-        for layer, values in record.pop("layers").items()
-    }
-    numbers = {name: float(record.pop(name)) for name in ("loss", "accuracy", "count")}
-    heads = tuple(record.pop("heads").items())
-    notes = tuple((layer, note) for layer, note in notes)
-    return step, Measurement(metrics, {}, **numbers, notes=notes, heads=heads, **record)
+    return record.pop("step"), Measurement.from_dict(record)
 
 
 def _checksum(record: dict[str, Any]) -> str:
