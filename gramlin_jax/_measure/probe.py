@@ -26,6 +26,7 @@ from gramlin_jax.support.checks import check_at_least, is_traced
 from gramlin_jax.support.devices import placed, placement
 from gramlin_jax.support.precision import in_float64, widened
 from gramlin_jax.taps import Tap, Traced
+from gramlin_jax.taps.interpreter import Seen
 from gramlin_jax.taps.traced import capture, is_array
 
 if TYPE_CHECKING:
@@ -214,8 +215,8 @@ class Probe:
             result, state = watching(state)
         else:
             result, state = lax.cond(watched, watching, plain, state)
-        (loss, aux), gradients = result
-        aux = call.done(aux)
+        (loss, (aux, changed)), gradients = result
+        call.update(changed)
         state = state._replace(step=state.step + 1)
         return (loss, aux) if self.has_aux else loss, gradients, state
 
@@ -251,9 +252,10 @@ class Probe:
             raise ValueError("probe has no layers yet: wanted probe.init(params, batch) first")
         wanted, given = self._prepared.form, _form(state)
         if given != wanted:
+            cut = all(given.get(name, (None,))[0] == shape for name, (shape, _) in wanted.items())
             raise ValueError(
-                f"state is of another model or probe, {_described(given)}: wanted "
-                f"{_described(wanted)}, from this probe's init"
+                f"state holds {_described(given)}: wanted {_described(wanted)}, from this probe's "
+                + ("init; restore it under jax.enable_x64(True)" if cut else "init")
             )
         return self._prepared
 
@@ -279,7 +281,7 @@ class Probe:
             taps: Any = passed.taps
             kernels = {name: widened(taps[name].kernel) for name in names}
         # What is summed is computed once, in the pass, and changes nothing in it.
-        result, used, kernels = lax.optimization_barrier((result, used, kernels))
+        used, kernels = jax.tree.map(lax.optimization_barrier, (used, kernels))
         score = Losses(lambda output, y: output[0], self._logits, self.ignore_label)
         summed = Summed(score, plan.names, plan.rows, plan.axes, self._needs)
         sums = reduced(traced, values, used, samples, projections, summed)
@@ -288,8 +290,9 @@ class Probe:
             kernels = lax.pmax(kernels, axis_name)  # they are the same on all
         return result, sums, kernels
 
-    def _logits(self, output: tuple[Any, Any]) -> Any:
-        return self.outputs(output[1]) if self.outputs else output[1]
+    def _logits(self, output: tuple[Any, tuple[Any, Any]]) -> Any:
+        _, (aux, _) = output
+        return self.outputs(aux) if self.outputs else aux
 
 
 def _value_and_grad(call: Any, batch: Any) -> Any:
@@ -320,9 +323,8 @@ def _pass(call: Any, traced: Traced, values: list[Any], names: list[str]) -> tup
     offset = len(traced.closed_over)
     trained = _trained(jax.tree.leaves(call.params))
     places = [offset + arrays.index(i) for i in trained]
-    # The sum with -0 is the value itself, bit for bit; with +0 it would turn -0 into +0.
     zeros = traced.layers.zeros(), traced.layers.kernel_zeros()
-    shifts = tuple({name: -of_sites[name] for name in names} for of_sites in zeros)
+    shifts = tuple({name: Seen(of_sites[name]) for name in names} for of_sites in zeros)
 
     def objective(trained: list[Any], shifts: Any) -> tuple[Array, Any]:
         (loss, aux), taps = traced(_replaced(values, places, trained), *shifts)
@@ -331,7 +333,8 @@ def _pass(call: Any, traced: Traced, values: list[Any], names: list[str]) -> tup
     grad = jax.value_and_grad(objective, argnums=(0, 1), has_aux=True)
     (loss, (aux, taps)), (gradients, deltas) = grad([values[i] for i in places], shifts)
     result = (loss, aux), _gradients(call.params, gradients)
-    return result, Backward(loss, (loss, aux), taps, *deltas)
+    seen = ({name: delta.zeros for name, delta in of_sites.items()} for of_sites in deltas)
+    return result, Backward(loss, (loss, aux), taps, *seen)
 
 
 def _trained(leaves: list[Any]) -> list[int]:
@@ -373,5 +376,8 @@ def _form(state: ProbeState) -> Any:
 
 
 def _described(form: dict[str, Any]) -> str:
-    sizes = [f"{name} {shape}" for name, (shape, _) in form.items() if name.startswith("kernels")]
-    return f"with {len(form)} arrays ({', '.join(sizes[:4]) or 'no kernels'})"
+    """A few arrays of a state: the kernels of its layers, and the type of its sums."""
+    kernels = [f"{name} {shape}" for name, (shape, _) in form.items() if "kernels" in name][:4]
+    types = sorted({str(dtype) for name, (_, dtype) in form.items() if "sums" in name})
+    sums = f"sums of {' and '.join(types)}"
+    return f"{len(form)} arrays ({', '.join([*kernels, sums])})"
