@@ -42,7 +42,7 @@ bench: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[data,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[data,loggers,dev]'
 	touch $@
 
 clean:
