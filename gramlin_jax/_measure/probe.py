@@ -265,7 +265,7 @@ class Probe:
         labels, weights = self.targets(batch), self.weights(batch) if self.weights else None
         samples = Batch(batch, batch, jnp.asarray(labels), weights)
         traced, values = capture(
-            lambda params, rest, x: call.loss(params, x, *rest), call.params, (call.rest, batch)
+            lambda params, x: call.loss(params, x, *call.rest), call.params, (batch,)
         )
         plan = for_size(plan, traced, len(labels))
         names = [name for name in plan.names if traced.layers.sites[name].has_kernel]
