@@ -88,7 +88,7 @@ class Probe:
         layers: As for ``measure``.
         learning_rate: As for ``measure``.
         positions: As for ``measure``.
-        width_limit: As for ``measure``.
+        width_limit: As for ``measure``, but 256: a watched step costs the square of it.
         seed: As for ``measure``.
         axis_name: Of the mesh, inside ``shard_map``: sums are over all of its devices.
 
@@ -129,7 +129,7 @@ class Probe:
     layers: Sequence[str] | None = None
     learning_rate: float = 0.01
     positions: Literal["flatten", "mean"] | int = "flatten"
-    width_limit: int = 1024
+    width_limit: int = 256
     seed: int = 0
     axis_name: str | tuple[str, ...] | None = None
 
