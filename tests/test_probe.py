@@ -190,7 +190,8 @@ def test_dropout_batch_statistics_half_precision_and_accumulation_train_as_witho
         )
         return cross_entropy(out.astype(jnp.float32), batch["y"]), (out, changed["batch_stats"])
 
-    probe = Probe(loss_fn, labels, has_aux=True, every=3, outputs=lambda aux: aux[0])
+    options = {"outputs": lambda aux: aux[0], "metrics": ["target_linearity"]}
+    probe = Probe(loss_fn, labels, has_aux=True, every=3, **options)
 
     def train(watch, state):
         def step(carry, batch):
@@ -223,6 +224,7 @@ def test_dropout_batch_statistics_half_precision_and_accumulation_train_as_witho
     expected = moments(np.concatenate([X[:16], X[48:]]), jax.nn.one_hot(np.r_[Y[:16], Y[48:]], 3))
     found = m.sums["Dense_0/kernel"].moments
     np.testing.assert_allclose(found.feature_scatter, expected.feature_scatter, rtol=0.05)
+    assert not m.notes and 0 < m["Dense_1/kernel"]["target_linearity"] <= 1  # behind the dropout
 
 
 class Module(nnx.Module):
@@ -328,3 +330,20 @@ def test_what_is_refused_and_why(watched):
     _, _, state = probe.value_and_grad(PARAMS, wrong, state, watch=True)
     with pytest.raises(ValueError, match="labels of 48 that name none of the classes"):
         probe.read(state)
+
+
+def test_rows_that_do_not_answer_their_samples_are_not_measured():
+    """Positions are the slow index of a merged axis: row i is not of sample i."""
+
+    def loss_fn(params, batch):
+        rows = batch["x"].reshape(BATCH, 2, 2).swapaxes(0, 1).reshape(2 * BATCH, 2)
+        out = (rows @ params["in"]).reshape(2, BATCH, -1).sum(0) @ params["out"]
+        return cross_entropy(out, batch["y"]), out
+
+    params = {"in": PARAMS["in"][:2], "out": PARAMS["out"]}
+    probe = Probe(loss_fn, labels, has_aux=True, metrics=["target_linearity"])
+    _, _, state = probe.value_and_grad(params, BATCHES[0], probe.init(params, BATCHES[0]))
+    m = probe.read(state)
+    assert np.isnan(m["in"]["target_linearity"]) and m["out"]["target_linearity"] > 0
+    (note,) = m.notes
+    assert note[0] == "in" and "features not measured" in note[1]

@@ -18,6 +18,7 @@ from gramlin_jax.taps import Layers, Traced
 from gramlin_jax.taps.rows import (
     Positions,
     Rows,
+    answer_samples,
     find_rows,
     follow_samples,
     position_changes,
@@ -29,12 +30,13 @@ if TYPE_CHECKING:
 
 
 class Options(NamedTuple):
-    """What the user wants of all layers."""
+    """What the user wants of all layers; ``random``: whether f draws numbers for each sample."""
 
     layers: Sequence[str] | None
     needs: frozenset[Need]
     positions: Positions
     width_limit: int
+    random: bool = False
 
 
 class Plan(NamedTuple):
@@ -71,18 +73,18 @@ def make_plan(tracing: Tracing, options: Options, stack: Batch) -> Plan:
         axes = {name: found[name] for name in names if name in found}
         skipped = {name: reasons[name] for name in names if name in reasons}
         plan = plan._replace(axes=axes, skipped=skipped)
-    return _with_rows(plan, held, batch, options.positions) if options.needs & OF_FEATURES else plan
+    return _with_rows(plan, held, batch, options) if options.needs & OF_FEATURES else plan
 
 
-def _with_rows(plan: Plan, held: list[Any], batch: Batch, positions: Positions) -> Plan:
+def _with_rows(plan: Plan, held: list[Any], batch: Batch, options: Options) -> Plan:
     """How features become rows, by site, and why they do not; tried out on a batch."""
     traced, x = plan.traced, batch.x
     taps = jax.eval_shape(lambda: traced([*held, *jax.tree.leaves(x)])[1])
     shapes = {name: tap.features.shape for name, tap in taps.items()}
     tokens = batch.labels.shape[1:] if plan.classes else ()
     count = math.prod(tokens)
-    rows, skipped = find_rows(traced, plan.axes, shapes, plan.n, count, positions)
-    follow = jax.device_get(_following(traced, tuple(rows.items()))(held, x))
+    rows, skipped = find_rows(traced, plan.axes, shapes, plan.n, count, options.positions)
+    follow = jax.device_get(_following(traced, tuple(rows.items()), options.random)(held, x))
     skipped |= {name: NOT_SAMPLES for name in rows if not follow[name]}
     rows = {name: how for name, how in rows.items() if follow[name]}
     if count > 1:
@@ -119,8 +121,11 @@ NOT_POSITIONS = (
 
 
 @remembered
-def _following(traced: Traced, rows: tuple[tuple[str, Rows], ...]) -> Callable[..., Any]:
-    return jax.jit(lambda held, x: follow_samples(traced, dict(rows), held, x))
+def _following(
+    traced: Traced, rows: tuple[tuple[str, Rows], ...], random: bool
+) -> Callable[..., Any]:
+    follow = answer_samples if random else follow_samples
+    return jax.jit(lambda held, x: follow(traced, dict(rows), held, x))
 
 
 @remembered
