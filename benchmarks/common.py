@@ -71,6 +71,10 @@ SIZES = {
         },
         {"dnns": ((8, 16),), "convolutions": (2, 8), "gpt": (8, 4, 4), "rounds": 1},
     ),
+    "live": Sizes(
+        {"width": 256, "samples": 1437, "epochs": 40, "every": 2},
+        {"width": 8, "samples": 128, "epochs": 2, "every": 1},
+    ),
     "sweeps": Sizes(
         {
             "sweeps": (

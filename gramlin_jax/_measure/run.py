@@ -21,7 +21,7 @@ from gramlin_jax._measure.plan import (
     plan_for_length,
     projections_of,
 )
-from gramlin_jax._measure.stream import Batch, Reader, stacks
+from gramlin_jax._measure.stream import Batch, Reader, shown, stacks
 from gramlin_jax._measure.tracing import Tracing
 from gramlin_jax._measure.trial import constants, not_a_mean, try_loss
 from gramlin_jax._moments.additive import accumulate
@@ -56,6 +56,7 @@ def measure(
     seed: int = 0,
     mesh: Mesh | None = None,
     data_axes: str | tuple[str, ...] | None = None,
+    progress: bool = True,
 ) -> Measurement:
     """All metrics of all linear layers of ``f(params, x)``, in one pass over the samples.
 
@@ -104,6 +105,7 @@ def measure(
         mesh: Devices, over which samples are spread; None: those on which the parameters lie.
             Parameters that lie on its devices stay as they are.
         data_axes: Names of the mesh's axes along which samples are spread; None: the first.
+        progress: Show a bar of batches on standard error, in passes of more than ten seconds.
 
     Raises:
         ValueError: If there are no samples, batches differ in structure, a label names no class,
@@ -146,7 +148,7 @@ def measure(
         rows, axes = tuple(own.rows.items()), tuple(own.axes.items())
         return summing(here, losses, own.names, rows, axes, needs)(held, projections, stack)
 
-    total = accumulate(of_stack, itertools.chain([first], pieces))
+    total = accumulate(of_stack, shown(itertools.chain([first], pieces), progress))
     total["kernel"] = _kernels(plan.traced)(tracing.at(first.x)[1], first_of(first).x)
     total = jax.device_get(total)  # float64, and on no device
     refuse_unknown(total["numbers"])
