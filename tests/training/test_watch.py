@@ -7,6 +7,7 @@ from toy import Slices, toy, train
 from gramlin_jax import moments, target_linearity
 from gramlin_jax.training import Checkpoint, Hook, Watch
 
+OPTIONS = {"metrics": ["target_linearity", "kernel_norm"]}
 SEEDS = {"seed": np.arange(2)}
 
 
@@ -18,7 +19,7 @@ def one_hot(batch):
 def watched():
     """Two runs of three epochs, each of four steps, of which every second is watched."""
     logged = []
-    hook = Watch(one_hot, every=2, logger=lambda values, epoch: logged.append((epoch, values)))
+    hook = Watch(one_hot, 2, OPTIONS, lambda values, epoch: logged.append((epoch, values)))
     fitted = train(sweep=SEEDS, hooks=[hook], execution="map", shuffle=False)
     return hook, fitted, logged
 
@@ -57,9 +58,9 @@ class Stop(Hook):
 def test_it_resumes_and_watches_an_iterable(watched, tmp_path):
     options = {"sweep": SEEDS, "execution": "map", "batch_size": None}
     with pytest.raises(KeyboardInterrupt):
-        hooks = [Watch(one_hot, 2), Checkpoint(tmp_path, interval=0), Stop()]
+        hooks = [Watch(one_hot, 2, OPTIONS), Checkpoint(tmp_path, interval=0), Stop()]
         train(Slices(toy()), hooks=hooks, **options)
-    hook = Watch(one_hot, 2)
+    hook = Watch(one_hot, 2, OPTIONS)
     fitted = train(Slices(toy()), hooks=[hook, Checkpoint(tmp_path)], **options)
     assert list(hook.measurements) == [3]
     for a, b in zip(hook.measurements[3], watched[0].measurements[3], strict=True):
