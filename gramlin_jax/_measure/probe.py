@@ -69,7 +69,8 @@ class Probe:
     Pass parameters and batches as they are trained: the features are those of the training mode,
     with dropout and batch statistics as they are there.
 
-    Donate the state, ``jax.jit(step, donate_argnums=...)``: else each step copies it.
+    Donate the state, ``jax.jit(step, donate_argnums=...)``: else each step copies it. It is some
+    ten arrays a layer, which a Python loop hands over in each step; ``scan`` over steps does not.
 
     Attributes:
         loss_fn: ``(params, batch, *rest) -> L``, a scalar that is a mean over the samples of the
