@@ -77,7 +77,7 @@ def assert_measured(found, rows, metrics=QUICK):
     options = {"loss": cross_entropy, "batch_size": BATCH, "metrics": metrics}
     whole = measure(network, PARAMS, (X[rows], Y[rows]), **options)
     assert found.layers == whole.layers
-    chex.assert_trees_all_close(found.sums, whole.sums, rtol=1e-6, atol=1e-6)
+    chex.assert_trees_all_close(found.sums, whole.sums, rtol=1e-6, atol=1e-5)  # sums reach 8
     for name, value in whole.scalars().items():
         np.testing.assert_allclose(found.scalars()[name], value, rtol=1e-6, atol=1e-9)
 
