@@ -62,6 +62,19 @@ SIZES = {
             "rounds": 1,
         },
     ),
+    "probe": Sizes(
+        {
+            "dnns": ((256, 64), (256, 1024)),
+            "convolutions": (16, 64),
+            "gpt": (128, 64, 16),
+            "rounds": 15,
+        },
+        {"dnns": ((8, 16),), "convolutions": (2, 8), "gpt": (8, 4, 4), "rounds": 1},
+    ),
+    "live": Sizes(
+        {"width": 256, "samples": 1437, "epochs": 40, "every": 2},
+        {"width": 8, "samples": 128, "epochs": 2, "every": 1},
+    ),
     "sweeps": Sizes(
         {
             "sweeps": (

@@ -1,6 +1,9 @@
 """gramlin_jax: what each layer of a neural network is learning."""
 
+from gramlin_jax._measure.comparison import Comparison
 from gramlin_jax._measure.measurement import Measurement
+from gramlin_jax._measure.probe import Probe, ProbeState
+from gramlin_jax._measure.records import Records
 from gramlin_jax._measure.run import measure
 from gramlin_jax._moments.additive import Additive, accumulate
 from gramlin_jax._moments.features import Moments, moments
@@ -70,10 +73,15 @@ __version__ = "0.1.0"
 __all__ = [
     # one pass over the data: all metrics of all layers
     "METRICS",
+    "Comparison",
     "LayerSums",
     "Measurement",
     "Metric",
     "measure",
+    # inside the training step, and over the steps of training
+    "Probe",
+    "ProbeState",
+    "Records",
     # moments: what a metric sees of the samples
     "Additive",
     "Moments",

@@ -21,11 +21,13 @@ def test_tables_have_as_many_cells_as_heads(page):
         assert len(cells) == 1, table
 
 
-def test_the_architecture_s_python_runs():
-    """Every Python block of the architecture, one after another in one namespace."""
-    blocks = re.findall(
-        r"```python\n(.*?)```", (ROOT / "docs/architecture.md").read_text(), re.DOTALL
-    )
+@pytest.mark.parametrize("page", ("architecture", pytest.param("watching", marks=pytest.mark.long)))
+def test_the_python_of_a_page_runs(page):
+    """Every Python block, one after another in one namespace."""
+    if page == "watching":
+        pytest.importorskip("tensorboardX")
+    text = (ROOT / f"docs/{page}.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert blocks
     namespace: dict = {}
     for block in blocks:

@@ -42,3 +42,14 @@ def test_whole_batches_are_spread_over_the_devices():
     assert whole[0].shape == (3, 64, 3) and rest[0].shape == (1, 11, 3)
     assert whole[0].sharding.shard_shape(whole[0].shape) == (3, 8, 3)
     assert rest[0].sharding.is_fully_replicated
+
+
+@pytest.mark.parametrize("progress", (True, False))
+def test_a_bar_counts_batches(progress, capsys):
+    data = np.zeros((10, 2), np.float32), np.zeros(10, int)
+    made = list(stream.stacks(data, stream.Reader(), 5, placement(None, None, ())))
+    assert list(stream.shown(iter(made), progress, delay=0)) == made
+    bar = capsys.readouterr().err
+    assert "measure: 2 batches" in bar if progress else not bar
+    assert list(stream.shown(iter(made), True)) == made  # a short pass shows none
+    assert not capsys.readouterr().err

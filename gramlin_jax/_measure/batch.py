@@ -12,7 +12,12 @@ import jax.numpy as jnp
 from gramlin_jax._measure.stream import Batch
 from gramlin_jax._moments.additive import accumulate
 from gramlin_jax._moments.features import Moments, moments
-from gramlin_jax._moments.gradients import reduce_gradients, run_backward, run_forward
+from gramlin_jax._moments.gradients import (
+    Backward,
+    reduce_gradients,
+    run_backward,
+    run_forward,
+)
 from gramlin_jax._moments.jacobians import reduce_jacobians
 from gramlin_jax._moments.projection import Projection, projected
 from gramlin_jax.metrics.registry import Need
@@ -46,6 +51,26 @@ class Losses(NamedTuple):
         return self.loss(output, batch.y)
 
 
+class Summed(NamedTuple):
+    """What is summed over a batch.
+
+    Attributes:
+        losses: What it is scored by.
+        names: Sites whose gradients are summed.
+        rows: By site whose features are summed, how they become rows.
+        axes: By site whose Jacobians are summed, the row axis that counts samples.
+        needs: Of the metrics.
+        probes: Random combinations of the outputs for the Jacobians; None: the outputs.
+    """
+
+    losses: Losses
+    names: tuple[str, ...]
+    rows: Mapping[str, Rows]
+    axes: Mapping[str, int]
+    needs: frozenset[Need]
+    probes: int | None = None
+
+
 @remembered
 def summing(
     traced: Traced,
@@ -72,38 +97,14 @@ def summing(
         projections by site, a key for the probes, and a ``Batch`` with one more leading axis.
     """
     run = run_backward if {"kernel_gradient", "output_gradients"} & needs else run_forward
-    outputs = losses.outputs or (lambda output: output)
+    summed = Summed(losses, names, dict(rows), dict(axes), needs, probes)
 
     def of_batch(
         held: list[Any], projections: dict[str, Projection], batch: Batch, key: Array
     ) -> Any:
-        n = len(batch.labels)
         values = [*held, *jax.tree.leaves(batch.x)]
         passed = run(traced, values, lambda output: losses.of(output, batch))
-        scored = score(losses, passed.output, batch)
-        of_features = {
-            name: _moments(
-                feature_rows(passed.taps[name].features, traced.layers.sites[name], how, n),
-                traced.layers.sites[name],
-                scored,
-                projections.get(name),
-            )
-            for name, how in rows
-        }
-        loss = _times(scored.weight, passed.loss)
-        numbers = {**scored.numbers, "count": n, "weight": scored.weight, "loss": loss}
-        products = "output_gradients" in needs
-        of_outputs: dict[str, Any] = {}
-        if "jacobians" in needs:
-            of_outputs = reduce_jacobians(
-                traced, values, dict(axes), n, outputs=outputs, probes=probes, key=key
-            )
-        return {
-            "numbers": {name: _as_float64(value) for name, value in numbers.items()},
-            "moments": of_features,
-            "gradients": reduce_gradients(passed, scored.weight, names, products=products),
-            "jacobians": of_outputs,
-        }
+        return reduced(traced, values, passed, batch, projections, summed, key)
 
     @jax.jit
     def of_stack(
@@ -115,6 +116,54 @@ def summing(
         )
 
     return of_stack
+
+
+def reduced(
+    traced: Traced,
+    values: list[Any],
+    passed: Backward,
+    batch: Batch,
+    projections: Mapping[str, Projection],
+    summed: Summed,
+    key: Array | None = None,
+) -> dict[str, Any]:
+    """The sums of all layers from one pass over a batch.
+
+    Args:
+        traced: The function at this batch.
+        values: What it was run with.
+        passed: The pass; of the taps only the features of ``summed.rows`` are read.
+        batch: The samples.
+        projections: By site.
+        summed: What to sum.
+        key: Of the probes, if there are any.
+    """
+    losses, names, rows, axes, needs, probes = summed
+    n, outputs = len(batch.labels), losses.outputs or (lambda output: output)
+    scored = score(losses, passed.output, batch)
+    of_features = {
+        name: _moments(
+            feature_rows(passed.taps[name].features, traced.layers.sites[name], how, n),
+            traced.layers.sites[name],
+            scored,
+            projections.get(name),
+        )
+        for name, how in rows.items()
+    }
+    loss = _times(scored.weight, passed.loss)
+    numbers = {**scored.numbers, "count": n, "weight": scored.weight, "loss": loss}
+    products = "output_gradients" in needs
+    of_outputs: dict[str, Any] = {}
+    if "jacobians" in needs:
+        of_outputs = reduce_jacobians(
+            traced, values, axes, n, outputs=outputs, probes=probes, key=key
+        )
+    return {
+        "numbers": {name: _as_float64(value) for name, value in numbers.items()},
+        "moments": of_features,
+        "gradients": reduce_gradients(passed, scored.weight, names, products=products),
+        "jacobians": of_outputs,
+    }
 
 
 class Scored(NamedTuple):

@@ -5,19 +5,25 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
+from gramlin_jax._measure.charts import bars
+from gramlin_jax._measure.comparison import Comparison
+from gramlin_jax._measure.tables import Form, Library, cell, frame, html_table
 from gramlin_jax._moments.features import Moments
 from gramlin_jax._moments.gradients import GradientMoments
 from gramlin_jax._moments.jacobians import JacobianMoments
 from gramlin_jax.metrics.registry import LayerSums
 from gramlin_jax.support.devices import gathered
 from gramlin_jax.support.files import read_arrays, write_arrays
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @jax.tree_util.register_dataclass
@@ -80,21 +86,94 @@ class Measurement:
 
     def table(self) -> str:
         """The metrics, a line a layer, with notes below."""
-        names, heads = list(next(iter(self.metrics.values()), {})), dict(self.heads)
-        width = max([len("layer"), *map(len, self.layers)])
-        head = [
-            "layer".ljust(width),
-            "      in → out",
-            *(f"{heads.get(name, name)[:10]:>10}" for name in names),
+        head, rows = self._cells()
+        head = [text[:10] for text in head]
+        first = max(len(row[0]) for row in (head, *rows))
+        lines = [
+            "  ".join([name.ljust(first), f"{shape:>14}", *(f"{text:>10}" for text in rest)])
+            for name, shape, *rest in (head, *rows)
         ]
-        lines = ["  ".join(head)]
-        for layer, values in self.metrics.items():
-            cells = [f"{_cell(values[name]):>10}" for name in names]
-            lines.append("  ".join([layer.ljust(width), f"{_shape(self.sums[layer]):>14}", *cells]))
+        return "\n".join([*lines, *self._below()])
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._cells(), self._below())
+
+    def _cells(self) -> tuple[list[str], list[list[str]]]:
+        names, heads = self._names(), dict(self.heads)
+        rows = [
+            [layer, _shape(self.sums.get(layer)), *(cell(values[name]) for name in names)]
+            for layer, values in self.metrics.items()
+        ]
+        return ["layer", "in → out", *(heads.get(name, name) for name in names)], rows
+
+    def _below(self) -> list[str]:
         accuracy = "" if math.isnan(self.accuracy) else f", accuracy {self.accuracy:.4f}"
-        lines.append(f"loss {self.loss:.6g}{accuracy}, {self.count:.0f} samples")
-        lines += [f"{layer}: {note}" for layer, note in self.notes]
-        return "\n".join(lines)
+        scores = f"loss {self.loss:.6g}{accuracy}, {self.count:.0f} samples"
+        return [scores, *(f"{layer}: {note}" for layer, note in self.notes)]
+
+    def _names(self) -> list[str]:
+        return list(next(iter(self.metrics.values()), {}))
+
+    def scalars(self) -> dict[str, float]:
+        """All numbers by ``layer/metric``, with ``loss``, ``accuracy`` and ``count``: for a logger.
+
+        A metric that is not defined at a layer is NaN.
+        """
+        scores = {name: float(getattr(self, name)) for name in ("loss", "accuracy", "count")}
+        of_layers = {
+            f"{layer}/{name}": float(value)
+            for layer, values in self.metrics.items()
+            for name, value in values.items()
+        }
+        return {**of_layers, **scores}
+
+    def to_frame(self, form: Form = "wide", *, library: Library = "pandas") -> Any:
+        """The metrics as a data frame.
+
+        Args:
+            form: ``"wide"``: a line a layer, a column a metric; ``"long"``: columns ``layer``,
+                ``metric`` and ``value``.
+            library: ``"pandas"`` or ``"polars"``, whose frames also write CSV and Parquet.
+
+        Raises:
+            ValueError: If ``form`` or ``library`` is unknown.
+            ImportError: If the library is not installed.
+        """
+        rows = [({"layer": layer}, values) for layer, values in self.metrics.items()]
+        return frame(rows, form, library)
+
+    def plot(self, metric: str = "target_linearity") -> Figure:
+        """Bars of a metric over the layers; those of target linearity have their noise floor.
+
+        Raises:
+            ValueError: If the metric was not measured.
+        """
+        if metric not in self._names():
+            raise ValueError(f"metric is {metric!r}: wanted one of {', '.join(self._names())}")
+        return bars(self._column(metric), self._column(FLOORS.get(metric, "")), metric)
+
+    def _column(self, metric: str) -> dict[str, float]:
+        return {layer: v[metric] for layer, v in self.metrics.items() if metric in v}
+
+    def compare(self, other: Measurement) -> Comparison:
+        """How another measurement differs from this one; layers are matched by name.
+
+        Raises:
+            ValueError: If they share no layer.
+        """
+        shared = [layer for layer in self.metrics if layer in other.metrics]
+        if not shared:
+            raise ValueError(
+                f"other has the layers {', '.join(other.layers)}: wanted some of "
+                f"{', '.join(self.layers)}"
+            )
+        names = [name for name in self._names() if name in other._names()]
+        before, after = (
+            {layer: {name: m[layer][name] for name in names} for layer in shared}
+            for m in (self, other)
+        )
+        mine, theirs = (tuple(x for x in m.layers if x not in shared) for m in (self, other))
+        return Comparison(before, after, mine, theirs)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and text: metrics by layer, loss, accuracy, count, notes, coverage."""
@@ -110,6 +189,25 @@ class Measurement:
             "coverage": self.coverage,
             "heads": dict(self.heads),
         }
+
+    @staticmethod
+    def from_dict(
+        plain: Mapping[str, Any], sums: dict[str, LayerSums] | None = None
+    ) -> Measurement:
+        """What ``to_dict`` gave, without its sums or with these."""
+        return Measurement(
+            metrics={
+                layer: {name: float(value) for name, value in values.items()}
+                for layer, values in plain["layers"].items()
+            },
+            sums=sums or {},
+            loss=float(plain["loss"]),
+            accuracy=float(plain["accuracy"]),
+            count=float(plain["count"]),
+            notes=tuple((layer, note) for layer, note in plain["notes"]),
+            coverage=plain["coverage"],
+            heads=tuple(plain.get("heads", {}).items()),
+        )
 
     def save(self, path: str | Path) -> None:
         """Write everything to one ``.npz`` file, atomically."""
@@ -131,18 +229,17 @@ class Measurement:
         if "measurement" not in arrays:
             raise ValueError(f"path {path} holds {', '.join(arrays)}: wanted a saved Measurement")
         plain = json.loads(str(arrays.pop("measurement")))
-        notes = tuple((layer, note) for layer, note in plain.pop("notes"))
-        metrics = plain.pop("layers")
-        heads = tuple(plain.pop("heads", {}).items())
-        sums = {layer: _rebuilt(arrays, f"{index}/") for index, layer in enumerate(metrics)}
-        return Measurement(metrics=metrics, sums=sums, notes=notes, heads=heads, **plain)
+        sums = {layer: _rebuilt(arrays, f"{i}/") for i, layer in enumerate(plain["layers"])}
+        return Measurement.from_dict(plain, sums)
 
 
-def _cell(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.4g}"
+# What noise would get, by metric.
+FLOORS = {"target_linearity": "noise_floor"}
 
 
-def _shape(sums: LayerSums) -> str:
+def _shape(sums: LayerSums | None) -> str:
+    if sums is None:
+        return ""
     if sums.kernel is None:
         return f"{sums.moments.feature_mean.shape[0]}" if sums.moments is not None else ""
     *groups, fan_in, fan_out = sums.kernel.shape

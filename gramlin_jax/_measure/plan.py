@@ -18,6 +18,7 @@ from gramlin_jax.taps import Layers, Traced
 from gramlin_jax.taps.rows import (
     Positions,
     Rows,
+    answer_samples,
     find_rows,
     follow_samples,
     position_changes,
@@ -29,13 +30,14 @@ if TYPE_CHECKING:
 
 
 class Options(NamedTuple):
-    """What the user wants of all layers."""
+    """What the user wants of all layers; ``random``: whether f draws numbers for each sample."""
 
     layers: Sequence[str] | None
     needs: frozenset[Need]
     positions: Positions
     width_limit: int
     ignore_label: int | None = None
+    random: bool = False
 
 
 class Plan(NamedTuple):
@@ -83,7 +85,7 @@ def _with_rows(plan: Plan, held: list[Any], batch: Batch, options: Options) -> P
     tokens = batch.labels.shape[1:] if plan.classes else ()
     count = math.prod(tokens)
     rows, skipped = find_rows(traced, plan.axes, shapes, plan.n, count, options.positions)
-    follow = jax.device_get(_following(traced, tuple(rows.items()))(held, x))
+    follow = jax.device_get(_following(traced, tuple(rows.items()), options.random)(held, x))
     skipped |= {name: NOT_SAMPLES for name in rows if not follow[name]}
     rows = {name: how for name, how in rows.items() if follow[name]}
     if count > 1:
@@ -126,8 +128,11 @@ NOT_POSITIONS = (
 
 
 @remembered
-def _following(traced: Traced, rows: tuple[tuple[str, Rows], ...]) -> Callable[..., Any]:
-    return jax.jit(lambda held, x: follow_samples(traced, dict(rows), held, x))
+def _following(
+    traced: Traced, rows: tuple[tuple[str, Rows], ...], random: bool
+) -> Callable[..., Any]:
+    follow = answer_samples if random else follow_samples
+    return jax.jit(lambda held, x: follow(traced, dict(rows), held, x))
 
 
 @remembered

@@ -21,7 +21,7 @@ from gramlin_jax._measure.plan import (
     plan_for_length,
     projections_of,
 )
-from gramlin_jax._measure.stream import Batch, Reader, stacks
+from gramlin_jax._measure.stream import Batch, Reader, shown, stacks
 from gramlin_jax._measure.tracing import Tracing
 from gramlin_jax._measure.trial import constants, not_a_mean, try_loss
 from gramlin_jax._moments.additive import accumulate
@@ -57,6 +57,7 @@ def measure(
     seed: int = 0,
     mesh: Mesh | None = None,
     data_axes: str | tuple[str, ...] | None = None,
+    progress: bool = True,
 ) -> Measurement:
     """All metrics of all linear layers of ``f(params, x)``, in one pass over the samples.
 
@@ -110,6 +111,7 @@ def measure(
             each passes NumPy arrays of its own samples, as many as every other, or JAX arrays of
             all, and sums that are spread over processes stay there.
         data_axes: Names of the mesh's axes along which samples are spread; None: the first.
+        progress: Show a bar of batches on standard error, in passes of more than ten seconds.
 
     Raises:
         ValueError: If there are no samples, batches differ in structure, a label names no class,
@@ -154,7 +156,7 @@ def measure(
         return sums(held, projections, next(keys), stack)
 
     keys = (jax.random.fold_in(jax.random.key(seed), number) for number in itertools.count())
-    total = accumulate(of_stack, itertools.chain([first], pieces))
+    total = accumulate(of_stack, shown(itertools.chain([first], pieces), progress))
     total["kernel"] = _kernels(plan.traced)(tracing.at(first.x)[1], first_of(first).x)
     total = on_host(total)  # float64, and on no device
     refuse_unknown(total["numbers"])

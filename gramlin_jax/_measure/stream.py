@@ -182,6 +182,16 @@ def stacks(batches: Any, reader: Reader, batch_size: int, where: Placement) -> I
         yield _on_devices(batch, 1, where)
 
 
+def shown(stacks: Iterator[Batch], progress: bool, delay: float = 10) -> Iterator[Batch]:
+    """The stacks, with a bar that counts their batches once ``delay`` seconds have passed."""
+    from tqdm.auto import tqdm
+
+    with tqdm(desc="measure", unit=" batches", delay=delay, disable=not progress) as bar:
+        for stack in stacks:
+            yield stack
+            bar.update(len(stack.labels))
+
+
 def _slices(data: Batch, batch_size: int, where: Placement) -> Iterator[Batch]:
     n = len(data.labels)
     local = not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(data))

@@ -56,6 +56,11 @@ class Additive:
         """
         return self._merged(lambda a: lax.psum(a, axis_name))
 
+    @in_float64
+    def scaled(self, factor: float | Array) -> Self:
+        """The sums with each sample counted ``factor`` times: for exponential forgetting."""
+        return jax.tree.map(lambda a: factor * a, self)
+
     def _merged(self, total: Callable[[Array], Array]) -> Self:
         """Merge parts that lie along an axis over which ``total`` adds up one array."""
         return jax.tree.map(total, self)

@@ -116,6 +116,13 @@ class Moments(Additive):
             ),
         )
 
+    @in_float64
+    def scaled(self, factor: float | Array) -> Moments:
+        """The moments with each sample counted ``factor`` times; means stay."""
+        scaled = jax.tree.map(lambda a: factor * a, self)
+        means = {"feature_mean": self.feature_mean, "target_mean": self.target_mean}
+        return dataclasses.replace(scaled, **means)
+
     def _merged(self, total: Callable[[Array], Array]) -> Moments:
         """Chan's formula: scatters about the parts' means, plus that of these means."""
         count = total(self.count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -34,6 +34,16 @@ class Tap(NamedTuple):
     inputs: Float[Array, "*stack_and_rows i"] | None = None
     kernel: Float[Array, "*stack i o"] | None = None
     outputs: Float[Array, "*stack_and_rows o"] | None = None
+
+
+class Seen(NamedTuple):
+    """Zeros to put in the place of a shift: the value stays, their gradient is the value's.
+
+    A sum with zeros is the same number, but compilers fuse it with the product before it, and then
+    round otherwise.
+    """
+
+    zeros: Array
 
 
 class Shift(NamedTuple):
@@ -81,13 +91,13 @@ def _run_site(
     shift, shape = shifts.get(site.number, Shift()), site.matricizer
     if shape is not None and shift.kernel is not None:
         weight = 1 - shape.operand
-        operands[weight] = _shifted(operands[weight], shape.kernel.undo(shift.kernel))
+        operands[weight] = _shifted(operands[weight], shift.kernel, shape.kernel.undo)
     (result,) = compat.evaluate(eqn, operands)
     if shape is None:
         result = result if shift.outputs is None else _shifted(result, shift.outputs)
         return [result], {site.number: Tap(result)}
     if shift.outputs is not None:
-        result = _shifted(result, shape.outputs.undo(shift.outputs))
+        result = _shifted(result, shift.outputs, shape.outputs.undo)
     data, kernel = operands[shape.operand], operands[1 - shape.operand]
     tap = Tap(
         features=shape.features.apply(data),
@@ -98,9 +108,23 @@ def _run_site(
     return [result], {site.number: tap}
 
 
-def _shifted(value: Array, shift: Array) -> Array:
+def _shifted(
+    value: Array, shift: Array | Seen, undo: Callable[[Array], Array] = lambda shift: shift
+) -> Array:
     """The sum in the value's own type: a shift does not change what the network computes in."""
-    return value + shift.astype(value.dtype)
+    if isinstance(shift, Seen):
+        return _seen(value, undo(shift.zeros).astype(value.dtype))
+    return value + undo(shift).astype(value.dtype)
+
+
+@jax.custom_vjp
+def _seen(value: Array, zeros: Array) -> Array:
+    """The value, whose gradient ``zeros`` has, too."""
+    del zeros
+    return value
+
+
+_seen.defvjp(lambda value, zeros: (value, None), lambda _, gradient: (gradient, gradient))
 
 
 def _of(sites: list[Found], shifts: Shifts) -> Shifts:
@@ -157,7 +181,7 @@ def _split_shifts(step: Scan, shifts: Shifts) -> tuple[Shifts, Shifts]:
                 each[site.number], fixed[site.number] = Shift(outputs, kernel), Shift()
             else:
                 at = len(site.stack)
-                outputs = None if outputs is None else jnp.moveaxis(outputs, at, 0)
+                outputs = jax.tree.map(lambda a: jnp.moveaxis(a, at, 0), outputs)  # noqa: B023
                 each[site.number], fixed[site.number] = Shift(outputs), Shift(None, kernel)
     return each, fixed
 

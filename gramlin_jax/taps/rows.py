@@ -207,6 +207,43 @@ def follow_samples(
     return follow
 
 
+def answer_samples(
+    traced: Traced, rows: Mapping[str, Rows], held: list[Any], x: PyTree
+) -> dict[str, Bool[Array, ""]]:
+    """By site, whether a change of one sample changes its own row most, for most that are tried.
+
+    Unlike ``follow_samples`` this holds for functions that draw random numbers for each row, as
+    dropout does. There a row may be dropped and not change, and the others change a little through
+    the batch's statistics.
+
+    Args:
+        traced: The function.
+        rows: By site, from ``find_rows``.
+        held: The values of the trace before those of x.
+        x: Samples (n, ...).
+    """
+    n = check_leading_axis("x", x)
+    base = {k: _joined(h) for k, h in _features(traced, rows, held, x).items()}
+    at = jnp.arange(ANSWERS) * n // ANSWERS
+
+    def changes(i: Array) -> dict[str, Array]:
+        """How much each row changes, (n,), if sample i is another one."""
+        changed = jax.tree.map(lambda a: jnp.asarray(a).at[i].set(a[(i + n // 2) % n]), x)
+        found = _features(traced, rows, held, changed)
+        return {k: jnp.abs(_joined(h) - base[k]).sum((1, 2)) for k, h in found.items()}
+
+    answers = {}
+    for name, change in jax.lax.map(changes, at).items():  # (samples, rows)
+        heard = change.max(1) > 0
+        own = heard & (change.argmax(1) == at)
+        answers[name] = 2 * own.sum() > heard.sum()  # NaN is none
+    return answers
+
+
+# Samples that are changed, one after another, to see which row answers.
+ANSWERS = 8
+
+
 def _features(
     traced: Traced, rows: Mapping[str, Rows], held: list[Any], x: PyTree
 ) -> dict[str, Array]:

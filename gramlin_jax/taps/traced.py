@@ -15,7 +15,7 @@ import numpy as np
 from gramlin_jax.support.memory import remembered
 from gramlin_jax.taps import compat
 from gramlin_jax.taps.axes import Stored
-from gramlin_jax.taps.interpreter import Shift, Tap, run
+from gramlin_jax.taps.interpreter import Seen, Shift, Tap, run
 from gramlin_jax.taps.layers import Layers, describe, key_name
 from gramlin_jax.taps.provenance import Plan, Provenance, make_plan
 
@@ -45,14 +45,14 @@ class Traced:
     def __call__(
         self,
         values: Sequence[Any],
-        perturbations: Mapping[str, Array] | None = None,
-        kernel_perturbations: Mapping[str, Array] | None = None,
+        perturbations: Mapping[str, Array | Seen] | None = None,
+        kernel_perturbations: Mapping[str, Array | Seen] | None = None,
     ) -> tuple[PyTree, dict[str, Tap]]:
         """The function's output and its taps; nothing of ``f`` runs again.
 
         Args:
             values: The arrays that ``f`` closes over, then those of its arguments, in order.
-            perturbations: By site, added to the pre-activations, see ``tap``.
+            perturbations: By site, added to the pre-activations, see ``tap``; or ``Seen``.
             kernel_perturbations: By site, added to the kernels.
 
         Raises:
@@ -86,15 +86,16 @@ class Traced:
             and str(ours) == str(theirs)
         )
 
-    def _check(self, argument: str, values: Mapping[str, Array], shape: str) -> None:
+    def _check(self, argument: str, values: Mapping[str, Array | Seen], shape: str) -> None:
         for name, value in values.items():
             site = self.layers.sites.get(name)
             if site is None or (shape == "kernel_shape" and not site.has_kernel):
                 known = ", ".join(self.layers.sites) or "none"
                 raise ValueError(f"{argument} names {name!r}: wanted one of the sites {known}")
-            if np.shape(value) != getattr(site, shape):
+            given = np.shape(value.zeros if isinstance(value, Seen) else value)
+            if given != getattr(site, shape):
                 raise ValueError(
-                    f"{argument}[{name!r}] has shape {np.shape(value)}: wanted "
+                    f"{argument}[{name!r}] has shape {given}: wanted "
                     f"{getattr(site, shape)}, see find_layers"
                 )
 

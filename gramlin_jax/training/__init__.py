@@ -14,6 +14,7 @@ from gramlin_jax.training.loop import Fit, fit
 from gramlin_jax.training.losses import SampleLoss, classification_loss
 from gramlin_jax.training.program import Hyper, Loss, Optimizer, Run, State
 from gramlin_jax.training.sweeps import Execution, check_sweep, choose_execution, grid, over_runs
+from gramlin_jax.training.watch import Watch
 
 __all__ = [
     "Checkpoint",
@@ -31,6 +32,7 @@ __all__ = [
     "State",
     "Training",
     "WarnOfDivergence",
+    "Watch",
     "check_sweep",
     "choose_execution",
     "classification_loss",

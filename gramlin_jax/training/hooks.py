@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,12 +12,13 @@ import jax
 import numpy as np
 from tqdm.auto import tqdm
 
+from gramlin_jax.loggers import Logger, Loggers
 from gramlin_jax.support.conversion import as_jax
 from gramlin_jax.support.fingerprints import fingerprint
 from gramlin_jax.support.signals import HeldSignals
 from gramlin_jax.training.checkpoints import Checkpoints
 from gramlin_jax.training.identity import lowering
-from gramlin_jax.training.program import Hyper, State
+from gramlin_jax.training.program import Hyper, Run, State
 from gramlin_jax.training.sweeps import over_runs, run_labels
 
 if TYPE_CHECKING:
@@ -92,6 +93,17 @@ class Hook:
         ...     def after_epoch(self, training):
         ...         print(training.epoch, "of", training.epochs)
     """
+
+    def wrap(self, run: Run, example: Callable[[], PyTree], hyper: Hyper) -> Run:
+        """Called before all else: the run that is trained in the place of ``run``.
+
+        Args:
+            run: What would be trained.
+            example: Gives a batch.
+            hyper: Hyper-parameters of the first run.
+        """
+        del example, hyper
+        return run
 
     def prepare(self, training: Training) -> None:
         """Called first: check settings and allocate what is recorded."""
@@ -288,15 +300,22 @@ class Log(Hook):
     """Hand the metrics of each epoch to a logger.
 
     Attributes:
-        logger: ``(values, epoch) -> None``. ``values`` are floats by the name of the metric, and
-            in a sweep by name and run, as ``"loss/learning_rate=0.1 seed=0"``, so that each run
-            has a line of its own.
+        logger: ``(values, epoch) -> None``, see ``gramlin_jax.loggers``. ``values`` are floats by
+            the name of the metric, and in a sweep by name and run, as
+            ``"loss/learning_rate=0.1 seed=0"``, so that each run has a line of its own. Where it
+            raises, training goes on.
+
+    Warns:
+        RuntimeWarning: With the logger's first error.
 
     Example:
         >>> hook = Log(lambda values, epoch: print(epoch, values))
     """
 
-    logger: Callable[[Mapping[str, float], int], None]
+    logger: Logger
+
+    def __post_init__(self) -> None:
+        self._log = Loggers(self.logger)
 
     def after_epoch(self, training: Training) -> None:
         """Log the epoch."""
@@ -306,7 +325,7 @@ class Log(Hook):
             for metric, history in training.history.items()
             for name, column in zip(names, history[:, training.epoch - 1], strict=True)
         }
-        self.logger(values, training.epoch)
+        self._log(values, training.epoch)
 
 
 def blank(shapes: Any, length: int) -> Any:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from gramlin_jax.support.files import read_json, write_json
 from gramlin_jax.support.versions import versions
@@ -20,7 +22,15 @@ Programs: TypeAlias = "Mapping[str, Callable[[], jax.stages.Lowered]]"
 def lowering(function: Any, *args: Any) -> Callable[[], jax.stages.Lowered]:
     """What lowers a jitted function for arguments of these shapes; it keeps no array alive."""
     shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), args)
-    return lambda: function.lower(*shapes)
+    return lambda: function.lower(*jax.tree.map(_argument, shapes))
+
+
+def _argument(shape: jax.ShapeDtypeStruct) -> Any:
+    """The shape; zeros for float64, whose shape alone JAX would take for float32."""
+    if shape.dtype != np.float64:
+        return shape
+    with jax.enable_x64(True):
+        return jnp.zeros(shape.shape, shape.dtype)
 
 
 def claim_programs(folder: Path, programs: Programs, name: str = "program.json") -> None:

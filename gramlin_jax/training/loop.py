@@ -120,6 +120,10 @@ def fit(
     run = Run(init, loss, optimizer, batch_size, shuffle)
     source = source_of(data, run)
     hooks = (ProgressBar(), WarnOfDivergence()) if hooks is None else tuple(hooks)
+    first: Any = jax.tree.map(lambda a: a[0], hyper)
+    for hook in hooks:
+        run = hook.wrap(run, source.example, first)
+    source.run = run
     training = _begin(run, source, hyper, epochs, execution)
     with contextlib.ExitStack() as stack:
         for hook in reversed(hooks):

@@ -92,16 +92,29 @@ class Run:
         """
         grad = jax.value_and_grad(self.checked_loss, has_aux=True)
         (loss, metrics), gradient = grad(state.params, batch, key, hyper)
-        updates, opt_state = self._optimizer(hyper).update(
+        state = self.update(state, loss, gradient, (batch, key, hyper))
+        return state, {**metrics, "loss": loss}
+
+    def update(
+        self, state: State, loss: Array, gradient: PyTree, where: tuple[PyTree, Array, Hyper]
+    ) -> State:
+        """The optimiser's update.
+
+        Args:
+            state: Before it.
+            loss: Of the batch.
+            gradient: Of the batch.
+            where: The batch, its key and the hyper-parameters, with which the loss was taken.
+        """
+        updates, opt_state = self._optimizer(where[2]).update(
             gradient,
             state.opt_state,
             state.params,
             value=loss,  # these three are for line searches and schedules of the loss
             grad=gradient,
-            value_fn=lambda params: self.checked_loss(params, batch, key, hyper)[0],
+            value_fn=lambda params: self.checked_loss(params, *where)[0],
         )
-        params = optax.apply_updates(state.params, updates)
-        return State(params, opt_state), {**metrics, "loss": loss}
+        return State(optax.apply_updates(state.params, updates), opt_state)
 
     def epoch(
         self, state: State, data: PyTree, hyper: Hyper, epoch: int | Array

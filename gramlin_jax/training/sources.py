@@ -28,6 +28,7 @@ class Arrays:
 
     Attributes:
         data: The arrays (n, ...).
+        run: Whose epochs these are.
         first: The shapes of a batch.
 
     Raises:
@@ -36,7 +37,7 @@ class Arrays:
 
     def __init__(self, data: PyTree, run: Run) -> None:
         n = check_leading_axis("data", data)
-        self.data, self._run = as_jax("data", data), run
+        self.data, self.run = as_jax("data", data), run
         check_finite("data", self.data)
         self._batch_size = min(run.batch_size or n, n)
         self.first = jax.tree.map(self._batch_shape, self.data)
@@ -44,9 +45,13 @@ class Arrays:
     def _batch_shape(self, array: Array) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((self._batch_size, *array.shape[1:]), array.dtype)
 
+    def example(self) -> PyTree:
+        """A batch."""
+        return jax.tree.map(lambda a: a[: self._batch_size], self.data)
+
     def epoch(self, execution: str) -> Epoch:
         """An epoch of all runs, compiled once; the state that it is given is donated."""
-        lifted = over_runs(self._run.epoch, execution=execution, shared=(1, 3))
+        lifted = over_runs(self.run.epoch, execution=execution, shared=(1, 3))
         jitted = self._jitted = jax.jit(lifted, donate_argnums=0)
         return lambda state, hyper, epoch: jitted(state, self.data, hyper, jnp.int32(epoch))
 
@@ -58,7 +63,7 @@ class Arrays:
         """What must be the same for a run to be resumed."""
         return {
             "batch_size": self._batch_size,
-            "shuffle": self._run.shuffle,
+            "shuffle": self.run.shuffle,
             "data": fingerprint(self.data),
         }
 
@@ -70,6 +75,7 @@ class Batches:
 
     Attributes:
         data: None: there are no arrays to measure on.
+        run: Whose epochs these are.
         first: The first batch of epoch 0.
 
     Raises:
@@ -84,16 +90,20 @@ class Batches:
             raise ValueError(
                 f"batch_size is {run.batch_size} where data yields batches: wanted None"
             )
-        self._made, self._run = data, run
+        self._made, self.run = data, run
         self._pass: Iterator[Any] | None = None
         self.first, _ = next(self._batches(0))
         check_finite("the first batch of data", self.first)
+
+    def example(self) -> PyTree:
+        """A batch."""
+        return self.first
 
     def epoch(self, execution: str) -> Epoch:
         """An epoch of all runs; its step is compiled once for each shape of a batch."""
 
         def one(state: State, batch: PyTree, hyper: Hyper, epoch: Array, i: Array) -> Any:
-            return self._run.step(state, batch, self._run.batch_key(hyper, epoch, i), hyper)
+            return self.run.step(state, batch, self.run.batch_key(hyper, epoch, i), hyper)
 
         lifted = over_runs(one, execution=execution, shared=(1, 3, 4))
         step = self._jitted = jax.jit(lifted, donate_argnums=0)

@@ -1,0 +1,384 @@
+"""``Probe``: the sums of ``measure``, taken from the backward pass of a training step."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from gramlin_jax._measure.batch import Losses, Summed, reduced, refuse_unknown
+from gramlin_jax._measure.finish import measured
+from gramlin_jax._measure.forgetting import check_memory, merged, remember, start
+from gramlin_jax._measure.measurement import Measurement
+from gramlin_jax._measure.modules import as_function
+from gramlin_jax._measure.plan import Options, Plan, for_size, make_plan, projections_of
+from gramlin_jax._measure.stream import Batch, Reader, stacks
+from gramlin_jax._measure.tracing import Tracing
+from gramlin_jax._moments.additive import Additive
+from gramlin_jax._moments.gradients import Backward, scalar_loss
+from gramlin_jax._moments.projection import Projection
+from gramlin_jax.metrics.registry import DEFAULT, LayerSums, Metric, chosen_metrics, needs_of
+from gramlin_jax.support.checks import check_at_least, is_traced
+from gramlin_jax.support.devices import placed, placement
+from gramlin_jax.support.precision import in_float64, widened
+from gramlin_jax.taps import Tap, Traced
+from gramlin_jax.taps.interpreter import Seen
+from gramlin_jax.taps.traced import capture, is_array
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Int, PyTree
+
+
+class ProbeState(NamedTuple):
+    """What a ``Probe`` has seen: a pytree of arrays, O(width²) a layer.
+
+    Attributes:
+        step: Calls of ``value_and_grad`` so far.
+        watched: How many of them were watched.
+        sums: Of the watched batches, float64; with a window each has a first axis (window,).
+        kernels: Effective kernels by layer, at the last batch that was watched.
+    """
+
+    step: Int[Array, ""]
+    watched: Int[Array, ""]
+    sums: Any
+    kernels: dict[str, Array]
+
+
+class _Prepared(NamedTuple):
+    """What ``init`` found out: the layers, and the shapes of the state."""
+
+    plan: Plan
+    projections: dict[str, Projection]
+    form: dict[str, Any]
+
+
+@dataclasses.dataclass
+class Probe:
+    """Watch the layers in the training step itself: its own backward pass fills the sums.
+
+    ``value_and_grad`` takes the place of ``jax.value_and_grad(loss_fn)``: the same loss and
+    gradients, and a state with the sums of ``measure`` over the batches that are watched. Every
+    ``every``-th call is watched, by ``lax.cond``; the others do what they did. It works under
+    ``jit``, in ``scan`` and ``shard_map``, with micro-batches and rematerialisation.
+
+    Pass parameters and batches as they are trained: the features are those of the training mode,
+    with dropout and batch statistics as they are there.
+
+    Donate the state, ``jax.jit(step, donate_argnums=...)``: else each step copies it. It is some
+    ten arrays a layer, which a Python loop hands over in each step; ``scan`` over steps does not.
+
+    Attributes:
+        loss_fn: ``(params, batch, *rest) -> L``, a scalar that is a mean over the samples of the
+            batch; or ``(L, aux)`` with ``has_aux``. ``params`` may be an NNX module or an
+            Equinox one; ``batch`` is a pytree of arrays (n, ...); ``rest`` is what else the loss
+            needs: dropout keys, batch statistics, an NNX ``Rngs``.
+        targets: ``batch -> labels or real targets``, see ``measure``.
+        has_aux: Whether ``loss_fn`` returns a pair.
+        outputs: ``aux -> logits``, needed for integer labels where aux is not the logits.
+        weights: ``batch -> weights``, see ``measure``.
+        ignore_label: Labels of this value do not count.
+        every: Watch one call of so many, the first among them.
+        window: Keep the last so many watched batches, in as many times the memory; None: all.
+        decay: Count each watched batch so much less at the next one, 0 < decay < 1; None: not.
+        metrics: As for ``measure``.
+        layers: As for ``measure``.
+        learning_rate: As for ``measure``.
+        positions: As for ``measure``.
+        width_limit: As for ``measure``, but 256: a watched step costs the square of it.
+        seed: As for ``measure``.
+        axis_name: Of the mesh, inside ``shard_map``: sums are over all of its devices.
+
+    Raises:
+        ValueError: If a number is out of range, or both ``window`` and ``decay`` are given.
+
+    Example:
+        >>> def loss_fn(params, batch):
+        ...     logits = jnp.tanh(batch["x"] @ params["in"]) @ params["out"]
+        ...     losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, batch["y"])
+        ...     return losses.mean(), logits
+        >>> probe = Probe(loss_fn, targets=lambda batch: batch["y"], has_aux=True, every=10)
+        >>> @jax.jit
+        ... def step(params, batch, state):
+        ...     (loss, logits), grads, state = probe.value_and_grad(params, batch, state)
+        ...     return jax.tree.map(lambda p, g: p - 0.1 * g, params, grads), state
+        >>> params = {"in": jnp.ones((3, 5)), "out": jnp.ones((5, 2))}
+        >>> batch = {"x": jax.random.normal(jax.random.key(0), (8, 3)), "y": jnp.arange(8) % 2}
+        >>> state = probe.init(params, batch)
+        >>> for _ in range(20):
+        ...     params, state = step(params, batch, state)
+        >>> m = probe.read(state)
+        >>> m.layers, m.count
+        (('in', 'out'), 16.0)
+    """
+
+    loss_fn: Callable[..., Any]
+    targets: Callable[[Any], Any]
+    _: dataclasses.KW_ONLY
+    has_aux: bool = False
+    outputs: Callable[[Any], Any] | None = None
+    weights: Callable[[Any], Any] | None = None
+    ignore_label: int | None = None
+    every: int = 10
+    window: int | None = None
+    decay: float | None = None
+    metrics: Sequence[str] | Mapping[str, Metric | Callable[[LayerSums], Any]] = DEFAULT
+    layers: Sequence[str] | None = None
+    learning_rate: float = 0.01
+    positions: Literal["flatten", "mean"] | int = "flatten"
+    width_limit: int = 256
+    seed: int = 0
+    axis_name: str | tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        check_at_least("every", self.every, 1)
+        check_memory(self.window, self.decay)
+        self._chosen = chosen_metrics(self.metrics)
+        self._needs = needs_of(self._chosen)
+        self._prepared: _Prepared | None = None
+
+    def init(self, params: PyTree, batch: PyTree, *rest: Any) -> ProbeState:
+        """The state before training, and what the probe has to know of the layers.
+
+        Call it with a real batch, outside of ``jit``, also before a state is restored from a
+        checkpoint: which features belong to which sample is tried out.
+
+        Raises:
+            ValueError: If the arguments are traced, the loss is not a scalar, or as ``measure``.
+            TypeError: As ``measure``.
+        """
+        if any(is_traced(leaf) for leaf in jax.tree.leaves((params, batch))):
+            raise ValueError(
+                "init is called under jit: wanted real arrays, before the training step is compiled"
+            )
+        call = as_function(self._pair, params, rest)
+        where = placement(None, None, call.params)
+        reader = Reader(lambda batch: batch, self.targets, self.weights)
+        stack = next(stacks([batch], reader, 1, where))
+        tracing = Tracing(lambda p, x: call.loss(p, x, *call.rest), call.params, where)
+        options = Options(self.layers, self._needs, self.positions, self.width_limit, random=True)
+        plan = make_plan(tracing, options, stack)
+        projections = placed(projections_of(plan, self.seed), where)
+        self._prepared = _Prepared(plan, projections, {})
+        _, sums, kernels = jax.eval_shape(lambda: self._watch(call, batch, axis_name=None))
+        zero = jnp.zeros((), jnp.int32)
+        state = ProbeState(
+            zero,
+            zero + 0,
+            start(sums, self.window),
+            jax.tree.map(lambda k: jnp.zeros(k.shape, k.dtype), kernels),
+        )
+        self._prepared = self._prepared._replace(form=_form(state))
+        return state
+
+    def value_and_grad(
+        self,
+        params: PyTree,
+        batch: PyTree,
+        state: ProbeState,
+        *rest: Any,
+        watch: bool | Bool[Array, ""] | None = None,
+    ) -> tuple[Any, PyTree, ProbeState]:
+        """The loss, its gradients, and the state after this call.
+
+        Args:
+            params: As for ``loss_fn``. Leaves that are no arrays of floating point have None for
+                a gradient.
+            batch: As for ``loss_fn``.
+            state: From ``init`` or the call before.
+            rest: As for ``loss_fn``.
+            watch: Whether to watch this call; None: every ``every``-th.
+
+        Returns:
+            What ``jax.value_and_grad(loss_fn, has_aux=has_aux)`` returns, and the new state.
+
+        Raises:
+            ValueError: If ``init`` was not called, the state is that of another model or probe,
+                the loss is not a scalar, or the batch is not like that of ``init``.
+        """
+        self._check(state)
+        call = as_function(self._pair, params, rest)
+        watched = state.step % self.every == 0 if watch is None else jnp.asarray(watch)
+
+        def plain(state: ProbeState) -> tuple[Any, ProbeState]:
+            return _value_and_grad(call, batch), state
+
+        def watching(state: ProbeState) -> tuple[Any, ProbeState]:
+            result, sums, kernels = self._watch(call, batch, axis_name=self.axis_name)
+            sums = remember(state.sums, sums, state.watched, self.window, self.decay)
+            return result, ProbeState(state.step, state.watched + 1, sums, kernels)
+
+        if self.every == 1 and watch is None:
+            result, state = watching(state)
+        else:
+            result, state = lax.cond(watched, watching, plain, state)
+        (loss, (aux, changed)), gradients = result
+        call.update(changed)
+        state = state._replace(step=state.step + 1)
+        return (loss, aux) if self.has_aux else loss, gradients, state
+
+    def read(self, state: ProbeState) -> Measurement:
+        """The metrics of all layers, as ``measure`` gives them of the watched samples.
+
+        Kernels are those of the last watched batch, and the other sums are of all that are kept.
+
+        Raises:
+            ValueError: If nothing was watched yet, a label names no class, or as
+                ``value_and_grad``.
+        """
+        plan = self._check(state).plan
+        if not int(state.watched):
+            raise ValueError("state has watched 0 batches: wanted one at least")
+        sums = merged(state.sums, self.window)
+        total = jax.device_get({**sums, "kernel": state.kernels})
+        refuse_unknown(total["numbers"])
+        return measured(plan, total, self._chosen, self.learning_rate, {})
+
+    def _pair(self, params: Any, batch: Any, *rest: Any) -> tuple[Any, Any]:
+        """The loss, and aux, which is None where there is none."""
+        value = self.loss_fn(params, batch, *rest)
+        is_pair = isinstance(value, tuple | list) and len(value) == 2
+        if is_pair != self.has_aux:
+            wanted = "a pair (loss, aux)" if self.has_aux else "a scalar, or has_aux=True"
+            raise ValueError(f"loss_fn returns a {type(value).__name__}: wanted {wanted}")
+        loss, aux = value if self.has_aux else (value, None)
+        return scalar_loss(loss), aux
+
+    def _check(self, state: ProbeState) -> _Prepared:
+        if self._prepared is None:
+            raise ValueError("probe has no layers yet: wanted probe.init(params, batch) first")
+        wanted, given = self._prepared.form, _form(state)
+        if given != wanted:
+            cut = all(given.get(name, (None,))[0] == shape for name, (shape, _) in wanted.items())
+            raise ValueError(
+                f"state holds {_described(given)}: wanted {_described(wanted)}, from this probe's "
+                + ("init; restore it under jax.enable_x64(True)" if cut else "init")
+            )
+        return self._prepared
+
+    def _watch(self, call: Any, batch: Any, axis_name: Any) -> tuple[Any, Any, dict[str, Array]]:
+        """What ``_value_and_grad`` returns, the sums of the batch, and the kernels."""
+        plan, projections, _ = self._prepared  # type: ignore[misc]
+        labels, weights = self.targets(batch), self.weights(batch) if self.weights else None
+        samples = Batch(batch, batch, jnp.asarray(labels), weights)
+        traced, values = capture(
+            lambda params, x: call.loss(params, x, *call.rest), call.params, (batch,)
+        )
+        plan = for_size(plan, traced, len(labels))
+        names = [name for name in plan.names if traced.layers.sites[name].has_kernel]
+        gradients = {"kernel_gradient", "output_gradients"} & self._needs
+        result, passed = _pass(call, traced, values, names if gradients else [])
+        used = Backward(
+            *passed[:2],
+            {name: Tap(passed.taps[name].features) for name in plan.rows},
+            *passed[3:],
+        )
+        kernels = {}
+        if "kernel" in self._needs:
+            taps: Any = passed.taps
+            kernels = {name: widened(taps[name].kernel) for name in names}
+        # What is summed is computed once, in the pass, and changes nothing in it.
+        used, kernels = jax.tree.map(lax.optimization_barrier, (used, kernels))
+        score = Losses(lambda output, y: output[0], self._logits, self.ignore_label)
+        summed = Summed(score, plan.names, plan.rows, plan.axes, self._needs)
+        sums = reduced(traced, values, used, samples, projections, summed)
+        if axis_name is not None:
+            sums = _over_devices(sums, axis_name)
+            kernels = lax.pmax(kernels, axis_name)  # they are the same on all
+        return result, sums, kernels
+
+    def _logits(self, output: tuple[Any, tuple[Any, Any]]) -> Any:
+        _, (aux, _) = output
+        return self.outputs(aux) if self.outputs else aux
+
+
+def _value_and_grad(call: Any, batch: Any) -> Any:
+    """``((loss, aux), gradients)``, as JAX has them; None for leaves that are not trained."""
+    leaves, structure = jax.tree.flatten(call.params)
+    places = _trained(leaves)
+
+    def objective(trained: list[Any]) -> tuple[Array, Any]:
+        here = _replaced(leaves, places, trained)
+        loss, aux = call.loss(jax.tree.unflatten(structure, here), batch, *call.rest)
+        return loss, aux
+
+    grad = jax.value_and_grad(objective, has_aux=True)
+    value, gradients = grad([leaves[i] for i in places])
+    return value, _gradients(call.params, gradients)
+
+
+def _pass(call: Any, traced: Traced, values: list[Any], names: list[str]) -> tuple[Any, Backward]:
+    """The same from the trace, and what flows through its layers.
+
+    Args:
+        call: The loss and its arguments.
+        traced: The loss at these arguments.
+        values: To run it with.
+        names: Sites whose gradients are wanted.
+    """
+    arrays = [i for i, leaf in enumerate(jax.tree.leaves(call.params)) if is_array(leaf)]
+    offset = len(traced.closed_over)
+    trained = _trained(jax.tree.leaves(call.params))
+    places = [offset + arrays.index(i) for i in trained]
+    zeros = traced.layers.zeros(), traced.layers.kernel_zeros()
+    shifts = tuple({name: Seen(of_sites[name]) for name in names} for of_sites in zeros)
+
+    def objective(trained: list[Any], shifts: Any) -> tuple[Array, Any]:
+        (loss, aux), taps = traced(_replaced(values, places, trained), *shifts)
+        return loss, (aux, taps)
+
+    grad = jax.value_and_grad(objective, argnums=(0, 1), has_aux=True)
+    (loss, (aux, taps)), (gradients, deltas) = grad([values[i] for i in places], shifts)
+    result = (loss, aux), _gradients(call.params, gradients)
+    seen = ({name: delta.zeros for name, delta in of_sites.items()} for of_sites in deltas)
+    return result, Backward(loss, (loss, aux), taps, *seen)
+
+
+def _trained(leaves: list[Any]) -> list[int]:
+    """Which leaves are arrays of floating point."""
+    return [
+        i
+        for i, leaf in enumerate(leaves)
+        if is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact)
+    ]
+
+
+def _replaced(values: list[Any], places: list[int], new: list[Any]) -> list[Any]:
+    values = list(values)
+    for place, value in zip(places, new, strict=True):
+        values[place] = value
+    return values
+
+
+def _gradients(params: Any, gradients: list[Any]) -> Any:
+    leaves, structure = jax.tree.flatten(params)
+    places = _trained(leaves)
+    return jax.tree.unflatten(structure, _replaced([None] * len(leaves), places, gradients))
+
+
+@in_float64
+def _over_devices(sums: Any, axis_name: Any) -> Any:
+    def total(leaf: Any) -> Any:
+        return leaf.psum(axis_name) if isinstance(leaf, Additive) else lax.psum(leaf, axis_name)
+
+    return jax.tree.map(total, sums, is_leaf=lambda leaf: isinstance(leaf, Additive))
+
+
+def _form(state: ProbeState) -> Any:
+    """Names, shapes and types of the arrays of a state, to compare."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): (jnp.shape(leaf), leaf.dtype)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    }
+
+
+def _described(form: dict[str, Any]) -> str:
+    """A few arrays of a state: the kernels of its layers, and the type of its sums."""
+    kernels = [f"{name} {shape}" for name, (shape, _) in form.items() if "kernels" in name][:4]
+    types = sorted({str(dtype) for name, (_, dtype) in form.items() if "sums" in name})
+    sums = f"sums of {' and '.join(types)}"
+    return f"{len(form)} arrays ({', '.join([*kernels, sums])})"

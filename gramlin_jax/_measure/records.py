@@ -1,0 +1,239 @@
+"""``Records``: measurements over the steps of training, appended to a file."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gramlin_jax._measure.charts import curves
+from gramlin_jax._measure.measurement import FLOORS, Measurement
+from gramlin_jax._measure.tables import Form, Library, frame
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Records:
+    """A series of measurements over steps, in a file that only grows: a mapping of steps.
+
+    The file holds one line of JSON for each measurement: its metrics, loss, accuracy, notes and a
+    checksum, not its sums. ``append`` returns once the line is on the disk. A process may be killed
+    at any moment: a last line that is torn is dropped with a note, and the rest is as it was. Where
+    training resumed from an earlier step, what it measured again takes the place of what it had
+    measured from there on.
+
+    Args:
+        path: The file. It is made by the first ``append``; an older one is continued.
+
+    Attributes:
+        path: The file.
+        notes: What is wrong with the file: lines that were dropped.
+
+    Raises:
+        OSError: If the file cannot be read.
+
+    Warns:
+        RuntimeWarning: With the notes.
+
+    Example:
+        >>> import tempfile
+        >>> f, params = lambda params, x: x @ params["w"], {"w": jnp.ones((3, 2))}
+        >>> data = jax.random.normal(jax.random.key(0), (50, 3)), jnp.arange(50) % 2
+        >>> loss = lambda out, y: optax.losses.softmax_cross_entropy_with_integer_labels(out, y)
+        >>> m = measure(f, params, data, loss=lambda out, y: loss(out, y).mean())
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     records = Records(folder + "/layers.jsonl")
+        ...     records.append(0, m)
+        ...     records.append(100, m)
+        ...     again = Records.load(records.path)
+        >>> again.steps, again[100]["w"]["kernel_norm"] == m["w"]["kernel_norm"]
+        ((0, 100), True)
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).expanduser()
+        self._measurements: dict[int, Measurement] = {}
+        self.notes: tuple[str, ...] = ()
+        if self.path.exists():
+            self._read()
+
+    @staticmethod
+    def load(path: str | Path) -> Records:
+        """The records in a file that is there.
+
+        Raises:
+            FileNotFoundError: If there is none.
+            OSError: If it cannot be read.
+        """
+        if not Path(path).expanduser().exists():
+            raise FileNotFoundError(f"path {path} does not exist: wanted a file of Records")
+        return Records(path)
+
+    def append(self, step: int, measurement: Measurement) -> None:
+        """Add the measurement of a step to the file.
+
+        Raises:
+            OSError: If it cannot be written, as on a full disk; the file is as it was then.
+        """
+        line = _line(int(step), measurement)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _write(self.path, line)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
+        self._put(*_parsed(line))
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Steps that were measured, ascending."""
+        return tuple(self._measurements)
+
+    def __getitem__(self, step: int) -> Measurement:
+        if step not in self._measurements:
+            raise KeyError(f"step is {step}: wanted one of {', '.join(map(str, self.steps))}")
+        return self._measurements[step]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._measurements)
+
+    def __len__(self) -> int:
+        return len(self._measurements)
+
+    def __repr__(self) -> str:
+        steps = f", steps {self.steps[0]} to {self.steps[-1]}" if self.steps else ""
+        return "\n".join([f"{self.path}: {len(self)} measurements{steps}", *self.notes])
+
+    def frame(self, form: Form = "wide", *, library: Library = "pandas") -> Any:
+        """All metrics as a data frame, with a line for each step and layer.
+
+        Args:
+            form: ``"wide"``: columns ``step``, ``layer`` and one for each metric; ``"long"``:
+                ``step``, ``layer``, ``metric`` and ``value``.
+            library: ``"pandas"`` or ``"polars"``.
+
+        Raises:
+            ValueError: If ``form`` or ``library`` is unknown.
+            ImportError: If the library is not installed.
+        """
+        rows = [
+            ({"step": step, "layer": layer}, values)
+            for step, measurement in self._measurements.items()
+            for layer, values in measurement.metrics.items()
+        ]
+        return frame(rows, form, library)
+
+    def series(self, metric: str) -> dict[str, np.ndarray]:
+        """The values of a metric over ``steps`` by layer, NaN where it was not measured.
+
+        Raises:
+            ValueError: If it never was.
+        """
+        values = [m.metrics for m in self._measurements.values()]
+        known = dict.fromkeys(name for v in values for layer in v.values() for name in layer)
+        if metric not in known:
+            raise ValueError(f"metric is {metric!r}: wanted one of {', '.join(known) or 'none'}")
+        layers = dict.fromkeys(layer for v in values for layer in v)
+        return {
+            layer: np.array([v.get(layer, {}).get(metric, math.nan) for v in values])
+            for layer in layers
+        }
+
+    def plot(self, metric: str = "target_linearity") -> Figure:
+        """A metric over the steps, a line for each layer; the mean noise floor dotted.
+
+        Raises:
+            ValueError: If the metric was not measured.
+        """
+        values = self.series(metric)
+        try:
+            floors = list(self.series(FLOORS.get(metric, "")).values())
+        except ValueError:  # it has none, or it was not measured
+            return curves(self.steps, values, [], metric)
+        known = np.isfinite(floors)
+        floor = np.where(known, floors, 0).sum(0) / np.maximum(known.sum(0), 1)
+        return curves(self.steps, values, np.where(known.any(0), floor, np.nan), metric)
+
+    def _put(self, step: int, measurement: Measurement) -> None:
+        kept = {s: m for s, m in self._measurements.items() if s < step}
+        self._measurements = {**kept, step: measurement}
+
+    def _read(self) -> None:
+        notes = []
+        for number, line in enumerate(self.path.read_bytes().splitlines(keepends=True), 1):
+            try:
+                self._put(*_parsed(line))
+            except (ValueError, KeyError, TypeError) as error:
+                why = f"it is damaged ({error})" if line.endswith(b"\n") else "it is torn"
+                notes.append(f"line {number} of {self.path} was dropped: {why}")
+        self.notes = tuple(notes)
+        for note in notes:
+            warnings.warn(note, RuntimeWarning, stacklevel=3)
+
+
+def _line(step: int, measurement: Measurement) -> bytes:
+    record = {"step": step, **measurement.to_dict()}
+    return _text({"checksum": _checksum(record), **_plain(record)}) + b"\n"
+
+
+def _parsed(line: bytes) -> tuple[int, Measurement]:
+    """What a line holds.
+
+    Raises:
+        ValueError: If it is not as it was written.
+    """
+    record = json.loads(line)
+    if not line.endswith(b"\n"):
+        raise ValueError("its end is missing")
+    checksum = record.pop("checksum")
+    if checksum != _checksum(record):
+        raise ValueError("its checksum is another")
+    return record.pop("step"), Measurement.from_dict(record)
+
+
+def _checksum(record: dict[str, Any]) -> str:
+    return f"{zlib.crc32(_text(_plain(record))):08x}"
+
+
+def _text(plain: Any) -> bytes:
+    return json.dumps(plain, allow_nan=False, ensure_ascii=False).encode()
+
+
+def _plain(value: Any) -> Any:
+    """Numbers that JSON does not know as text, which ``float`` reads."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write(path: Path, line: bytes) -> None:
+    """Append a line; a torn one before it is cut off, and so is this one where it fails."""
+    with path.open("ab+", buffering=0) as file:
+        whole = _end_of_last_line(file, file.seek(0, os.SEEK_END))
+        file.truncate(whole)
+        try:
+            while line:
+                line = line[file.write(line) :]
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(whole)
+            raise
+
+
+def _end_of_last_line(file: Any, end: int) -> int:
+    """Where the last whole line ends."""
+    while end:
+        start = max(0, end - 2**16)
+        file.seek(start)
+        found = file.read(end - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0

@@ -1,0 +1,112 @@
+"""``Watch``: a hook of ``fit`` that watches layers in the training steps themselves."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+from gramlin_jax._measure.measurement import Measurement
+from gramlin_jax._measure.probe import Probe, ProbeState
+from gramlin_jax.loggers import Logger, Loggers
+from gramlin_jax.support.precision import in_float64
+from gramlin_jax.training.hooks import Hook, Training
+from gramlin_jax.training.program import Hyper, Metrics, Run, State
+from gramlin_jax.training.sweeps import run_labels
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, PyTree
+
+
+@dataclasses.dataclass
+class Watch(Hook):
+    """Measure layers on the batches that train them, with a ``Probe`` in every run's step.
+
+    Training itself stays as it is, bit for bit. Each epoch has a measurement of its own, of the
+    batches that were watched in it, while the parameters moved. Under ``execution="vmap"`` each
+    step pays for the watched and the plain pass; ``"map"`` pays for what it takes.
+
+    Attributes:
+        targets: ``batch -> real targets`` (n, k), as ``jax.nn.one_hot(batch[1], classes)``: the
+            loss of ``fit`` returns no logits that labels could be compared with.
+        every: Watch one step of so many.
+        options: Further arguments of ``Probe``.
+        logger: Takes ``Measurement.scalars`` after each epoch; in a sweep the names are followed
+            by the run, as in ``Log``.
+        measurements: By epoch (the first is 1), one for each run, without their sums.
+
+    Raises:
+        ValueError: When training begins, as ``Probe``.
+
+    Example:
+        >>> hook = Watch(lambda batch: jax.nn.one_hot(batch[1], 10), every=10)
+    """
+
+    targets: Callable[[Any], Array]
+    every: int = 10
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    logger: Logger | None = None
+    measurements: dict[int, list[Measurement]] = dataclasses.field(default_factory=dict)
+
+    def wrap(self, run: Run, example: Callable[[], PyTree], hyper: Hyper) -> Run:
+        """The run with a probe in its steps."""
+        self._log = Loggers(*([] if self.logger is None else [self.logger]))
+        self._probe = Probe(
+            run.checked_loss, self.targets, has_aux=True, every=self.every, **self.options
+        )
+        key, params = run.batch_key(hyper, 0, 0), run.start(hyper).params
+        zero = self._probe.init(params, example(), key, hyper)
+        return _Watched(**vars(run), probe=self._probe, zero=zero)
+
+    def after_epoch(self, training: Training) -> None:
+        """Read what the epoch has seen, and begin anew."""
+        opt_state, state = training.state.opt_state
+        names = [f"/{label}" if label else "" for label in run_labels(training.hyper)]
+        each = [self._probe.read(run) for run in _by_run(state, len(names))]
+        self.measurements[training.epoch] = [dataclasses.replace(m, sums={}) for m in each]
+        values = zip(names, each, strict=True)
+        self._log(
+            {f"{k}{name}": v for name, m in values for k, v in m.scalars().items()}, training.epoch
+        )
+        training.state = training.state._replace(opt_state=(opt_state, _cleared(state)))
+
+    def end(self, training: Training) -> None:
+        """Leave the optimiser's state as it is without a probe."""
+        training.state = training.state._replace(opt_state=training.state.opt_state[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Watched(Run):
+    """A run whose optimiser's state is a pair, with that of the probe."""
+
+    probe: Any = None
+    zero: Any = None
+
+    def start(self, hyper: Hyper) -> State:
+        """The run's own start, and a probe that has seen nothing."""
+        params, opt_state = super().start(hyper)
+        return State(params, (opt_state, self.zero))
+
+    def step(self, state: State, batch: PyTree, key: Array, hyper: Hyper) -> tuple[State, Metrics]:
+        """The run's own, with the sums of the batch where it is watched."""
+        opt_state, seen = state.opt_state
+        (loss, metrics), gradient, seen = self.probe.value_and_grad(
+            state.params, batch, seen, key, hyper
+        )
+        state = State(state.params, opt_state)
+        params, opt_state = self.update(state, loss, gradient, (batch, key, hyper))
+        return State(params, (opt_state, seen)), {**metrics, "loss": loss}
+
+
+def _by_run(state: ProbeState, runs: int) -> list[ProbeState]:
+    leaves, structure = jax.tree.flatten(state)
+    return [jax.tree.unflatten(structure, [leaf[i] for leaf in leaves]) for i in range(runs)]
+
+
+@in_float64
+def _cleared(state: ProbeState) -> ProbeState:
+    """The state with nothing watched yet; calls are counted on."""
+    return jax.tree.map(jnp.zeros_like, state)._replace(step=state.step)

@@ -1,0 +1,84 @@
+"""Each logger writes for real, and what it wrote is read back by what people watch it in."""
+
+import json
+import math
+
+import jax
+import pytest
+
+from gramlin_jax.loggers import JSONLines, Loggers, Monitoring, Print, TensorBoard, WandB
+
+VALUES = {"params/Dense_0/kernel/target_linearity": 0.25, "loss": 2.0, "accuracy": math.nan}
+STEPS = (0, 10, 20)
+
+
+def log_to(logger):
+    for step in STEPS:
+        logger({**VALUES, "loss": 2.0 - step / 100}, step)
+
+
+def test_lines_of_json(tmp_path):
+    log_to(JSONLines(tmp_path / "new" / "log.jsonl"))
+    lines = [json.loads(line) for line in (tmp_path / "new/log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 10, 20]
+    assert lines[2] == {"step": 20, **VALUES, "loss": 1.8, "accuracy": None}
+
+
+def test_printed_lines():
+    lines = []
+    log_to(Print(to=lines.append))
+    assert len(lines) == 9 and lines[1] == "step 0  loss 2" and lines[8] == "step 20  accuracy nan"
+
+
+def test_tensorboard_reads_its_curves(tmp_path):
+    pytest.importorskip("tensorboardX")
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    log_to(TensorBoard(tmp_path))
+    read = reader.EventAccumulator(str(tmp_path))
+    read.Reload()
+    assert set(read.Tags()["scalars"]) == set(VALUES)
+    losses = read.Scalars("loss")
+    assert [event.step for event in losses] == list(STEPS)
+    assert [event.value for event in losses] == pytest.approx([2.0, 1.9, 1.8])
+    assert all(math.isnan(event.value) for event in read.Scalars("accuracy"))
+
+
+def test_weights_and_biases_offline(tmp_path):
+    wandb = pytest.importorskip("wandb")
+    settings = wandb.Settings(console="off", silent=True, x_disable_stats=True)
+    run = wandb.init(mode="offline", dir=tmp_path, project="layers", settings=settings)
+    log_to(WandB(run))
+    assert run.summary["loss"] == 1.8
+    run.finish()
+    wandb.teardown()  # which waits until the file is written
+    (file,) = tmp_path.rglob("*.wandb")
+    content = file.read_bytes()
+    assert b"target_linearity" in content and b"1.9" in content
+
+
+def test_jax_monitoring_hears_each_scalar():
+    heard = []
+
+    def listen(event, value, **also):
+        heard.append((event, value, also))
+
+    jax.monitoring.register_scalar_listener(listen)
+    try:
+        log_to(Monitoring())
+    finally:
+        jax.monitoring.unregister_scalar_listener(listen)
+    assert len(heard) == 9 and ("/gramlin_jax/loss", 1.9, {"step": 10}) in heard
+
+
+def test_a_logger_that_raises_is_shown_once_and_stops_nothing():
+    lines = []
+
+    def broken(values, step):
+        raise OSError("no space left on device")
+
+    log = Loggers(broken, Print(to=lines.append))
+    with pytest.warns(
+        RuntimeWarning, match="failed at step 0 with OSError: no space left"
+    ) as shown:
+        log_to(log)
+    assert len(shown) == 1 and len(lines) == 9

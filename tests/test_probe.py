@@ -1,0 +1,360 @@
+import functools
+
+import chex
+import equinox as eqx
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import pytest
+from flax import nnx
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from gramlin_jax import METRICS, Metric, Probe, measure, moments
+from gramlin_jax._measure.forgetting import merged, remember, start
+from gramlin_jax.metrics.registry import DEFAULT
+
+RNG = np.random.default_rng(0)
+N, BATCH = 64, 16
+X = RNG.normal(size=(N, 4)).astype(np.float32)
+Y = RNG.integers(0, 3, N)
+PARAMS = {
+    "in": RNG.normal(size=(4, 6)).astype(np.float32),
+    "hidden": RNG.normal(size=(2, 6, 6)).astype(np.float32),
+    "out": RNG.normal(size=(6, 3)).astype(np.float32),
+    "bias": np.zeros((1, 3), np.float32),
+}
+
+
+def network(params, x):
+    h = jnp.tanh(x @ params["in"])
+    h, _ = jax.lax.scan(lambda h, kernel: (jnp.tanh(h @ kernel), None), h, params["hidden"])
+    return h @ params["out"] + params["bias"]
+
+
+def cross_entropy(out, y):
+    return optax.losses.softmax_cross_entropy_with_integer_labels(out, y).mean()
+
+
+def loss_fn(params, batch):
+    out = network(params, batch["x"])
+    return cross_entropy(out, batch["y"]), out
+
+
+def labels(batch):
+    return batch["y"]
+
+
+def batch_at(i, size=BATCH):
+    return {"x": jnp.asarray(X[i * size : (i + 1) * size]), "y": Y[i * size : (i + 1) * size]}
+
+
+BATCHES = [batch_at(i) for i in range(N // BATCH)]
+STACK = jax.tree.map(lambda *leaves: jnp.stack(leaves), *BATCHES)
+
+
+def assert_same_bits(a, b):
+    """Leaf by leaf the same bytes, the sign of 0 included."""
+    chex.assert_trees_all_equal_structs(a, b)
+    for one, other in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert one.dtype == other.dtype
+        assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
+
+
+# All sums but ΔᵀΔ, and nothing that takes long to compile.
+QUICK = {
+    "count": Metric("count", "count", frozenset({"features"}), lambda layer: layer.moments.count),
+    "gradient_norm": METRICS["gradient_norm"],
+    "kernel_norm": METRICS["kernel_norm"],
+}
+
+
+def assert_measured(found, rows, metrics=QUICK):
+    """Equal to ``measure`` on these samples, to 1e-6, and so are the sums."""
+    options = {"loss": cross_entropy, "batch_size": BATCH, "metrics": metrics}
+    whole = measure(network, PARAMS, (X[rows], Y[rows]), **options)
+    assert found.layers == whole.layers
+    chex.assert_trees_all_close(found.sums, whole.sums, rtol=1e-6, atol=1e-5)  # sums reach 8
+    for name, value in whole.scalars().items():
+        np.testing.assert_allclose(found.scalars()[name], value, rtol=1e-6, atol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def watched():
+    """A probe that watches every second step of four, and what each step returned."""
+    probe = Probe(loss_fn, labels, has_aux=True, every=2)
+    state = probe.init(PARAMS, BATCHES[0])
+    step = jax.jit(probe.value_and_grad)
+    results = []
+    for batch in BATCHES:
+        result, gradients, state = step(PARAMS, batch, state)
+        results.append((result, gradients))
+    return probe, state, results
+
+
+def test_losses_and_gradients_are_the_same_bits(watched):
+    plain = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
+    for batch, result in zip(BATCHES, watched[2], strict=True):
+        assert_same_bits(result, plain(PARAMS, batch))
+
+
+def test_it_reads_what_measure_measures_on_the_same_samples(watched):
+    probe, state, _ = watched
+    assert int(state.step) == 4 and int(state.watched) == 2
+    assert_measured(probe.read(state), np.r_[0:16, 32:48], DEFAULT)
+
+
+def test_the_state_is_a_pytree_of_arrays_that_a_checkpoint_keeps(watched, tmp_path):
+    probe, state, _ = watched
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "state", state)
+        checkpointer.wait_until_finished()
+        with jax.enable_x64(True):
+            again = checkpointer.restore(tmp_path / "state", state)
+        cut = checkpointer.restore(tmp_path / "state", state)
+    assert_same_bits(again, state)
+    assert probe.read(again).metrics == probe.read(state).metrics
+    with pytest.raises(ValueError, match=r"sums of float32.*restore it under jax.enable_x64\(True"):
+        probe.read(cut)
+
+
+def test_a_window_in_a_scan_over_steps_with_a_donated_state():
+    probe = Probe(loss_fn, labels, has_aux=True, every=1, window=2, metrics=QUICK)
+    state = probe.init(PARAMS, BATCHES[0])
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def epoch(state):
+        def step(state, batch):
+            (loss, _), _, state = probe.value_and_grad(PARAMS, batch, state)
+            return state, loss
+
+        return jax.lax.scan(step, state, STACK)
+
+    state, losses = epoch(state)
+    np.testing.assert_allclose(losses[1], loss_fn(PARAMS, BATCHES[1])[0], rtol=1e-6)
+    assert_measured(probe.read(state), np.r_[32:64])
+
+
+@pytest.mark.parametrize("decay", (None, 0.5))
+def test_sums_fade(decay):
+    """Each batch counts ``decay`` times as much as the next: the same as weights of the samples."""
+    h = RNG.normal(size=(3, 8, 2)) + 5
+    parts = [moments(x, x[:, :1]) for x in h]
+    kept = start(jax.eval_shape(lambda: {"m": parts[0], "n": jnp.float32(0)}), None)
+    for i, part in enumerate(parts):
+        kept = remember(kept, {"m": part, "n": jnp.float32(8)}, jnp.int32(i), None, decay)
+    weights = np.repeat((decay or 1.0) ** np.arange(2, -1, -1), 8)
+    rows = h.reshape(-1, 2)
+    expected = moments(rows, rows[:, :1], weights=weights)
+    chex.assert_trees_all_close(merged(kept, None)["m"], expected, rtol=1e-12)
+    np.testing.assert_allclose(kept["n"], weights.sum())
+
+
+def test_each_device_of_a_shard_map_watches_its_samples():
+    probe = Probe(loss_fn, labels, has_aux=True, every=2, axis_name="data", metrics=QUICK)
+    state = probe.init(PARAMS, BATCHES[0])
+    mesh = Mesh(np.array(jax.devices()[:4]), ("data",))
+
+    def mapped(function, outputs):
+        rows = {"x": P("data"), "y": P("data")}
+        specs = {"mesh": mesh, "in_specs": (P(), rows, P()), "out_specs": outputs}
+        return jax.jit(jax.shard_map(function, **specs))
+
+    def step(params, batch, state):
+        (loss, _), gradients, state = probe.value_and_grad(params, batch, state)
+        return jax.lax.pmean((loss, gradients), "data"), state
+
+    def plain(params, batch, state):
+        (loss, _), gradients = jax.value_and_grad(loss_fn, has_aux=True)(params, batch)
+        return jax.lax.pmean((loss, gradients), "data"), state
+
+    step, plain = mapped(step, (P(), P())), mapped(plain, (P(), P()))
+    for batch in BATCHES[:3]:
+        result, state = step(PARAMS, batch, state)
+    assert_same_bits(result, plain(PARAMS, batch, state)[0])
+    assert_measured(probe.read(state), np.r_[0:16, 32:48])
+
+
+class Net(nn.Module):
+    """Half precision, dropout and batch statistics."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        h = nn.relu(nn.Dense(8, dtype=jnp.bfloat16)(x))
+        h = nn.BatchNorm(use_running_average=not train)(h.astype(jnp.float32))
+        return nn.Dense(3, dtype=jnp.bfloat16)(nn.Dropout(0.5, deterministic=not train)(h))
+
+
+def test_dropout_batch_statistics_half_precision_and_accumulation_train_as_without():
+    net, optimizer = Net(), optax.MultiSteps(optax.adam(0.1), 2)
+    variables = net.init(jax.random.key(0), X[:1], False)
+
+    def loss_fn(params, batch, statistics, key):
+        out, changed = net.apply(
+            {"params": params, "batch_stats": statistics},
+            *(batch["x"], True),
+            rngs={"dropout": key},
+            mutable=["batch_stats"],
+        )
+        return cross_entropy(out.astype(jnp.float32), batch["y"]), (out, changed["batch_stats"])
+
+    options = {"outputs": lambda aux: aux[0], "metrics": QUICK}
+    probe = Probe(loss_fn, labels, has_aux=True, every=3, **options)
+
+    def train(watch, state):
+        def step(carry, batch):
+            params, statistics, opt_state, state, key = carry
+            key, own = jax.random.split(key)
+            if watch:
+                (loss, (_, statistics)), gradients, state = probe.value_and_grad(
+                    params, batch, state, statistics, own
+                )
+            else:
+                (loss, (_, statistics)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
+                    params, batch, statistics, own
+                )
+            updates, opt_state = optimizer.update(gradients, opt_state, params)
+            return (optax.apply_updates(params, updates), statistics, opt_state, state, key), loss
+
+        params = variables["params"]
+        carry = (params, variables["batch_stats"], optimizer.init(params), state, jax.random.key(1))
+        carry, losses = jax.lax.scan(step, carry, STACK)
+        return carry[:2], losses, carry[3]
+
+    start = variables["params"], BATCHES[0], variables["batch_stats"], jax.random.key(0)
+    state = probe.init(*start)
+    train = jax.jit(train, static_argnums=0)
+    *with_probe, state = train(True, state)
+    *without, _ = train(False, None)
+    assert_same_bits(with_probe, without)
+    m = probe.read(state)
+    assert m.layers == ("Dense_0/kernel", "Dense_1/kernel") and m.count == 2 * BATCH
+    expected = moments(np.concatenate([X[:16], X[48:]]), jax.nn.one_hot(np.r_[Y[:16], Y[48:]], 3))
+    found = m.sums["Dense_0/kernel"].moments
+    np.testing.assert_allclose(found.feature_scatter, expected.feature_scatter, rtol=0.05)
+    assert not m.notes and m["Dense_1/kernel"]["count"] == 2 * BATCH  # behind the dropout
+
+
+class Module(nnx.Module):
+    def __init__(self, rngs):
+        self.first, self.norm = nnx.Linear(4, 8, rngs=rngs), nnx.BatchNorm(8, rngs=rngs)
+        self.drop, self.head = nnx.Dropout(0.5), nnx.Linear(8, 3, rngs=rngs)
+
+    def __call__(self, x, rngs):
+        return self.head(self.drop(nnx.relu(self.norm(self.first(x))), rngs=rngs))
+
+
+def test_an_nnx_module_trains_as_without():
+    def loss_fn(model, batch, rngs):
+        out = model(batch["x"], rngs)
+        return cross_entropy(out, batch["y"]), out
+
+    probe = Probe(loss_fn, labels, has_aux=True, every=2, metrics=QUICK)
+    trained = []
+    for watch in (False, True):
+        model, rngs = Module(nnx.Rngs(0)), nnx.Rngs(dropout=1)
+        optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
+        state = probe.init(model, BATCHES[0], rngs) if watch else None
+
+        @nnx.jit
+        def step(model, optimizer, rngs, batch, state, watch=watch):
+            if watch:
+                _, gradients, state = probe.value_and_grad(model, batch, state, rngs)
+            else:
+                grad = nnx.value_and_grad(loss_fn, has_aux=True)
+                _, gradients = grad(model, batch, rngs)
+            optimizer.update(model, gradients)
+            return state
+
+        for batch in BATCHES[:3]:
+            state = step(model, optimizer, rngs, batch, state)
+        trained.append(nnx.to_pure_dict(nnx.state((model, rngs.dropout.count))))
+    assert_same_bits(*trained)
+    m = probe.read(state)
+    assert m.layers == ("first/kernel", "head/kernel") and m.count == 2 * BATCH
+
+
+def test_an_equinox_module_has_the_gradients_of_its_filtered_transform():
+    model = eqx.nn.MLP(4, 3, 8, 1, key=jax.random.key(0))
+
+    def loss_fn(model, batch):
+        return cross_entropy(jax.vmap(model)(batch["x"]), batch["y"])
+
+    def one_hot(batch):
+        return jax.nn.one_hot(batch["y"], 3)
+
+    probe = Probe(loss_fn, one_hot, every=1, metrics=QUICK)
+    state = probe.init(model, BATCHES[0])
+    step = eqx.filter_jit(probe.value_and_grad)
+    *result, state = step(model, BATCHES[0], state)
+    plain = eqx.filter_jit(eqx.filter_value_and_grad(loss_fn))
+    assert_same_bits(tuple(result), plain(model, BATCHES[0]))
+    m = probe.read(state)
+    assert m.layers == ("layers/0/weight", "layers/1/weight") and np.isnan(m.accuracy)
+    expected = moments(X[:16], jax.nn.one_hot(Y[:16], 3)).feature_scatter
+    np.testing.assert_allclose(m.sums["layers/0/weight"].moments.feature_scatter, expected)
+
+
+def test_the_caller_says_which_steps_are_watched():
+    probe = Probe(loss_fn, labels, has_aux=True, metrics=["gradient_norm"], layers=["in"])
+    state = probe.init(PARAMS, BATCHES[0])
+    step = jax.jit(
+        lambda state, watch: probe.value_and_grad(PARAMS, BATCHES[1], state, watch=watch)
+    )
+    for watch in (False, True, False):
+        (_, gradients, state) = step(state, watch)
+    assert int(state.step) == 3 and int(state.watched) == 1 and not state.kernels
+    norm = probe.read(state)["in"]["gradient_norm"]
+    np.testing.assert_allclose(norm, np.linalg.norm(gradients["in"]), rtol=1e-6)
+
+
+def test_what_is_refused_and_why(watched):
+    probe, state, _ = watched
+    for options, message in (
+        ({"every": 0}, "every is 0: wanted at least 1"),
+        ({"window": 0}, "window is 0: wanted at least 1"),
+        ({"decay": 1.0}, "decay is 1.0: wanted a number between 0 and 1"),
+        ({"decay": 0.5, "window": 2}, "window is 2 and decay 0.5: wanted one of them"),
+        ({"metrics": ["nc9"]}, r"metrics has \['nc9'\]: wanted names"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Probe(loss_fn, labels, **options)
+    with pytest.raises(ValueError, match=r"no layers yet: wanted probe.init\(params"):
+        Probe(loss_fn, labels, has_aux=True).value_and_grad(PARAMS, BATCHES[0], state)
+    with pytest.raises(ValueError, match="returns a tuple: wanted a scalar, or has_aux=True"):
+        Probe(loss_fn, labels).init(PARAMS, BATCHES[0])
+    each = Probe(lambda params, batch: network(params, batch["x"]), labels)
+    with pytest.raises(ValueError, match=r"loss returns float32 of shape \(16, 3\): wanted"):
+        each.init(PARAMS, BATCHES[0])
+    with pytest.raises(ValueError, match="init is called under jit: wanted real arrays"):
+        jax.jit(probe.init)(PARAMS, BATCHES[0])
+    other = jax.tree.map(lambda leaf: leaf[..., :1] if leaf.ndim else leaf, state)
+    with pytest.raises(ValueError, match=r"state holds .*in \(4, 1\).*: wanted .*in \(4, 6\)"):
+        probe.value_and_grad(PARAMS, BATCHES[0], other)
+    empty = state._replace(watched=jnp.zeros((), jnp.int32))
+    with pytest.raises(ValueError, match="state has watched 0 batches: wanted one at least"):
+        probe.read(empty)
+    wrong = {**BATCHES[0], "y": BATCHES[0]["y"] + 2}
+    _, _, state = probe.value_and_grad(PARAMS, wrong, state, watch=True)
+    with pytest.raises(ValueError, match="labels of 48 that name none of the classes"):
+        probe.read(state)
+
+
+def test_rows_that_do_not_answer_their_samples_are_not_measured():
+    """Positions are the slow index of a merged axis: row i is not of sample i."""
+
+    def loss_fn(params, batch):
+        rows = batch["x"].reshape(BATCH, 2, 2).swapaxes(0, 1).reshape(2 * BATCH, 2)
+        out = (rows @ params["in"]).reshape(2, BATCH, -1).sum(0) @ params["out"]
+        return cross_entropy(out, batch["y"]), out
+
+    params = {"in": PARAMS["in"][:2], "out": PARAMS["out"]}
+    probe = Probe(loss_fn, labels, has_aux=True, every=1, metrics=QUICK)
+    _, _, state = probe.value_and_grad(params, BATCHES[0], probe.init(params, BATCHES[0]))
+    m = probe.read(state)
+    assert np.isnan(m["in"]["count"]) and m["out"]["count"] == BATCH
+    (note,) = m.notes
+    assert note[0] == "in" and "features not measured" in note[1]

@@ -1,0 +1,185 @@
+import json
+import math
+import resource
+
+import numpy as np
+import pytest
+
+from gramlin_jax import Comparison, Measurement, Records
+
+LAYERS = ("params/Dense_0/kernel", "params/Dense_1/kernel")
+
+
+def made(scale=1.0, layers=LAYERS, **values):
+    """A measurement by hand: the numbers that tests look for are theirs."""
+    metrics = {
+        layer: {"target_linearity": 0.1 * scale + i / 4, "noise_floor": 0.05 * (i + 1), **values}
+        for i, layer in enumerate(layers)
+    }
+    heads = (("target_linearity", "TL"),)
+    return Measurement(metrics, {}, 2.0 * scale, math.nan, 64.0, (("f", "a < b"),), "all", heads)
+
+
+def test_scalars_are_flat():
+    scalars = made().scalars()
+    assert scalars["params/Dense_1/kernel/target_linearity"] == 0.35
+    assert scalars["loss"] == 2 and scalars["count"] == 64 and math.isnan(scalars["accuracy"])
+    assert len(scalars) == 2 * 2 + 3
+
+
+@pytest.mark.parametrize("library", ("pandas", "polars"))
+def test_frames_of_both_forms_and_their_files(library, tmp_path):
+    module = pytest.importorskip(library)
+    wide = made().to_frame(library=library)
+    assert isinstance(wide, module.DataFrame) and wide.shape == (2, 3)
+    assert list(wide["layer"]) == list(LAYERS) and list(wide["noise_floor"]) == [0.05, 0.1]
+    long = made().to_frame("long", library=library)
+    assert list(long.columns) == ["layer", "metric", "value"] and long.shape == (4, 3)
+    assert list(long["value"]) == [0.1, 0.05, 0.35, 0.1]
+    path = tmp_path / "m"
+    if library == "pandas":
+        wide.to_csv(path, index=False)
+        again = [module.read_csv(path)]
+        wide.to_parquet(path)
+        again.append(module.read_parquet(path))
+    else:
+        wide.write_csv(path)
+        again = [module.read_csv(path)]
+        wide.write_parquet(path)
+        again.append(module.read_parquet(path))
+    assert all(frame.equals(wide) for frame in again)
+
+
+def test_frames_say_what_they_want():
+    with pytest.raises(ValueError, match="form is 'tall': wanted 'wide' or 'long'"):
+        made().to_frame("tall")
+    with pytest.raises(ValueError, match="library is 'dask': wanted 'pandas' or 'polars'"):
+        made().to_frame(library="dask")
+
+
+def test_html_has_every_cell_of_the_text_and_escapes_it():
+    html, text = made()._repr_html_(), str(made())
+    assert html.count("<tr>") == 3 and html.count("<td") == 2 * 4
+    for word in ("TL", "0.35", LAYERS[1], "loss 2, 64 samples"):
+        assert word in html and word in text
+    assert "f: a &lt; b" in html and "f: a < b" in text
+
+
+def test_bars_are_the_layers_with_their_floors():
+    figure = made().plot()
+    (axes,) = figure.axes
+    assert [bar.get_width() for bar in axes.patches] == [0.1, 0.35]
+    assert [line.get_xdata()[0] for line in axes.lines] == [0.05, 0.1]
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(LAYERS)
+    assert not made().plot("noise_floor").axes[0].lines
+    with pytest.raises(ValueError, match="metric is 'nc9': wanted one of target_linearity"):
+        made().plot("nc9")
+
+
+def test_a_comparison_matches_layers_by_name():
+    other = made(2.0, (LAYERS[1], "new"), nc1=3.0)
+    found = made().compare(other)
+    assert isinstance(found, Comparison) and list(found.before) == [LAYERS[1]]
+    assert found.after[LAYERS[1]] == {"target_linearity": 0.2, "noise_floor": 0.05}
+    np.testing.assert_allclose(found.differences[LAYERS[1]]["target_linearity"], 0.2 - 0.35)
+    assert found.only_before == (LAYERS[0],) and found.only_after == ("new",)
+    lines = str(found).splitlines()
+    assert lines[1].split() == [LAYERS[1], "target_linearity", "0.35", "0.2", "-0.15"]
+    assert "only in the second: new" in lines[-1] and "only in the second" in found._repr_html_()
+    frame = found.to_frame()
+    assert list(frame.columns) == ["layer", "metric", "before", "after", "difference"]
+    assert len(frame) == 2
+    with pytest.raises(ValueError, match="other has the layers z: wanted some of"):
+        made().compare(made(layers=("z",)))
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    records = Records(tmp_path / "folder" / "layers.jsonl")
+    for step in (0, 10, 20):
+        records.append(step, made(step / 10))
+    return records
+
+
+def test_records_come_back_as_they_were(recorded):
+    again = Records.load(recorded.path)
+    assert again.steps == (0, 10, 20) == tuple(again) and len(again) == 3 and not again.notes
+    assert again[10].metrics == made().metrics and again[10].loss == 2
+    assert str(again[10]) == str(made()) and again[10].coverage == "all"
+    assert "3 measurements, steps 0 to 20" in str(again)
+    for line in recorded.path.read_text().splitlines():
+        assert json.loads(line)["layers"]  # others can read it, too
+    with pytest.raises(KeyError, match="step is 5: wanted one of 0, 10, 20"):
+        again[5]
+    with pytest.raises(FileNotFoundError, match="wanted a file of Records"):
+        Records.load(recorded.path.with_name("none"))
+
+
+def test_numbers_that_are_not_finite_come_back(recorded):
+    recorded.append(30, made(math.inf, nc1=-math.inf))
+    last = Records.load(recorded.path)[30]
+    assert last.loss == math.inf and math.isnan(last.accuracy)
+    assert last[LAYERS[0]]["nc1"] == -math.inf
+
+
+def test_a_kill_at_any_byte_costs_the_last_record_alone(recorded):
+    whole = recorded.path.read_bytes()
+    start = whole[:-1].rfind(b"\n") + 1
+    for end in range(start, len(whole), 7):
+        recorded.path.write_bytes(whole[:end])
+        if end == start:
+            assert Records(recorded.path).steps == (0, 10)
+            continue
+        with pytest.warns(RuntimeWarning, match="line 3 of .* was dropped: it is torn"):
+            records = Records(recorded.path)
+        assert records.steps == (0, 10) and "was dropped" in str(records)
+        records.append(20, made(2.0))
+        assert recorded.path.read_bytes() == whole
+
+
+def test_a_changed_byte_costs_its_record_alone(recorded):
+    content = bytearray(recorded.path.read_bytes())
+    content[content.find(b"64.0")] = ord("7")
+    recorded.path.write_bytes(content)
+    with pytest.warns(RuntimeWarning, match="line 1 .* was dropped: it is damaged .*checksum"):
+        assert Records(recorded.path).steps == (10, 20)
+
+
+def test_a_full_disk_leaves_the_file_as_it_was(recorded):
+    before = recorded.path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 40, limits[1]))
+    try:
+        with pytest.raises(OSError, match="layers.jsonl"):
+            recorded.append(30, made())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert recorded.path.read_bytes() == before and recorded.steps == (0, 10, 20)
+    recorded.append(30, made())
+    assert Records.load(recorded.path).steps == (0, 10, 20, 30)
+
+
+def test_steps_measured_again_take_the_place_of_those_before(recorded):
+    recorded.append(10, made(5.0))
+    again = Records.load(recorded.path)
+    assert recorded.steps == again.steps == (0, 10) and again[10].loss == 10
+
+
+def test_frames_and_series_over_steps(recorded):
+    wide, long = recorded.frame(), recorded.frame("long")
+    assert list(wide.columns) == ["step", "layer", "target_linearity", "noise_floor"]
+    assert len(wide) == 6 and len(long) == 12 and list(wide["step"]) == [0, 0, 10, 10, 20, 20]
+    recorded.append(30, made(3.0, ("new",)))
+    series = recorded.series("target_linearity")
+    np.testing.assert_allclose(series[LAYERS[1]], [0.25, 0.35, 0.45, np.nan])
+    np.testing.assert_allclose(series["new"], [np.nan] * 3 + [0.3])
+
+
+def test_curves_are_the_layers_and_the_floor(recorded):
+    lines = recorded.plot("target_linearity").axes[0].lines
+    assert [line.get_label() for line in lines] == [*LAYERS, "noise floor"]
+    np.testing.assert_allclose(lines[1].get_ydata(), [0.25, 0.35, 0.45])
+    np.testing.assert_allclose(lines[2].get_ydata(), [0.075] * 3)
+    assert lines[2].get_linestyle() == ":" and list(lines[0].get_xdata()) == [0, 10, 20]
+    with pytest.raises(ValueError, match="metric is 'nc9': wanted one of target_linearity"):
+        recorded.plot("nc9")

@@ -1,0 +1,68 @@
+import chex
+import jax
+import numpy as np
+import pytest
+from toy import Slices, toy, train
+
+from gramlin_jax import moments, target_linearity
+from gramlin_jax.training import Checkpoint, Hook, Watch
+
+OPTIONS = {"metrics": ["target_linearity", "kernel_norm"]}
+SEEDS = {"seed": np.arange(2)}
+
+
+def one_hot(batch):
+    return jax.nn.one_hot(batch[1], 3)
+
+
+@pytest.fixture(scope="module")
+def watched():
+    """Two runs of three epochs, each of four steps, of which every second is watched."""
+    logged = []
+    hook = Watch(one_hot, 2, OPTIONS, lambda values, epoch: logged.append((epoch, values)))
+    fitted = train(sweep=SEEDS, hooks=[hook], execution="map", shuffle=False)
+    return hook, fitted, logged
+
+
+def test_training_is_the_same_bit_for_bit(watched):
+    without = train(sweep=SEEDS, execution="map", shuffle=False)
+    chex.assert_trees_all_equal(watched[1].params, without.params)
+    chex.assert_trees_all_equal(watched[1].opt_state, without.opt_state)
+    chex.assert_trees_all_equal(watched[1].history, without.history)
+
+
+def test_each_epoch_has_the_batches_that_were_watched_in_it(watched):
+    hook, _, logged = watched
+    assert list(hook.measurements) == [1, 2, 3] and len(hook.measurements[1]) == 2
+    x, y = toy()
+    rows = np.r_[0:16, 32:48]  # the first and the third of 16, 16, 16 and 2
+    first = moments(x[rows], jax.nn.one_hot(y[rows], 3))
+    for epoch in (1, 2, 3):
+        for m in hook.measurements[epoch]:
+            assert m.count == 32 and not m.sums
+            found = m["params/Dense_0/kernel"]["target_linearity"]
+            np.testing.assert_allclose(found, target_linearity(first), rtol=1e-6)
+    assert [epoch for epoch, _ in logged] == [1, 2, 3]
+    name = "params/Dense_1/kernel/kernel_norm/seed=1"
+    expected = hook.measurements[3][1]["params/Dense_1/kernel"]["kernel_norm"]
+    assert logged[2][1][name] == expected
+
+
+class Stop(Hook):
+    def before_epoch(self, training):
+        if training.epoch == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.long
+def test_it_resumes_and_watches_an_iterable(watched, tmp_path):
+    options = {"sweep": SEEDS, "execution": "map", "batch_size": None}
+    with pytest.raises(KeyboardInterrupt):
+        hooks = [Watch(one_hot, 2, OPTIONS), Checkpoint(tmp_path, interval=0), Stop()]
+        train(Slices(toy()), hooks=hooks, **options)
+    hook = Watch(one_hot, 2, OPTIONS)
+    fitted = train(Slices(toy()), hooks=[hook, Checkpoint(tmp_path)], **options)
+    assert list(hook.measurements) == [3]
+    for a, b in zip(hook.measurements[3], watched[0].measurements[3], strict=True):
+        chex.assert_trees_all_close(a.metrics, b.metrics, rtol=1e-5, atol=1e-7)
+    chex.assert_trees_all_close(fitted.params, watched[1].params, rtol=1e-5)
