@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 import sys
+import warnings
 from pathlib import Path
+from types import FrameType
 
 import tyro
 
 from experiments.registry import EXPERIMENTS, PRESETS, Experiment, find
-from experiments.runs import folder_of, perform, read_result, report
+from experiments.runs import folder_of, notes_of_versions, perform, read_result, report
 from experiments.shared.results import Result
 
 USAGE = """python -m experiments list
@@ -38,7 +41,7 @@ class Place:
 
 
 def main(arguments: list[str]) -> None:
-    """Carry out one command; errors of the user's are one line without a traceback."""
+    """Carry out one command; an error or a signal is one line without a traceback."""
     command, *rest = arguments or ["list"]
     commands = {"list": _list, "run": _run, "plot": _plot}
     if command not in commands:
@@ -46,12 +49,35 @@ def main(arguments: list[str]) -> None:
         sys.exit(command not in ("-h", "--help"))
     try:
         commands[command](rest)
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"error: {error}")
+    except KeyboardInterrupt as stop:
+        print("stopped: the same command goes on from here", file=sys.stderr)
+        sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
+    except Exception as error:
+        if not (line := _line(error)):
+            raise
+        sys.exit(f"error: {line}")
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt(number)
+
+
+def _line(error: Exception) -> str:
+    """An error of the user's or of the machine in one line; empty for one of the program."""
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return f"out of memory: choose smaller sizes ({_first_line(error) or 'none is left'})"
+    if isinstance(error, ValueError | OSError | ImportError | OverflowError):
+        return _first_line(error) or type(error).__name__
+    return ""
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _list(arguments: list[str]) -> None:
-    del arguments
+    if arguments:
+        raise ValueError(f"list got {' '.join(arguments)}: wanted nothing after it")
     for experiment in EXPERIMENTS:
         print(f"{experiment.name:32}{experiment.title}")
     meanings = ", ".join(f"{name} ({meaning})" for name, meaning in PRESETS.items())
@@ -64,19 +90,22 @@ def _run(arguments: list[str]) -> None:
     print(experiment.table(result))
     for claim in experiment.check(result):
         print(claim)
-    _print_pictures(experiment, result, folder)
+    _print_rest(experiment, result, folder)
     if done:
-        print("this run was finished before")
+        print("this run was finished before", *notes_of_versions(result), sep="; ")
 
 
 def _plot(arguments: list[str]) -> None:
     experiment, config, folder, _ = _parse(arguments)
     result = read_result(experiment.name, config, folder)
     report(experiment, result, folder)
-    _print_pictures(experiment, result, folder)
+    _print_rest(experiment, result, folder)
 
 
-def _print_pictures(experiment: Experiment, result: Result, folder: Path) -> None:
+def _print_rest(experiment: Experiment, result: Result, folder: Path) -> None:
+    """Notes on the run, and where its pictures are."""
+    for note in experiment.notes(result):
+        print(f"note: {note}")
     for picture in experiment.pictures(result):
         print(f"figure: {folder / picture}")
 
@@ -92,8 +121,10 @@ def _parse(arguments: list[str]) -> tuple[Experiment, object, Path, str | None]:
         rest = ["--help"]
     config = tyro.cli(type(preset), default=preset, args=rest)
     folder = place.folder or folder_of(place.runs, experiment.name, place.preset, config)
-    return experiment, config, folder, place.data_dir
+    return experiment, config, folder.expanduser(), place.data_dir
 
 
 if __name__ == "__main__":
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    signal.signal(signal.SIGTERM, _terminate)
     main(sys.argv[1:])

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any
 
 from experiments.shared.claims import Claim
+from experiments.shared.lost import diverged, note_of_divergence, without
 from experiments.shared.results import Result, label, table_of_runs
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ PRESETS = {
     "default": "minutes, embedded data",
     "paper": "the paper's data and sizes",
 }
-"""The presets that every experiment has, and what they mean."""
+"""The presets that every experiment has, and what they mean; a family may have more."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +56,8 @@ class Experiment:
         Raises:
             ValueError: If there is none of that name.
         """
-        if name not in PRESETS:
-            raise ValueError(f"preset is {name!r}: wanted one of {', '.join(PRESETS)}")
+        if name not in self.presets:
+            raise ValueError(f"preset is {name!r}: wanted one of {', '.join(self.presets)}")
         return self.presets[name]
 
     def run(
@@ -72,14 +73,55 @@ class Experiment:
         data = label(arrays, family.DIMENSIONS, family.coordinates(config))
         return Result(config, data, dict(info))
 
+    def claim_data(self, config: Any, folder: Path, data_dir: str | None = None) -> None:
+        """Compare the data set, if it is one that is read, with that of a run folder.
+
+        Raises:
+            ValueError: If it is another.
+        """
+        if hasattr(config, "dataset"):
+            from experiments.shared.training import load_splits
+
+            load_splits(config.dataset, data_dir, folder=folder)
+
+    def check_labels(self, result: Result) -> None:
+        """Raise ``ValueError`` if arrays are missing, or lie along other seeds or layers."""
+        family, data = self.module(), result.data
+        if missing := sorted(set(family.DIMENSIONS) - set(data.data_vars)):
+            raise ValueError(f"it lacks {', '.join(missing)}")
+        for dim, values in family.coordinates(result.config).items():
+            if dim in data.dims and data[dim].values.tolist() != list(values):
+                raise ValueError(f"its {dim} is {data[dim].values.tolist()}, wanted {[*values]}")
+
     def networks(self, result: Result) -> pd.DataFrame:
         """A row for each network, see ``table_of_runs``."""
         return table_of_runs(result.data, self.module().RUNS)
 
     def check(self, result: Result) -> list[Claim]:
-        """Check the paper's claims against the result."""
-        found: list[Claim] = self.shown("claims").check(result)
+        """Check the paper's claims against the runs that did not diverge; none if too small."""
+        if self.too_small(result.config):
+            return []
+        counted = without(result, diverged(result.data, self.module().RUNS))
+        found: list[Claim] = self.shown("claims").check(counted)
         return found
+
+    def too_small(self, config: Any) -> bool:
+        """Whether a run trains no longer than the smoke preset's, which decides nothing."""
+        smoke, default = self.preset("smoke"), self.preset("default")
+        lengths = [name for name in ("epochs", "steps") if hasattr(config, name)]
+        return config == smoke or any(
+            getattr(config, name) <= getattr(smoke, name) < getattr(default, name)
+            for name in lengths
+        )
+
+    def notes(self, result: Result) -> list[str]:
+        """What a reader of the result has to know, a line each."""
+        lines = [note_of_divergence(result.data, self.module().RUNS)]
+        if changed := result.info.get("changes"):
+            lines.append(f"versions changed while it ran: {', '.join(changed)}")
+        if self.too_small(result.config):
+            lines.append("no verdicts: a run as short as the smoke preset's decides nothing")
+        return [line for line in lines if line]
 
     def table(self, result: Result) -> str:
         """The numbers as text."""
@@ -87,8 +129,13 @@ class Experiment:
         return text
 
     def plot(self, result: Result) -> Figure:
-        """The figure."""
-        return self.shown("draw").plot(result)
+        """The figure; where runs diverged, it says so."""
+        from experiments.shared.drawing import entitle
+
+        figure: Figure = self.shown("draw").plot(result)
+        if gone := note_of_divergence(result.data, self.module().RUNS):
+            entitle(figure, f"{figure.get_suptitle()}\n{gone}".strip())
+        return figure
 
     def pictures(self, result: Result) -> dict[str, Callable[[IO[bytes]], None]]:
         """Names of the pictures of a result, the figure first, and what draws each into a file."""
@@ -157,6 +204,11 @@ EXPERIMENTS = (
         "vae",
         "Figure 10: reconstruction error and target linearity of a VAE's code, as it trains.",
         view="linearity",
+    ),
+    Experiment(
+        "fig11_bert",
+        "bert",
+        "Figure 11: target linearity in BERT, from random weights to fine-tuned ones.",
     ),
     Experiment(
         "fig12_random_labels",

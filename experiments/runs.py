@@ -5,16 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import platform
 import time
-from importlib.metadata import version
+import warnings
 from pathlib import Path
 from typing import Any
 
-import jax
-
-import gramlin_jax
 from experiments.registry import Experiment, find
+from experiments.shared.provenance import DATA, changes, record_versions
 from experiments.shared.results import (
     Result,
     label,
@@ -24,10 +21,13 @@ from experiments.shared.results import (
 from gramlin_jax.support.files import (
     check_folder,
     claim_folder,
+    json_text,
+    read_json,
     running,
     write_json,
     write_whole,
 )
+from gramlin_jax.support.versions import versions
 
 RESULT = "result.npz"
 
@@ -51,38 +51,66 @@ def perform(
         The result, and whether it had been finished before.
 
     Raises:
-        ValueError: If the folder holds another configuration or a damaged file, or another
-            process is running in it; it is left as is.
+        ValueError: If the folder holds another configuration, other data or a damaged file, or
+            another process is running in it; it is left as is.
+
+    Warns:
+        RuntimeWarning: If the data of a finished run are not found, so that none are compared.
     """
-    experiment = find(name)
+    experiment, folder = find(name), folder.expanduser()
     claim_folder(folder, _identity(experiment.name, config))
     with running(folder):
         done = (folder / RESULT).exists()
-        if not done:
-            result = _same_runs(experiment, config, folder) or _timed(
+        if done:
+            result = read_result(name, config, folder)
+            _compare_data(experiment, config, folder, data_dir)
+        else:
+            result = _same_runs(experiment, config, folder, data_dir) or _timed(
                 experiment, config, folder, data_dir
             )
             write_result(folder / RESULT, result.data, result.info)
-        result = read_result(name, config, folder)
-        if not done or not all((folder / name).exists() for name in experiment.pictures(result)):
-            report(experiment, result, folder)
+            result = read_result(name, config, folder)
+        report(experiment, result, folder, again=not done)
     return result, done
 
 
 def _timed(experiment: Experiment, config: Any, folder: Path, data_dir: str | None) -> Result:
-    start = time.monotonic()
+    changed, start = record_versions(folder), time.monotonic()
     result = experiment.run(config, folder=folder, data_dir=data_dir)
-    seconds = round(time.monotonic() - start, 1)
-    return dataclasses.replace(result, info={**result.info, **_versions(), "seconds": seconds})
+    info = {**result.info, **versions(), "seconds": round(time.monotonic() - start, 1)}
+    if changed:
+        info["changes"] = changed
+    return dataclasses.replace(result, info={**info, "of": _identity(experiment.name, config)})
 
 
-def _same_runs(experiment: Experiment, config: Any, folder: Path) -> Result | None:
+def _compare_data(experiment: Experiment, config: Any, folder: Path, data_dir: str | None) -> None:
+    """Compare the data with those of a finished run, where it kept their fingerprints."""
+    if not (folder / DATA).exists():
+        return
+    try:
+        experiment.claim_data(config, folder, data_dir)
+    except FileNotFoundError as error:
+        warnings.warn(
+            f"the data of this finished run were not compared: {error}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def _same_runs(
+    experiment: Experiment, config: Any, folder: Path, data_dir: str | None
+) -> Result | None:
     for other in experiment.of_same_runs():
         beside = folder.parent.parent / other.name / folder.name
         try:
-            return read_result(other.name, config, beside)
+            result = read_result(other.name, config, beside)
+            _compare_data(other, config, beside, data_dir)
         except (FileNotFoundError, ValueError):  # nothing there, or not of this configuration
             continue
+        if (beside / DATA).exists():
+            write_json(folder / DATA, read_json(beside / DATA))
+        of = _identity(experiment.name, config)
+        return dataclasses.replace(result, info={**result.info, "of": of})
     return None
 
 
@@ -91,37 +119,73 @@ def read_result(name: str, config: Any, folder: Path) -> Result:
 
     Raises:
         FileNotFoundError: If the run has not finished.
-        ValueError: If the folder holds another configuration or the file is damaged.
+        ValueError: If the folder holds another configuration, or the file is damaged or the result
+            of another run.
     """
-    if not (folder / RESULT).exists():
+    experiment, folder = find(name), folder.expanduser()
+    path = folder / RESULT
+    if not path.exists():
         raise FileNotFoundError(f"{folder} holds no {RESULT}: run the experiment to its end first")
-    experiment = find(name)
-    check_folder(folder, _identity(experiment.name, config))
-    arrays, info, labels = read_arrays_and_labels(folder / RESULT)
-    if labels is None:
-        return experiment.result(config, arrays, info)
-    return Result(config, label(arrays, **labels), info)
+    identity = _identity(experiment.name, config)
+    check_folder(folder, identity)
+    arrays, info, labels = read_arrays_and_labels(path)
+    try:
+        _check_identity(info.get("of"), identity)
+        result = (
+            experiment.result(config, arrays, info)
+            if labels is None
+            else Result(config, label(arrays, **labels), info)
+        )
+        experiment.check_labels(result)
+    except (ValueError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"{path} is not the result of this run ({reason}): move it away to make it anew; "
+            "nothing was changed"
+        ) from error
+    return result
 
 
-def report(experiment: Experiment, result: Result, folder: Path) -> None:
-    """Write the summary, the table of networks and the pictures of a result."""
-    claims = [dataclasses.asdict(claim) for claim in experiment.check(result)]
-    write_json(folder / "summary.json", {"claims": claims, **result.info})
-    table = experiment.networks(result).to_csv().encode()
-    write_whole(folder / "networks.csv", lambda file: file.write(table))
+def _check_identity(found: dict[str, Any] | None, wanted: dict[str, Any]) -> None:
+    if found is None:  # a result of a version that did not keep it
+        return
+    for key, value in json.loads(json.dumps(wanted)).items():
+        if found.get(key) != value:
+            raise ValueError(f"its {key} is {found.get(key)!r}, wanted {value!r}")
+
+
+def report(experiment: Experiment, result: Result, folder: Path, *, again: bool = True) -> None:
+    """Write the summary, the table of networks and the pictures of a result.
+
+    Args:
+        experiment: Of the result.
+        result: What to report.
+        folder: Of the run.
+        again: Draw pictures that are there, too. Text that says otherwise is always replaced.
+    """
+    for name, text in _texts(experiment, result).items():
+        path = folder / name
+        if not path.exists() or path.read_bytes() != text:
+            write_whole(path, lambda file, text=text: file.write(text))  # type: ignore[misc]
     for name, draw in experiment.pictures(result).items():
-        write_whole(folder / name, draw)
+        if again or not (folder / name).exists():
+            write_whole(folder / name, draw)
+
+
+def _texts(experiment: Experiment, result: Result) -> dict[str, bytes]:
+    claims = [dataclasses.asdict(claim) for claim in experiment.check(result)]
+    summary = {"claims": claims, "notes": experiment.notes(result), **result.info}
+    return {
+        "summary.json": json_text(summary).encode(),
+        "networks.csv": experiment.networks(result).to_csv().encode(),
+    }
+
+
+def notes_of_versions(result: Result) -> list[str]:
+    """In which versions a finished run differs from this session, in a line; none if in none."""
+    changed = changes(result.info, versions())
+    return [f"computed with other versions: {', '.join(changed)} now"] if changed else []
 
 
 def _identity(name: str, config: Any) -> dict[str, Any]:
     return {"experiment": name, **dataclasses.asdict(config)}
-
-
-def _versions() -> dict[str, str]:
-    packages = ("jax", "jaxlib", "flax", "optax", "numpy")
-    return {
-        "python": platform.python_version(),
-        "gramlin_jax": gramlin_jax.__version__,
-        **{package: version(package) for package in packages},
-        "device": jax.devices()[0].device_kind,
-    }

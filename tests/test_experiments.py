@@ -150,7 +150,8 @@ def test_command_line(old_folder, capsys):
     assert "fig09_target_linearity_adam" in capsys.readouterr().out
     command.main(["run", "fig04", "--preset", "smoke", "--folder", str(old_folder)])
     printed = capsys.readouterr().out
-    assert "finished before" in printed and "ordered by depth" in printed
+    assert "finished before" in printed and "no verdicts: a run as short as" in printed
+    assert not any(verdict in printed for verdict in ("[holds]", "[FAILS]", "[undecided]"))
     (old_folder / "figure.png").unlink()
     command.main(["plot", "fig04", "--preset", "smoke", "--folder", str(old_folder)])
     assert (old_folder / "figure.png").exists()
@@ -169,6 +170,11 @@ def test_command_line(old_folder, capsys):
         (["run", "fig04", "--preset", "none"], "preset is 'none'"),
         (["run", "fig04", "--dataset", "imagenet"], "imagenet"),
         (["plot", "fig04"], "run the experiment to its end"),
+        (["list", "fig04"], "list got fig04: wanted nothing after it"),
+        (["run", "fig04", "--epochs", str(10**12)], "epochs is 1000000000000: wanted at most"),
+        (["run", "fig09", "--width", "-3"], "width is -3: wanted at least 1"),
+        (["run", "fig04", "--learning-rate", "1e309"], "learning_rate is inf: wanted a finite"),
+        (["run", "fig04", "--momentum", "1.5"], "momentum is 1.5: wanted 0 or more, below 1"),
         (["run", "fig04", "--dataset", "cifar10", "--data-dir", "nowhere"], "data_dir"),
     ],
 )

@@ -99,7 +99,7 @@ def test_check_can_find_each_claim_false():
     assert [claim.holds for claim in claims.check(ends)][2:5] == [False, False, True], "middle"
     lost = error.copy()
     lost[0, 3] = np.nan
-    assert verdicts(lost, noise, error)[2:5] == [False, None, None], "not defined at one epoch"
+    assert verdicts(lost, noise, error)[2:5] == [None, None, None], "not defined at one epoch"
 
 
 def test_correlations_are_of_trained_epochs_over_all_beta():

@@ -64,6 +64,22 @@ def test_damaged_json_and_missing_files(tmp_path):
         read_arrays(tmp_path / "none.npz")
 
 
+def test_a_number_that_changed_in_json_is_refused(tmp_path):
+    path = tmp_path / "summary.json"
+    write_json(path, {"accuracy": 0.5, "more": {"seeds": [1, 2]}})
+    whole = path.read_text()
+    assert '"checksum": "' in whole
+    for old, new in (("0.5", "0.7"), ("1,", "3,"), ("seeds", "weeds"), ('"checksum": "', '"a": "')):
+        path.write_text(whole.replace(old, new))
+        if new == '"a": "':
+            assert read_json(path).keys() == {"accuracy", "more", "a"}
+        else:
+            with pytest.raises(ValueError, match="damaged .its checksum is .*wanted"):
+                read_json(path)
+    path.write_text('{"accuracy": 0.5}')
+    assert read_json(path) == {"accuracy": 0.5}, "of a version that wrote none"
+
+
 def test_claim_of_a_folder(tmp_path):
     configuration = {"name": "x", "sweep": {"seed": np.arange(2)}, "rate": 0.1}
     claim_folder(tmp_path, configuration)

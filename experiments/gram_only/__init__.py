@@ -66,8 +66,6 @@ class Config:
     def __post_init__(self) -> None:
         least = dict.fromkeys(("width", "depth", "batch_size", "epochs", "projection"), 1)
         check_least(self, {**least, "measurements": 2, "seeds": 2, "samples": 0})
-        if self.network not in ("dnn", "cnn"):
-            raise ValueError(f"network is {self.network!r}: wanted 'dnn' or 'cnn'")
         check_momentum(self)
         check_different(self, "learning_rates")
 

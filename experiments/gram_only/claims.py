@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import xarray as xr
 
 from experiments.gram_only import ARMS
-from experiments.shared.claims import Claim, all_of
+from experiments.shared.claims import Claim, all_of, decided
+from experiments.shared.lost import at_chance
 from experiments.shared.statistics import Paired, paired
 from experiments.shared.text import plus_minus
 
@@ -24,7 +26,8 @@ def check(result: Result) -> list[Claim]:
     Accuracies are those of the test split after the last epoch, compared by a paired t-test over
     seeds. One does not match another where the 95 % confidence interval of the mean difference lies
     below 0, however near; else it matches or beats it where the interval lies above −0.005, half a
-    point; else the seeds do not decide it. Intervals are those of a single comparison.
+    point; else the seeds do not decide it. Intervals are those of a single comparison. Runs that
+    diverged, or are at chance (``shared.lost``), decide nothing.
 
     1. Gram-only matches or beats the original at every learning rate.
     2. With each arm at the learning rate of its highest mean accuracy, it does too.
@@ -32,16 +35,14 @@ def check(result: Result) -> list[Claim]:
        (learning rate, seed, hidden layer) the original gains target linearity, the complement gains
        less than a tenth of it.
     """
-    accuracy = result.data["test_accuracy"].isel(epoch=-1)
+    accuracy = _learnt(result)
     original, gram = accuracy.sel(arm="original"), accuracy.sel(arm="gram_only")
     tests = {
         rate.item(): paired(gram.sel(learning_rate=rate), original.sel(learning_rate=rate))
         for rate in accuracy["learning_rate"]
     }
     matches = [_matches(test) for test in tests.values()]
-    best = [
-        arm.isel(learning_rate=arm.mean("seed").argmax("learning_rate")) for arm in (gram, original)
-    ]
+    best = [_at_best_rate(arm) for arm in (gram, original)]
     test = paired(*best)
     claims = [
         Claim(
@@ -49,16 +50,32 @@ def check(result: Result) -> list[Claim]:
             all_of(matches),
             f"{matches.count(True)} of {len(tests)} learning rates, {matches.count(False)} not; "
             f"test accuracy, Gram-only less original [95 %]: "
-            + "; ".join(f"{rate:g}: {test}" for rate, test in tests.items()),
+            + "; ".join(f"{rate:g}: {_compared(test)}" for rate, test in tests.items()),
         ),
         Claim(
             "Gram-only matches or beats the original, each at its best learning rate",
             _matches(test),
             ", ".join(f"{arm.mean():.4f} at {arm['learning_rate']:g}" for arm in best)
-            + f": {test}",
+            + f": {_compared(test)}",
         ),
     ]
     return [*claims, _complement_claim(result)] if result.config.complement else claims
+
+
+def _learnt(result: Result) -> xr.DataArray:
+    """Final test accuracies (arm, learning_rate, seed), NaN at chance."""
+    accuracy: xr.DataArray = result.data["test_accuracy"].isel(epoch=-1)
+    return accuracy.where(~at_chance(result, "test"))
+
+
+def _at_best_rate(accuracy: xr.DataArray) -> xr.DataArray:
+    """Accuracies (learning_rate, seed) at the learning rate of the highest mean."""
+    mean = accuracy.mean("seed", skipna=False)
+    return accuracy.isel(learning_rate=mean.fillna(-1).argmax("learning_rate"))
+
+
+def _compared(test: Paired) -> str:
+    return str(test) if np.isfinite(test.mean) else "a run diverged or is at chance"
 
 
 def _matches(test: Paired) -> bool | None:
@@ -68,10 +85,11 @@ def _matches(test: Paired) -> bool | None:
 def _complement_claim(result: Result) -> Claim:
     gain = result.data["target_linearity"] - result.data["start_target_linearity"]
     original, complement = gain.sel(arm="original"), gain.sel(arm="gram_preserving")
-    gains = original > 0
-    learns = gains & (complement >= LITTLE * original)
+    learnt = _learnt(result).sel(arm="original").notnull()
+    gains = (original > 0) & learnt
+    margins = (LITTLE * original - complement).where(gains)  # NaN of the complement's, too
     compared = gains.any("layer")
-    nothing = compared & ~learns.any("layer")
+    nothing = compared & ((margins > 0) | ~gains).all("layer")
     accuracy = result.data["test_accuracy"].sel(arm="gram_preserving").isel(epoch=-1)
     by_rate = "; ".join(
         f"{rate:g}: {_layers(complement.sel(learning_rate=rate))} of "
@@ -81,7 +99,7 @@ def _complement_claim(result: Result) -> Claim:
     )
     return Claim(
         "the Gram-preserving complement learns nothing in the features",
-        bool((nothing == compared).all()) if compared.any() else None,
+        decided(margins.values[gains.values]),
         f"{nothing.sum():d} of the {compared.sum():d} runs in which a layer of the original gains; "
         f"gain by layer, of the original's, by learning rate {by_rate}",
     )

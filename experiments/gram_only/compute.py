@@ -18,9 +18,9 @@ from experiments.shared.training import (
     Trained,
     classes_of,
     evenly,
+    facts,
     load_splits,
     on_device,
-    sources,
     stack,
     train,
     unstack,
@@ -50,7 +50,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         What ``split_scores`` measures along the way, and ``epochs``; what ``layer_measures`` does
         after training, and before it with ``start_`` to the name.
     """
-    splits = load_splits(config.dataset, data_dir, samples=config.samples)
+    splits = load_splits(config.dataset, data_dir, samples=config.samples, folder=folder)
     data = on_device(*((split.x, split.y) for split in splits))
     model = _model(config, classes_of(splits[0]))
     measure = layer_measures(model, config.projection)
@@ -67,7 +67,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         return {**trained.measurements, **unstack(stack(after), sweep), "execution": execution}
 
     arms = parts(folder, config.arms, arm)
-    info = {**sources(*splits), "execution": arms.pop("execution").tolist()}
+    info = {**facts(*splits), "execution": arms.pop("execution").tolist()}
     at_start = {f"start_{name}": values for name, values in before.items()}
     return {**arms, **at_start, "epochs": evenly(config.epochs, config.measurements)}, info
 

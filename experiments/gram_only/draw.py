@@ -6,7 +6,16 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from experiments.gram_only import ARMS
-from experiments.shared.drawing import BLUE, GREEN, VERMILION, band, legend_below, points, tidy
+from experiments.shared.drawing import (
+    BLUE,
+    GREEN,
+    VERMILION,
+    band,
+    entitle,
+    legend_below,
+    points,
+    tidy,
+)
 from experiments.shared.statistics import paired
 
 if TYPE_CHECKING:
@@ -48,11 +57,11 @@ def plot(result: Result) -> Figure:
         for axes, name in zip(row, names, strict=True):
             axes.set_ylabel(name, fontsize=9)
     legend_below(figure, panels[0][[0, 2]])
-    figure.suptitle(
+    entitle(
+        figure,
         f"{config.dataset}, {config.network.upper()} {config.depth}×{config.width}, momentum "
         f"{config.momentum:g}, mean ± 2 deviations of {config.seeds} seeds\n"
         "numbers: Gram-only less SGD in final test accuracy [95 %]",
-        fontsize=8,
     )
     return figure
 

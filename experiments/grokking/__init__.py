@@ -13,7 +13,6 @@ the held-out pairs are also scored, with the fit on the training pairs.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -51,7 +50,7 @@ class Config:
         check_positive(self, "learning_rate")
         decays = self.weight_decays
         unlike = len(set(decays)) == len(decays) > 0
-        if not unlike or not all(0 <= decay < math.inf for decay in decays):
+        if not unlike or not min(decays) >= 0:
             raise ValueError(f"weight_decays is {decays}: wanted different numbers of 0 or more")
         pairs = len(modular_table(self.operation, self.p)[1])
         if not 2 <= self.train_share * pairs <= pairs - 2:

@@ -8,7 +8,8 @@ import numpy as np
 import xarray as xr
 
 from experiments.grokking import RUNS
-from experiments.shared.claims import Claim
+from experiments.shared.claims import Claim, decided
+from experiments.shared.lost import at_chance, without
 from experiments.shared.statistics import epoch_rank_correlation, first_epoch, rank_correlation
 from experiments.shared.text import linearity_header, linearity_row, listed
 
@@ -24,7 +25,8 @@ def check(result: Result) -> list[Claim]:
     """Check the paper's claims of this figure, and whether held-out target linearity does better.
 
     A run generalises if its final test accuracy is one half or more. The gap is the target
-    linearity of the last hidden layer less that of the layer before it.
+    linearity of the last hidden layer less that of the layer before it. Runs that diverged, or
+    whose train accuracy is at chance (``shared.lost``), decide nothing.
 
     1. Runs with weight decay end at a higher test accuracy than the run of their seed without.
     2. Runs that generalise memorise first: train accuracy passes one half before test accuracy.
@@ -36,6 +38,7 @@ def check(result: Result) -> list[Claim]:
        positive. The correlation from train accuracy 0.99 on is given beside it.
     7. In every run the gap goes with the generalisation gap, train less test accuracy.
     """
+    result = without(result, at_chance(result))
     gap = linearity_gap(result)
     train, test = (result.data[f"{split}_accuracy"] for split in ("train", "test"))
     accuracy, last = test.isel(epoch=-1), result.data.isel(epoch=-1, layer=-1)
@@ -63,11 +66,11 @@ def linearity_gap(result: Result) -> xr.DataArray:
 
 
 def _decay_claim(accuracy: xr.DataArray) -> Claim:
-    better = accuracy.drop_sel(weight_decay=0) > accuracy.sel(weight_decay=0)
+    better = accuracy.drop_sel(weight_decay=0) - accuracy.sel(weight_decay=0)
     return Claim(
         "runs with weight decay generalise better than without",
-        bool(better.all()),
-        f"{better.sum():d} of {better.size} runs; test accuracy by weight decay "
+        decided(better),
+        f"{(better > 0).sum():d} of {better.size} runs; test accuracy by weight decay "
         + listed(accuracy, "weight_decay", ".3f", ".3f", "{:g}: "),
     )
 
@@ -100,7 +103,7 @@ def _separates(
         f"nearest {nearest:.3f} among the {more.size} that do, {other:.3f} among the others; rank "
         f"correlation with test accuracy {correlation:.2f} over all runs"
     )
-    return Claim(statement, bool(sign * nearest > sign * other), evidence)
+    return Claim(statement, decided(sign * (nearest - other)), evidence)
 
 
 def _over_epochs(
@@ -114,8 +117,7 @@ def _over_epochs(
     if later.notnull().any():
         low, middle, high = np.nanquantile(later, (0, 0.5, 1))
         evidence += f"; once memorised {low:.2f} to {high:.2f}, median {middle:.2f}"
-    holds = bool((found > 0).all()) if found.notnull().all() else None
-    return Claim(statement, holds, evidence)
+    return Claim(statement, decided(found), evidence)
 
 
 def table(result: Result) -> str:

@@ -10,7 +10,9 @@ import numpy as np
 import optax
 
 from experiments.grokking import Config
+from experiments.shared.lost import guessing
 from experiments.shared.measures import linearity_metrics
+from experiments.shared.provenance import claim_data
 from experiments.shared.results import Computed
 from experiments.shared.training import checkpoints, evenly, on_device, train
 from gramlin_jax.data import modular_arithmetic
@@ -44,7 +46,10 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
     """
     del data_dir
     model = DNN(config.width, config.depth, config.p, "relu", param_dtype=jnp.float64)
-    data = on_device(*split(config))
+    pairs = split(config)
+    names = "train x", "train y", "test x", "test y"
+    claim_data(folder, dict(zip(names, (*pairs[0], *pairs[1]), strict=True)))
+    data = on_device(*pairs)
 
     def optimizer(hyper: Hyper) -> optax.GradientTransformation:
         decay: Array = hyper["weight_decay"]
@@ -62,6 +67,8 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         measure=Measure(linearity_metrics(model), data, at),
         directory=checkpoints(folder),
     )
-    sizes = {"train": len(data[0][1]), "test": len(data[1][1])}
-    info = {**sizes, "execution": trained.fit.execution}
+    labels = {"train": np.asarray(data[0][1]), "test": np.asarray(data[1][1])}
+    sizes = {name: len(y) for name, y in labels.items()}
+    chance = {name: guessing(y) for name, y in labels.items()}
+    info = {**sizes, "chance": chance, "execution": trained.fit.execution}
     return {**trained.measurements, "epochs": at}, info

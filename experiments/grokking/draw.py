@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from experiments.grokking.claims import linearity_gap
-from experiments.shared.drawing import BLUE, LAYERS, VERMILION, band, legend_below, tidy
+from experiments.shared.drawing import BLUE, LAYERS, VERMILION, band, entitle, legend_below, tidy
 from experiments.shared.text import over_seeds
 
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ def plot(result: Result) -> Figure:
     panels[2, 0].yaxis.label.set_color(BLUE)
     lines = {"train target linearity": "-", "its held-out median": ":"}
     legend_below(figure, panels[:2, 0], lines=lines, columns=4 if columns < 4 else 8)
-    figure.suptitle(
+    entitle(
+        figure,
         f"{config.operation} mod {config.p}, {config.depth}×{config.width} ReLU, AdamW, "
         + over_seeds(config.seeds),
-        fontsize=9,
     )
     return figure
 

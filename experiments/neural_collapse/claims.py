@@ -51,7 +51,7 @@ def check(result: Result) -> list[Claim]:
     residual = result.data["link_error"].max(["loss", "epoch", "layer"], skipna=False)
     link = in_every_seed(
         "TL = tr(Σ_T⁻¹Σ_B)/(C − 1) along the run",
-        residual < 1e-8,
+        1e-8 - residual,
         f"largest residual {residual.max(skipna=False):.1e}",
     )
     return [link, *(claim for loss, of in by_loss(result).items() for claim in _claims(loss, of))]
@@ -70,16 +70,16 @@ def _claims(loss: str, data: xr.Dataset) -> list[Claim]:
     return [
         *(_falls(f"{loss}: {statement}", last[name], begin) for name, statement in FALLING.items()),
         in_every_seed(
-            f"{loss}: NC4, the decision is the nearest class mean's", nc4 < 1e-3, _about(nc4)
+            f"{loss}: NC4, the decision is the nearest class mean's", 1e-3 - nc4, _about(nc4)
         ),
         in_every_seed(
             f"{loss}: in the terminal phase target linearity rises as NC1 falls",
-            ranks > 0.9,
+            ranks - 0.9,
             f"rank correlation {plus_minus(ranks)}",
         ),
         in_every_seed(
             f"{loss}: at the end NC1 falls from layer to layer",
-            nc1.diff("layer") < 0,
+            -nc1.diff("layer"),
             f"by layer {listed(nc1, 'layer')}",
         ),
     ]
@@ -88,7 +88,7 @@ def _claims(loss: str, data: xr.Dataset) -> list[Claim]:
 def _falls(statement: str, curves: xr.DataArray, begin: xr.DataArray) -> Claim:
     """Are curves (seed, epoch) lower at the end than at each seed's epoch ``begin``?"""
     first, last = curves.sel(epoch=begin), curves.isel(epoch=-1)
-    return in_every_seed(statement, last < first, f"{_about(first)} → {_about(last)}")
+    return in_every_seed(statement, first - last, f"{_about(first)} → {_about(last)}")
 
 
 def _about(runs: xr.DataArray) -> str:

@@ -18,10 +18,10 @@ from experiments.shared.results import Computed
 from experiments.shared.training import (
     Trained,
     classes_of,
+    facts,
     load_splits,
     on_device,
     rate_or_schedule,
-    sources,
     train,
 )
 from gramlin_jax import Moments, accumulate, nc4_mismatch, neural_collapse, target_linearity
@@ -58,7 +58,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
     Returns:
         What ``collapse_metrics`` measures, and ``epochs``.
     """
-    every, test = load_splits(config.dataset, data_dir)
+    every, test = load_splits(config.dataset, data_dir, folder=folder)
     train_data = balanced(every, config.samples)
     model = DNN(config.width, config.depth, classes_of(every), config.activation)
     data = on_device(*((split.flat, split.y) for split in (train_data, test)))
@@ -68,7 +68,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         return {**trained.measurements, "execution": np.array(trained.fit.execution)}
 
     arrays = parts(folder, config.losses, one)
-    info = {**sources(train_data, test), "execution": arrays.pop("execution").tolist()}
+    info = {**facts(train_data, test), "execution": arrays.pop("execution").tolist()}
     return {**arrays, "epochs": _measured_at(config)}, {**info, "samples": len(train_data)}
 
 

@@ -9,7 +9,7 @@ import xarray as xr
 
 from experiments.neural_collapse import TERMINAL
 from experiments.neural_collapse.claims import by_loss
-from experiments.shared.drawing import BLUE, GREEN, LAYERS, PURPLE, VERMILION, band, tidy
+from experiments.shared.drawing import BLUE, GREEN, LAYERS, PURPLE, VERMILION, band, entitle, tidy
 from experiments.shared.statistics import spread
 from experiments.shared.text import over_seeds
 
@@ -44,11 +44,11 @@ def plot(result: Result) -> Figure:
                 axes.axvspan(terminal[0], data["epoch"][-1], color="0.93", lw=0, zorder=-1)
     _frame(panels, result.data["epoch"])
     rate = f"{config.learning_rate:g}{' → 0' if config.decay else ''}"
-    figure.suptitle(
+    entitle(
+        figure,
         f"{config.dataset}, {config.depth}×{config.width} {ACTIVATION[config.activation]}, SGD "
         f"{rate}, weight decay {config.weight_decay:g}, {over_seeds(config.seeds)}; grey: terminal "
         "phase",
-        fontsize=9,
     )
     return figure
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import xarray as xr
 
 from experiments.random_labels import RUNS
-from experiments.shared.claims import Claim, in_every_seed
+from experiments.shared.claims import Claim, decided, in_every_seed
+from experiments.shared.lost import at_chance, without
 from experiments.shared.text import linearity_header, linearity_row, plus_minus
 
 if TYPE_CHECKING:
@@ -19,7 +20,10 @@ MEMORISED = 0.99  # the train accuracy that counts as having memorised
 def check(result: Result) -> list[Claim]:
     """Check the paper's claims of this figure, and what held-out target linearity shows.
 
-    1. All labels are memorised at the paper's learning rate: train accuracy is 0.99 in every run.
+    Runs that diverged, or whose train accuracy is at chance (``shared.lost``), decide nothing.
+
+    1. All labels are memorised at the paper's learning rate: train accuracy is above 0.99 in every
+       run.
     2. All labels are memorised at some learning rate.
     3. In runs that memorised, target linearity after training is ordered by depth.
     4. Labels become linear whatever they are: in runs that memorised, target linearity of the last
@@ -31,22 +35,21 @@ def check(result: Result) -> list[Claim]:
        training raises the last layer's target linearity and lowers the held-out one. The latter
        begins where a fit of noise is, at −p/(n − p − 1) for p features.
     """
-    memorised = _memorised(result)
+    result = without(result, at_chance(result))
     linearity = result.data["target_linearity"].isel(epoch=-1)
-    ordered = (linearity.diff("layer") > 0).all("layer")
     last = linearity.isel(layer=[-1])
     claims = [
         *_memorised_claims(result),
         _of_memorised(
             "where labels are memorised, target linearity is ordered by depth",
-            memorised,
-            ordered,
+            result,
+            linearity.diff("layer"),
             linearity,
         ),
         _of_memorised(
             "where labels are memorised, they are linear in the last features",
-            memorised,
-            (last > 0.9).all("layer"),
+            result,
+            last - 0.9,
             last,
         ),
         _gap_claim(result),
@@ -56,13 +59,15 @@ def check(result: Result) -> list[Claim]:
 
 def _memorised(result: Result) -> xr.DataArray:
     """Which runs (learning_rate, noise, seed) memorised the labels that they were trained on."""
-    return result.data["train_accuracy"].isel(epoch=-1) >= MEMORISED
+    return result.data["train_accuracy"].isel(epoch=-1) > MEMORISED
 
 
 def _memorised_claims(result: Result) -> list[Claim]:
-    memorised = _memorised(result)
-    at_first, at_some = memorised.isel(learning_rate=0), memorised.any("learning_rate")
     accuracy = result.data["train_accuracy"].isel(epoch=-1)
+    margins = accuracy - MEMORISED
+    at_first, at_some = margins.isel(learning_rate=0), margins.max("learning_rate")
+    known = margins.notnull().all("learning_rate")  # a rate that is not may have memorised
+    at_some = at_some.where((at_some > 0) | known)
     by_rate = "; ".join(
         f"at {rate:g}: {_means(accuracy.sel(learning_rate=rate))}"
         for rate in result.config.learning_rates
@@ -70,13 +75,13 @@ def _memorised_claims(result: Result) -> list[Claim]:
     return [
         Claim(
             f"all labels are memorised at learning rate {result.config.learning_rates[0]:g}",
-            bool(at_first.all()),
-            f"{at_first.sum():d} of {at_first.size} runs; train accuracy by noise {by_rate}",
+            decided(at_first),
+            f"{(at_first > 0).sum():d} of {at_first.size} runs; train accuracy by noise {by_rate}",
         ),
         Claim(
             "all labels are memorised at some learning rate",
-            bool(at_some.all()),
-            f"{at_some.sum():d} of {at_some.size} noise levels and seeds",
+            decided(at_some),
+            f"{(at_some > 0).sum():d} of {at_some.size} noise levels and seeds",
         ),
     ]
 
@@ -87,17 +92,17 @@ def _means(values: xr.DataArray) -> str:
 
 
 def _of_memorised(
-    statement: str, memorised: xr.DataArray, true: xr.DataArray, shown: xr.DataArray
+    statement: str, result: Result, margins: xr.DataArray, shown: xr.DataArray
 ) -> Claim:
     """Is it true of every run that memorised? The evidence is the range of ``shown`` by layer."""
-    both = memorised & true
-    evidence = f"{both.sum():d} of {memorised.sum():d} runs"
+    memorised = _memorised(result).stack(run=RUNS).values
+    margins, runs = (values.stack(run=RUNS).isel(run=memorised) for values in (margins, shown))
+    evidence = f"{(margins > 0).all('layer').sum():d} of {memorised.sum():d} runs"
     if not memorised.any():
         return Claim(statement, None, evidence)
-    runs = shown.stack(run=RUNS).isel(run=memorised.stack(run=RUNS).values)
     ends = zip(runs.min("run", skipna=False), runs.max("run", skipna=False), strict=True)
     evidence += "; by layer " + ", ".join(f"{low:.3f} … {high:.3f}" for low, high in ends)
-    return Claim(statement, bool((both == memorised).all()), evidence)
+    return Claim(statement, decided(margins), evidence)
 
 
 def _gap_claim(result: Result) -> Claim:
@@ -106,7 +111,7 @@ def _gap_claim(result: Result) -> Claim:
     growth = _gain(gap)
     return in_every_seed(
         "the more noise, the more of the last layer's gain is in train features only",
-        growth.diff("noise") > 0,
+        growth.diff("noise"),
         f"at {last['learning_rate']:g} train less held-out, less that before training, by noise "
         + _means(growth),
     )
@@ -116,7 +121,8 @@ def _random_claim(result: Result) -> Claim:
     memorised = _memorised(result).isel(noise=-1)
     last = result.data.isel(noise=-1, layer=-1)
     train, heldout = last["target_linearity"], last["heldout"]
-    true = memorised & (_gain(train) > 0) & (_gain(heldout) < 0)
+    margins = xr.concat([_gain(train), -_gain(heldout)], "split").min("split", skipna=False)
+    margins = margins.where(memorised)
     values = "; ".join(
         f"at {rate:g} train {_ends(train.sel(learning_rate=rate))}, "
         f"held-out {_ends(heldout.sel(learning_rate=rate))}"
@@ -125,8 +131,8 @@ def _random_claim(result: Result) -> Claim:
     )
     return Claim(
         "random labels that are memorised become linear in train features only",
-        bool((true == memorised).all()) if memorised.any() else None,
-        f"{true.sum():d} of {memorised.sum():d} runs; {values}".removesuffix("; "),
+        decided(margins.values[memorised.values]),
+        f"{(margins > 0).sum():d} of {memorised.sum():d} runs; {values}".removesuffix("; "),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,14 +18,14 @@ from experiments.shared.training import (
     checkpoints,
     classes_of,
     evenly,
+    facts,
     load_splits,
     rate_or_schedule,
-    sources,
     train,
 )
 from gramlin_jax.data import Dataset, label_noise, noisy_labels
 from gramlin_jax.models import DNN
-from gramlin_jax.training import Hyper, Loss, Measure, classification_loss
+from gramlin_jax.training import Hyper, Loss, Measure, classification_loss, hits
 
 if TYPE_CHECKING:
     from jaxtyping import Array
@@ -43,7 +43,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         What ``noisy_metrics`` measures, and ``epochs``; ``noise_floor``, the expected target
         linearity of noise in ``width`` features.
     """
-    train_data, test = load_splits(config.dataset, data_dir, samples=config.samples)
+    train_data, test = load_splits(config.dataset, data_dir, samples=config.samples, folder=folder)
     model = DNN(config.width, config.depth, classes_of(train_data))
     data = [with_noise(split, seed) for seed, split in enumerate((train_data, test))]
     n, at = len(train_data), evenly(config.epochs, config.measurements)
@@ -65,7 +65,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         directory=checkpoints(folder),
     )
     noise_floor = np.array(min(1.0, config.width / (n - 1)))
-    info = {**sources(train_data, test), "execution": trained.fit.execution}
+    info = {**facts(train_data, test), "execution": trained.fit.execution}
     return {**trained.measurements, "noise_floor": noise_floor, "epochs": at}, info
 
 
@@ -93,7 +93,7 @@ def noisy_metrics(model: DNN) -> Callable[[Any, Hyper, Any], dict[str, Array]]:
     def measure(params: Any, hyper: Hyper, data: Any) -> dict[str, Array]:
         x, labels, _ = data[1]
         noisy = [(x, noisy_labels(y, noise, hyper["noise"])) for x, y, noise in data]
-        accuracy = jnp.mean(model.apply(params, x)[0].argmax(-1) == labels)
+        accuracy = jnp.mean(hits(cast("Array", model.apply(params, x)[0]), labels))
         return {**metrics(params, hyper, noisy), "test_accuracy": accuracy}
 
     return measure

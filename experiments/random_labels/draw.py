@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING
 
-from experiments.shared.drawing import LAYERS, VERMILION, band, legend_below, points, tidy
+from experiments.shared.drawing import LAYERS, VERMILION, band, entitle, legend_below, points, tidy
 from experiments.shared.text import over_seeds
 
 if TYPE_CHECKING:
@@ -122,8 +122,8 @@ def _frame(figure: Figure, panels: np.ndarray, result: Result, line: str, column
         axes.set_ylabel(name, fontsize=8)
     legend_below(figure, panels[:, 0], lines={"held out": ":"}, columns=columns)
     decay = "rates decaying to 0, " if config.decay else ""
-    figure.suptitle(
+    entitle(
+        figure,
         f"{config.dataset}, {config.depth}×{config.width} GELU, momentum {config.momentum:g}, "
         f"{decay}{over_seeds(config.seeds)}\n{line}",
-        fontsize=9,
     )

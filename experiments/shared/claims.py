@@ -31,17 +31,35 @@ class Claim:
         return f"[{verdict}] {self.statement}: {self.evidence}"
 
 
-def in_every_seed(statement: str, true: xr.DataArray, evidence: str) -> Claim:
+def decided(margins: xr.DataArray | np.ndarray) -> bool | None:
+    """Are all margins above 0? No verdict rests on one that is NaN or infinite.
+
+    Returns:
+        False if one is finite and not above 0; else None if one is not finite, or there is none;
+        else True.
+    """
+    values = np.asarray(margins)
+    known = values[np.isfinite(values)]
+    if (known <= 0).any():
+        return False
+    return True if known.size == values.size > 0 else None
+
+
+def in_every_seed(statement: str, margins: xr.DataArray, evidence: str) -> Claim:
     """A claim that holds if it is true in every seed.
 
     Args:
         statement: The claim.
-        true: Truth values with a dimension ``seed``; a seed needs all of its own to be true.
+        margins: Numbers with a dimension ``seed``. In a seed the claim is true if all of its own
+            are above 0, false if a finite one is not, and undecided otherwise, see ``decided``.
         evidence: The numbers; the count of seeds is put before them.
     """
-    seeds = true.all([dim for dim in true.dims if dim != "seed"])
-    count = f"{int(seeds.sum())} of {seeds.size} seeds"
-    return Claim(statement, bool(seeds.all()), f"{count}; {evidence}")
+    known, others = xr.ufuncs.isfinite(margins), [dim for dim in margins.dims if dim != "seed"]
+    true, false = (known & (margins > 0)).all(others), (known & (margins <= 0)).any(others)
+    count = f"{int(true.sum())} of {true.size} seeds"
+    if undecided := int((~true & ~false).sum()):
+        count += f", {undecided} undecided"
+    return Claim(statement, decided(margins), f"{count}; {evidence}")
 
 
 def all_of(verdicts: Iterable[bool | None]) -> bool | None:

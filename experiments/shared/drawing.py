@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,11 @@ from experiments.shared.statistics import spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import FigureBase
+    from matplotlib.figure import Figure, FigureBase
 
 # Okabe and Ito's colours, told apart by the colour-blind, too.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
+TITLE = 9  # points
 LAYERS = (ORANGE, GREEN, BLUE, PURPLE)
 """Colours of the hidden layers, from input to output."""
 
@@ -70,6 +72,14 @@ def points(
     (x,) = set(runs.dims) - {"seed"}
     mean, deviation = spread(runs)
     axes.errorbar(runs[x] + shift, mean, deviations * deviation, color=color, **style)
+
+
+def entitle(figure: Figure, text: str) -> None:
+    """A title in the place of the one before, on as many lines as the width of the figure needs."""
+    # A letter is 0.55 times as wide as high. (Matplotlib wraps only after the layout.)
+    letters = int(figure.get_figwidth() * 72 / (0.58 * TITLE))
+    lines = [textwrap.fill(line, letters) for line in text.splitlines()]
+    figure.suptitle("\n".join(lines), fontsize=TITLE)
 
 
 def tidy(axes: Axes, *, title: str | None = None) -> None:

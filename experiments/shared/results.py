@@ -90,12 +90,20 @@ def read_arrays_and_labels(path: Path) -> tuple[dict[str, np.ndarray], dict[str,
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is truncated or damaged.
+        ValueError: If the file is truncated or damaged, or not a result.
     """
     arrays = read_arrays(path)
-    info = json.loads(str(arrays.pop("info")))
-    labels = arrays.pop("labels", None)
-    return arrays, info, None if labels is None else json.loads(str(labels))
+    try:
+        info = json.loads(str(arrays.pop("info")))
+        labels = json.loads(str(arrays.pop("labels", "null")))
+        if not isinstance(info, dict) or not isinstance(labels, dict | None):
+            raise ValueError("it has no notes and labels")
+    except (KeyError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is not a result (it lacks readable notes and labels): move it away to make it "
+            "anew; nothing was changed"
+        ) from error
+    return arrays, info, labels
 
 
 def table_of_runs(data: xr.Dataset, axes: tuple[str, ...]) -> pd.DataFrame:

@@ -130,10 +130,12 @@ class Paired:
 
 
 def paired(a: Any, b: Any) -> Paired:
-    """Compare ``a`` with ``b``, of the same seeds (s,): the differences a − b, s ≥ 2."""
+    """Compare ``a`` with ``b`` (s,), s ≥ 2, seed by seed: the differences a − b; NaN if one is."""
     a, b = (np.asarray(values, float) for values in (a, b))
     difference = a - b
     mean = float(difference.mean())
+    if not np.isfinite(difference).all():
+        return Paired(*[np.nan] * 4)
     if not np.ptp(difference):  # no deviation: the test divides by it
         return Paired(mean, mean, mean, float(mean == 0))
     test = stats.ttest_rel(a, b)

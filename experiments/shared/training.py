@@ -11,6 +11,8 @@ import jax
 import numpy as np
 import optax
 
+from experiments.shared.lost import guessing
+from experiments.shared.provenance import claim_data
 from gramlin_jax.data import Dataset, load
 from gramlin_jax.training import (
     Checkpoint,
@@ -117,7 +119,7 @@ def rate_or_schedule(config: Any, rate: Any, n: int) -> Any:
 
 
 def load_splits(
-    dataset: str, data_dir: str | None = None, *, samples: int = 0
+    dataset: str, data_dir: str | None = None, *, samples: int = 0, folder: Path | None = None
 ) -> tuple[Dataset, Dataset]:
     """The train and the test split of a data set.
 
@@ -125,14 +127,21 @@ def load_splits(
         dataset: A name that ``gramlin_jax.data.load`` knows.
         data_dir: Folder of TFDS data sets, see ``gramlin_jax.data.load``.
         samples: Training samples to use, the first ones; 0 for all.
+        folder: Of the run; it keeps fingerprints of all samples, see ``claim_data``.
+
+    Raises:
+        ValueError: If the folder holds a run of other data.
     """
     train, test = (load(dataset, split, data_dir=data_dir) for split in ("train", "test"))
+    claim_data(folder, {"train x": train.x, "train y": train.y, "test x": test.x, "test y": test.y})
     return (train.take(samples) if samples else train), test
 
 
-def sources(train: Dataset, test: Dataset) -> dict[str, str]:
-    """Where the splits came from, for the notes on a run."""
-    return {"train": train.source, "test": test.source}
+def facts(train: Dataset, test: Dataset) -> dict[str, Any]:
+    """Where the splits came from and what guessing reaches on each, for the notes on a run."""
+    splits = {"train": train, "test": test}
+    chance = {name: guessing(split.y) for name, split in splits.items()}
+    return {**{name: split.source for name, split in splits.items()}, "chance": chance}
 
 
 def classes_of(data: Dataset) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from experiments.shared.parts import parts
+from experiments.shared.provenance import claim_data
 from experiments.shared.results import Computed
 from experiments.shared.training import Trained, evenly, train
 from experiments.staircase import Config
@@ -40,6 +41,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
     del data_dir
     seeds = range(config.seeds)
     data = [points(config, seeds), points(config, [NEW + seed for seed in seeds])]
+    claim_data(folder, dict(zip(("x", "y", "new x", "new y"), (*data[0], *data[1]), strict=True)))
 
     def width(name: str, directory: Path | None) -> dict[str, np.ndarray]:
         trained = train_width(config, Network(int(name)), data, directory)

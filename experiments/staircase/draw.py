@@ -11,6 +11,7 @@ from experiments.shared.drawing import (
     PURPLE,
     VERMILION,
     band,
+    entitle,
     legend_below,
     points,
     tidy,
@@ -54,10 +55,10 @@ def plot(result: Result) -> Figure:
     points(change, moved, BLUE, fmt="o-", ms=4, lw=1.2)
     change.set_ylim(0, None)
     _by_width(change, config.widths, "‖H − H$_0$‖ / ‖H$_0$‖")
-    figure.suptitle(
+    entitle(
+        figure,
         f"staircase, {config.points} points, gradient descent {config.learning_rate:g}, "
         + over_seeds(config.seeds),
-        fontsize=9,
     )
     return figure
 

@@ -28,8 +28,8 @@ def check(result: Result) -> list[Claim]:
     2. The Gram turns to the target's direction: its share of the trace is larger after the last
        frame than at the start.
     3. The Gram's contours show that direction: after the last frame the cosine of its leading
-       eigenvector with it is 0.9 or more.
-    4. The Gram's change is the virtual covariance: their cosine is 0.99 or more at every step, in
+       eigenvector with it is above 0.9.
+    4. The Gram's change is the virtual covariance: their cosine is above 0.99 at every step, in
        every layer.
     """
     data, last = result.data, result.config.last_frame
@@ -41,23 +41,23 @@ def check(result: Result) -> list[Claim]:
     return [
         in_every_seed(
             "the virtual update unrolls the roll",
-            linearity > max(before, 0.5),
+            linearity - max(before, 0.5),
             f"target linearity {before:.3g} → {_spelled(linearity)}, "
             f"at least {linearity.min(skipna=False):.3g}",
         ),
         in_every_seed(
             "the Gram turns to the target's direction",
-            end > start,
+            end - start,
             f"share of its trace {_spelled(start)} → {_spelled(end)}, gain {_spelled(end - start)}",
         ),
         in_every_seed(
             "the Gram's leading direction is the target's",
-            axis >= 0.9,
+            axis - 0.9,
             f"cosine {', '.join(f'{seed:.2f}' for seed in axis)} by seed",
         ),
         in_every_seed(
             "the Gram's change is the virtual covariance at every step",
-            data["cosine"] >= 0.99,
+            data["cosine"] - 0.99,
             f"least cosine by layer {', '.join(f'{layer:.6f}' for layer in least)}",
         ),
     ]

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from experiments.shared.provenance import claim_data
 from experiments.shared.results import Computed
 from experiments.swissroll import LAYERS, Config
 from gramlin_jax import GradientMoments, backward, moments, target_linearity, weight_gram
@@ -54,7 +55,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
 
     Args:
         config: The settings.
-        folder: Not used: a run takes seconds.
+        folder: Where fingerprints of the data go; None: nowhere. A run takes seconds.
         data_dir: Not used: the data are computed.
 
     Returns:
@@ -67,8 +68,9 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
     Raises:
         ValueError: If training diverges.
     """
-    del folder, data_dir
+    del data_dir
     data = swiss_roll(config.points)
+    claim_data(folder, {"x": data.x, "y": data.y})
     arrays = {name: np.array(values) for name, values in _run(config, data.x, data.y).items()}
     if not all(np.isfinite(arrays[name]).all() for name in ("loss", "gram")):
         raise ValueError(

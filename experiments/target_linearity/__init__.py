@@ -17,7 +17,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from experiments.shared.checks import check_least
+from experiments.shared.checks import check_least, check_momentum, check_positive
 from experiments.shared.results import SCORES
 
 
@@ -47,7 +47,9 @@ class Config:
 
     def __post_init__(self) -> None:
         least = dict.fromkeys(("width", "batch_size", "epochs", "seeds"), 1)
-        check_least(self, {**least, "depth": 2, "measurements": 2})
+        check_least(self, {**least, "depth": 2, "measurements": 2, "samples": 0})
+        check_positive(self, "learning_rate")
+        check_momentum(self)
 
 
 PRESETS = {

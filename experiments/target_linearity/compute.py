@@ -16,9 +16,9 @@ from experiments.shared.training import (
     checkpoints,
     classes_of,
     evenly,
+    facts,
     load_splits,
     on_device,
-    sources,
     train,
 )
 from experiments.target_linearity import Config
@@ -47,7 +47,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
     Returns:
         What ``layer_metrics`` measures, and ``epochs``.
     """
-    splits = load_splits(config.dataset, data_dir, samples=config.samples)
+    splits = load_splits(config.dataset, data_dir, samples=config.samples, folder=folder)
     data = on_device(*((split.flat, split.y) for split in splits))
     model = DNN(config.width, config.depth, classes_of(splits[0]), config.activation)
     at = evenly(config.epochs, config.measurements)
@@ -63,7 +63,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         directory=checkpoints(folder),
     )
     keep_parameters(folder, trained.fit.params)
-    info = {**sources(*splits), "execution": trained.fit.execution}
+    info = {**facts(*splits), "execution": trained.fit.execution}
     return {**trained.measurements, "epochs": at}, info
 
 

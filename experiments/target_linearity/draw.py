@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments.shared.drawing import band
+from experiments.shared.drawing import band, entitle
 from experiments.shared.text import over_seeds
 
 if TYPE_CHECKING:
@@ -44,10 +44,10 @@ def plot(result: Result) -> Figure:
         axes.grid(alpha=0.25, lw=0.5)
     for axes in panels[:, 1]:  # the left panels show the same layers
         axes.legend(frameon=False, fontsize=8)
-    figure.suptitle(
+    entitle(
+        figure,
         f"{config.dataset}, {config.depth}×{config.width} {config.activation.upper()}, "
         f"{NAMES[config.optimizer]} {config.learning_rate:g}, {over_seeds(config.seeds)}",
-        fontsize=10,
     )
     return figure
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import xarray as xr
 
 from experiments.shared.claims import Claim, in_every_seed
+from experiments.shared.lost import without
 from experiments.shared.text import listed, plus_minus
+
+if TYPE_CHECKING:
+    from experiments.shared.results import Result
 
 
 def at_best_epoch(data: xr.Dataset) -> xr.Dataset:
@@ -15,9 +20,15 @@ def at_best_epoch(data: xr.Dataset) -> xr.Dataset:
     return data.isel(epoch=data["loss"].argmin("epoch", skipna=False))
 
 
-def claim_by_beta(statement: str, true: xr.DataArray, name: str, values: xr.DataArray) -> Claim:
+def of_learnt(result: Result) -> xr.Dataset:
+    """The data, with NaN for the runs whose test loss never fell below where it began."""
+    loss = result.data["loss"]
+    return without(result, loss.min("epoch", skipna=False) >= loss.isel(epoch=0)).data
+
+
+def claim_by_beta(statement: str, margins: xr.DataArray, name: str, values: xr.DataArray) -> Claim:
     """``in_every_seed`` with ``values`` (beta, seed), called ``name``, as the evidence."""
-    return in_every_seed(statement, true, f"{name} {listed(values, 'beta')}")
+    return in_every_seed(statement, margins, f"{name} {listed(values, 'beta')}")
 
 
 def rows_by_beta(columns: Mapping[str, xr.DataArray]) -> list[str]:

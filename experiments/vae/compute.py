@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from experiments.shared.results import Computed
-from experiments.shared.training import checkpoints, evenly, load_splits, sources, train
+from experiments.shared.training import checkpoints, evenly, facts, load_splits, train
 from experiments.vae import SHOWN, Config
 from experiments.vae.measures import vae_measures
 from gramlin_jax.models import VAE, vae_loss
@@ -36,7 +36,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         ValueError: If a pixel lies outside [0, 1], or the test split lacks the images of
             ``config.classes``.
     """
-    train_data, test = load_splits(config.dataset, data_dir, samples=config.samples)
+    train_data, test = load_splits(config.dataset, data_dir, samples=config.samples, folder=folder)
     for data in (train_data, test):
         check_pixels(f"{data.name} {data.split}", data.x)
     images, row = test.flat, two_images(test.y, config.classes)
@@ -58,7 +58,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
     )
     pictures = {"row": images[list(row)], "shown": images[:SHOWN]}
     pictures |= {"image_shape": np.array(test.x.shape[1:])}
-    info = {**sources(train_data, test), "execution": trained.fit.execution, "row": row}
+    info = {**facts(train_data, test), "execution": trained.fit.execution, "row": row}
     return {**trained.measurements, "epochs": at, **pictures}, info
 
 

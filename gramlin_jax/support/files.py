@@ -9,6 +9,7 @@ import os
 import secrets
 import socket
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +22,9 @@ try:
     import fcntl
 except ImportError:  # Windows, where folders are not locked
     fcntl = None
+
+CHECKSUM = "checksum"
+"""The name in a JSON object of the CRC-32 of the rest."""
 
 TEMPORARY = ".*-????????????.tmp"
 """Pattern of the names under which ``write_whole`` writes."""
@@ -99,14 +103,21 @@ def _lock(file: IO[str], folder: Path) -> None:
             raise
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write plain values as JSON, whole or not at all; NaN and infinity become null."""
-    text = json.dumps(_plain(value), indent=2, allow_nan=False) + "\n"
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write plain values as JSON, whole or not at all, see ``json_text``."""
+    text = json_text(value)
     write_whole(path, lambda file: file.write(text.encode()))
 
 
+def json_text(value: dict[str, Any]) -> str:
+    """An object as JSON, with a checksum of the rest; NaN and infinity become null."""
+    plain = _plain(value)
+    sealed = {**plain, CHECKSUM: _seal(plain)}
+    return json.dumps(sealed, indent=2, allow_nan=False) + "\n"
+
+
 def read_json(path: Path) -> dict[str, Any]:
-    """The object that ``write_json`` wrote.
+    """The object that ``write_json`` wrote; files of before without a checksum are read, too.
 
     Raises:
         OSError: If the file cannot be opened.
@@ -117,6 +128,9 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text())
         if not isinstance(value, dict):
             raise ValueError(f"it holds {str(value)[:40]}, wanted an object")
+        kept = value.pop(CHECKSUM, None)
+        if kept is not None and kept != _seal(value):
+            raise ValueError(f"its {CHECKSUM} is {str(kept)[:40]}, wanted {_seal(value)}")
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} is damaged ({error}): move its folder away to start again; nothing was changed"
@@ -226,6 +240,10 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}"
         flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
     return flat
+
+
+def _seal(plain: dict[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(plain, sort_keys=True).encode()):08x}"
 
 
 def _plain(value: Any) -> Any:

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from gramlin_jax.support.conversion import as_jax
 from gramlin_jax.support.fingerprints import fingerprint
+from gramlin_jax.support.signals import HeldSignals
 from gramlin_jax.training.checkpoints import Checkpoints
 from gramlin_jax.training.identity import lowering
 from gramlin_jax.training.program import Hyper, State
@@ -175,7 +176,8 @@ class Checkpoint(Hook):
     A run that was killed and resumed ends bitwise the same as one that was not. Its settings,
     shapes and data, those of ``Measure`` too, must be the same, and so must the compiled programs
     of its functions, with what they close over. Of an iterable only the first batch is compared,
-    and it must yield the same batches again. The folder is locked while training runs.
+    and it must yield the same batches again. The folder is locked while training runs. Ctrl-C and
+    SIGTERM wait for the end of the epoch, whose state is saved first; a second one does not wait.
 
     Attributes:
         directory: The folder, made if it is absent.
@@ -197,6 +199,7 @@ class Checkpoint(Hook):
     directory: str | Path
     interval: float = 30.0
     _checkpoints: Checkpoints | None = dataclasses.field(default=None, init=False, repr=False)
+    _signals: HeldSignals | None = dataclasses.field(default=None, init=False, repr=False)
 
     def start(self, training: Training) -> None:
         """Claim the folder and restore its newest checkpoint."""
@@ -209,18 +212,24 @@ class Checkpoint(Hook):
         )
         training.epoch, progress = self._checkpoints.restore()
         training.state, training.history, training.measured = progress
+        self._signals = HeldSignals()
 
     def after_epoch(self, training: Training) -> None:
-        """Save if the interval has passed or this was the last epoch."""
-        last = training.epoch == training.epochs
-        if self._checkpoints is not None:
-            self._checkpoints.save(training.epoch, _progress(training), last=last)
+        """Save if the interval has passed, this was the last epoch, or a signal waits for it."""
+        if self._checkpoints is None or self._signals is None:
+            return
+        last = training.epoch == training.epochs or self._signals.pending is not None
+        self._checkpoints.save(training.epoch, _progress(training), last=last)
+        self._signals.deliver()
 
     def close(self, training: Training) -> None:
         """Give the folder free."""
         if self._checkpoints is not None:
             self._checkpoints.close()
             self._checkpoints = None
+        if self._signals is not None:
+            signals, self._signals = self._signals, None
+            signals.release()
 
 
 class ProgressBar(Hook):

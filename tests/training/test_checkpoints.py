@@ -1,10 +1,10 @@
 import contextlib
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,7 +16,8 @@ import pytest
 from toy import MODEL, Slices, init, toy, train
 
 from gramlin_jax import moments
-from gramlin_jax.support.files import running
+from gramlin_jax.support.files import read_json, running, write_json
+from gramlin_jax.support.signals import HELD, HeldSignals
 from gramlin_jax.training import (
     Checkpoint,
     Hook,
@@ -239,9 +240,9 @@ def test_a_finished_run_does_not_answer_for_other_functions(tmp_path, options, c
 def test_other_versions_are_a_warning(tmp_path):
     train(hooks=[Checkpoint(tmp_path)])
     path = tmp_path / "program.json"
-    text = json.loads(path.read_text())
-    text["versions"]["jax"] = "0.0.1"
-    path.write_text(json.dumps(text))
+    kept = read_json(path)
+    kept["versions"]["jax"] = "0.0.1"
+    write_json(path, kept)
     with pytest.warns(RuntimeWarning, match="began with jax 0.0.1, now "):
         train(hooks=[Checkpoint(tmp_path)])
     path.write_text("null")
@@ -249,6 +250,53 @@ def test_other_versions_are_a_warning(tmp_path):
         train(hooks=[Checkpoint(tmp_path)])
     path.unlink()  # as the message of another program allows
     train(hooks=[Checkpoint(tmp_path)])
+
+
+class Signal(Hook):
+    """Ctrl-C in the first epoch, as often as named."""
+
+    def __init__(self, times):
+        self.times = times
+
+    def before_epoch(self, training):
+        for _ in range(self.times):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_waits_for_the_epoch_and_saves_it(tmp_path):
+    handlers = [signal.getsignal(number) for number in HELD]
+    whole = train()
+    with pytest.raises(KeyboardInterrupt):
+        train(hooks=[Checkpoint(tmp_path / "once", interval=1e9), Signal(1)])
+    assert [path.name for path in (tmp_path / "once" / "checkpoints").iterdir()] == ["1"]
+    count = Count()
+    resumed = train(hooks=[count, Checkpoint(tmp_path / "once")])
+    assert count.epochs == [2, 3]
+    chex.assert_trees_all_equal(resumed.params, whole.params)
+    with pytest.raises(KeyboardInterrupt):  # the second one does not wait
+        train(hooks=[Checkpoint(tmp_path / "twice", interval=1e9), Signal(2)])
+    assert not list((tmp_path / "twice" / "checkpoints").iterdir())
+    assert [signal.getsignal(number) for number in HELD] == handlers
+
+
+def test_sigterm_goes_to_its_handler_once_the_state_is_saved():
+    got = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))
+    try:
+        held = HeldSignals()
+        held.deliver()
+        signal.raise_signal(signal.SIGTERM)
+        assert not got and held.pending == signal.SIGTERM
+        held.deliver()
+        held.release()
+        signal.raise_signal(signal.SIGTERM)
+        assert got == [signal.SIGTERM] * 2
+        other = threading.Thread(target=lambda: got.append(HeldSignals().pending))
+        other.start()
+        other.join()
+        assert got[-1] is None, "outside of the main thread nothing is held"
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Fail(Hook):

@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from experiments.shared.drawing import legend_below, tidy
+from experiments.shared.drawing import entitle, legend_below, tidy
 from experiments.shared.statistics import interval
 from experiments.vae.draw import PITCH, beta_styles, few, tile, tiled
 from experiments.vae.interpolation.correlations import correlations
@@ -44,10 +44,10 @@ def plot(result: Result) -> Figure:
     for axes, beta in zip(panels.flat, config.betas, strict=False):
         axes.set_title(f"β = {beta:g}", fontsize=8, pad=2)
         _block(axes, data.sel(beta=beta), chosen)
-    figure.suptitle(
+    entitle(
+        figure,
         f"{config.dataset}: decoded λμ₁ + (1 − λ)μ₂; below a frame its mean squared distance "
         "from the pixels' interpolation, ×10⁻³",
-        fontsize=8,
     )
     return figure
 
@@ -110,10 +110,10 @@ def scatter(result: Result) -> Figure:
         _paths(axes, data[x], data[y])
         axes.set_title(f"r = {note}", fontsize=7)
     legend_below(figure, panels[:1])
-    figure.suptitle(
+    entitle(
+        figure,
         f"{config.dataset}, {config.pairs} pairs of test images, {config.seeds} seeds; larger "
         "points are later epochs; r: rank correlation [95 % over seeds]",
-        fontsize=8,
     )
     return figure
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from experiments.shared.drawing import band, legend_below, tidy
+from experiments.shared.drawing import band, entitle, legend_below, tidy
 from experiments.shared.text import over_seeds
 from experiments.vae.draw import PITCH, beta_styles, few, tile, tiled
 
@@ -40,10 +40,10 @@ def plot(result: Result) -> Figure:
     for image, axes in enumerate(bottom.subplots(1, IMAGES)):
         _outputs(axes, result, image)
     bottom.suptitle("a test image and its decoded mean, by epoch", fontsize=9)
-    figure.suptitle(
+    entitle(
+        figure,
         f"{config.dataset}, VAE {config.depth}×{config.width}, {config.latent} latents, "
         f"{over_seeds(config.seeds)}",
-        fontsize=9,
     )
     return figure
 

@@ -266,10 +266,13 @@ class BertMaskedLM(Module):
         mask: Array | None = None,
         types: Array | None = None,
         *,
+        places: Int[Array, "n k"] | None = None,
         train: bool = False,
-    ) -> tuple[Float[Array, "n tokens words"], tuple[Array, ...]]:
-        """Logits (n, tokens, words), and the states of ``BERT``."""
+    ) -> tuple[Float[Array, "n k words"], tuple[Array, ...]]:
+        """Logits (n, k, words) at ``places``, or at all tokens, and the states of ``BERT``."""
         last, hidden = self.bert(ids, mask, types, train=train)
+        if places is not None:
+            last = jnp.take_along_axis(last, places[..., None], axis=1)
         read = ACTIVATIONS[self.config.hidden_act](self.transform(last))
         table = self.bert.embeddings.variables["params"]["word"]["embedding"]
         return self.transform_norm(read) @ table.T.astype(read.dtype) + self.bias[
