@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -43,8 +43,8 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
     texts = {task: _splits(config, task, data_dir) for task in config.tasks}
     sizes, encoder, tokenizer = _pretrained(config, [train for train, _ in texts.values()], folder)
     tokens = {
-        task: tuple(tokenize(text, tokenizer, config.length) for text in splits)
-        for task, splits in texts.items()
+        task: (tokenize(train, tokenizer, config.length), tokenize(test, tokenizer, config.length))
+        for task, (train, test) in texts.items()
     }
     claim_data(
         folder,
@@ -71,7 +71,9 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
 
 
 def _splits(config: Config, task: str, data_dir: str | None) -> tuple[Text, Text]:
-    train, test = (load(task, split, data_dir=data_dir) for split in ("train", "test"))
+    train, test = (
+        cast("Text", load(task, split, data_dir=data_dir)) for split in ("train", "test")
+    )
     if config.samples:
         train = train.take(min(config.samples, len(train)))
     return train, test

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.bert import stage
-from experiments.shared.drawing import SHARE, band, entitle, legend_below, tidy
+from experiments.shared.drawing import band, entitle, legend_below, tidy
 from experiments.shared.text import over_seeds
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _panel(axes: Axes, result: Result, task: str) -> None:
     for epoch, shade in zip(data["epoch"].values, shades, strict=True):
         of = data.sel(epoch=epoch)
         label = stage(result.config, int(epoch))
-        band(axes, of["target_linearity"], shade, label=label, within=SHARE, marker="o", ms=2.5)
+        band(axes, of["target_linearity"], shade, label=label, marker="o", ms=2.5)
         axes.plot(of["layer"], of["heldout"].mean("seed"), color=shade, ls="--", lw=0.9)
     floor = data["noise_floor"].mean(["seed", "epoch"])
     axes.plot(data["layer"], floor, color="0.4", ls=":", lw=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +48,7 @@ def state_sums(model: BertClassifier, params: Any, data: Any) -> dict[str, Any]:
 
     def sums(batch: Any) -> Any:
         x, labels = batch
-        logits, hidden = model.apply(params, *x)
+        logits, hidden = cast("tuple[Array, tuple[Array, ...]]", model.apply(params, *x))
         rows = hidden if model.per_token else [state[:, 0] for state in hidden]
         losses, weights = weighted_loss(logits, labels)
         targets = jax.nn.one_hot(labels.reshape(-1), model.classes)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
 from gramlin_jax.support.checks import check_at_least, is_traced
@@ -298,7 +299,8 @@ def check_tokens(config: BertConfig, ids: Array, mask: Array, types: Array) -> N
         ("ids", ids, config.vocab_size),
         ("types", types, config.type_vocab_size),
     ):
-        if not is_traced(value) and value.size and not 0 <= value.min() <= value.max() < size:
-            raise ValueError(
-                f"{name} has values from {value.min()} to {value.max()}: wanted 0 to {size - 1}"
-            )
+        if is_traced(value) or not value.size:
+            continue
+        low, high = np.asarray(value).min(), np.asarray(value).max()  # concrete under ``jit``, too
+        if not 0 <= low <= high < size:
+            raise ValueError(f"{name} has values from {low} to {high}: wanted 0 to {size - 1}")
