@@ -22,7 +22,7 @@ PRESETS = {
     "default": "minutes, embedded data",
     "paper": "the paper's data and sizes",
 }
-"""The presets that every experiment has, and what they mean."""
+"""The presets that every experiment has, and what they mean; a family may have more."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +56,8 @@ class Experiment:
         Raises:
             ValueError: If there is none of that name.
         """
-        if name not in PRESETS:
-            raise ValueError(f"preset is {name!r}: wanted one of {', '.join(PRESETS)}")
+        if name not in self.presets:
+            raise ValueError(f"preset is {name!r}: wanted one of {', '.join(self.presets)}")
         return self.presets[name]
 
     def run(
@@ -204,6 +204,11 @@ EXPERIMENTS = (
         "vae",
         "Figure 10: reconstruction error and target linearity of a VAE's code, as it trains.",
         view="linearity",
+    ),
+    Experiment(
+        "fig11_bert",
+        "bert",
+        "Figure 11: target linearity in BERT, from random weights to fine-tuned ones.",
     ),
     Experiment(
         "fig12_random_labels",

@@ -83,7 +83,7 @@ def train(
         execution=execution,
         hooks=hooks,
     )
-    return Trained(fitted, unstack(fitted.measurements, sweep))
+    return Trained(fitted, unstack(fitted.measurements or {}, sweep))
 
 
 def unstack(arrays: Mapping[str, Any], sweep: Mapping[str, Sequence[float]]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
 from gramlin_jax.support.checks import check_at_least, is_traced
@@ -266,10 +267,13 @@ class BertMaskedLM(Module):
         mask: Array | None = None,
         types: Array | None = None,
         *,
+        places: Int[Array, "n k"] | None = None,
         train: bool = False,
-    ) -> tuple[Float[Array, "n tokens words"], tuple[Array, ...]]:
-        """Logits (n, tokens, words), and the states of ``BERT``."""
+    ) -> tuple[Float[Array, "n k words"], tuple[Array, ...]]:
+        """Logits (n, k, words) at ``places``, or at all tokens, and the states of ``BERT``."""
         last, hidden = self.bert(ids, mask, types, train=train)
+        if places is not None:
+            last = jnp.take_along_axis(last, places[..., None], axis=1)
         read = ACTIVATIONS[self.config.hidden_act](self.transform(last))
         table = self.bert.embeddings.variables["params"]["word"]["embedding"]
         return self.transform_norm(read) @ table.T.astype(read.dtype) + self.bias[
@@ -295,7 +299,8 @@ def check_tokens(config: BertConfig, ids: Array, mask: Array, types: Array) -> N
         ("ids", ids, config.vocab_size),
         ("types", types, config.type_vocab_size),
     ):
-        if not is_traced(value) and value.size and not 0 <= value.min() <= value.max() < size:
-            raise ValueError(
-                f"{name} has values from {value.min()} to {value.max()}: wanted 0 to {size - 1}"
-            )
+        if is_traced(value) or not value.size:
+            continue
+        low, high = np.asarray(value).min(), np.asarray(value).max()  # concrete under ``jit``, too
+        if not 0 <= low <= high < size:
+            raise ValueError(f"{name} has values from {low} to {high}: wanted 0 to {size - 1}")

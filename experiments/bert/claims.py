@@ -1,0 +1,122 @@
+"""Check the claims of figure 11 against the results, and print its numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from experiments.bert import PRETRAINED, START, stage
+from experiments.shared.claims import Claim, decided
+from experiments.shared.lost import without
+from experiments.shared.text import plus_minus
+
+if TYPE_CHECKING:
+    from experiments.shared.results import Result
+
+PAPER = {
+    "sst2": (0.24, 0.58, 0.91, 0.97),
+    "mnli": (0.16, 0.27, 0.77, 0.88),
+    "conll2003_pos": (0.41, 0.59, 0.90, 0.91),
+    "conll2003_ner": (0.13, 0.58, 0.89, 0.92),
+}
+"""The last layer's target linearity at random and pre-trained weights and after epochs 1 and 3, as
+read off the figure to ±0.02."""
+PAPER_EPOCHS = START, PRETRAINED, 1, 3
+READING = 0.05  # how near a number has to be to one that is read off
+
+
+def check(result: Result) -> list[Claim]:
+    """Check the paper's claims of this figure. A claim holds if it does in every task and seed.
+
+    Runs that diverged, or whose train accuracy after training is at chance, decide nothing.
+
+    1. Pre-training raises the last layer's target linearity over that of random weights.
+    2. Fine-tuning raises it further, after the first epoch and to the last.
+    3. After fine-tuning it rises with depth: it is higher in the last state than in the middle one,
+       and there than in the embeddings.
+    4. The same of samples that were not fitted: pre-training, then fine-tuning raises the held-out
+       target linearity of the last layer.
+    5. Where the sizes are BERT-base's: the last layer's numbers are the paper's to ±0.05.
+    """
+    data = without(result, _at_chance(result)).data
+    linearity, heldout = data["target_linearity"], data["heldout"]
+    last = linearity.isel(layer=-1)
+    pretraining = last.sel(epoch=PRETRAINED) - last.sel(epoch=START)
+    tuning = xr.concat(
+        [last.sel(epoch=1) - last.sel(epoch=PRETRAINED), last.isel(epoch=-1) - last.sel(epoch=1)]
+        if result.config.epochs > 1
+        else [last.sel(epoch=1) - last.sel(epoch=PRETRAINED)],
+        "step",
+    )
+    middle = linearity.sizes["layer"] // 2
+    depth = linearity.isel(epoch=-1, layer=[0, middle, -1]).drop_vars("layer").diff("layer")
+    unseen = heldout.isel(layer=-1).sel(epoch=[START, PRETRAINED, result.config.epochs])
+    gains = unseen.drop_vars("epoch").diff("epoch")
+    claims = [
+        _claim("pre-training raises the last layer's target linearity", pretraining, last),
+        _claim("fine-tuning raises it, in the first epoch and after it", tuning, last),
+        _claim(
+            "after fine-tuning it rises with depth",
+            depth,
+            linearity.isel(epoch=-1),
+            "layer",
+        ),
+        _claim("both raise that of held-out samples", gains, heldout.isel(layer=-1)),
+    ]
+    return [*claims, *_paper_claims(result, last)]
+
+
+def _at_chance(result: Result) -> xr.DataArray:
+    end = result.data["train_accuracy"].isel(epoch=-1)
+    chance = result.info.get("chance", {}).get("train", {})
+    levels = [chance.get(task, 0.0) for task in end["task"].values.tolist()]
+    return end <= xr.DataArray(levels, {"task": end["task"]}, ("task",))
+
+
+def _claim(
+    statement: str, margins: xr.DataArray, values: xr.DataArray, along: str = "epoch"
+) -> Claim:
+    evidence = "; ".join(
+        f"{task.item()} by {along} "
+        + ", ".join(plus_minus(one) for one in values.sel(task=task).transpose(along, "seed"))
+        for task in values["task"]
+    )
+    return Claim(statement, decided(margins), evidence)
+
+
+def _paper_claims(result: Result, last: xr.DataArray) -> list[Claim]:
+    config = result.config
+    same = (config.layers, config.width, config.epochs) == (12, 768, 3) and config.checkpoint
+    tasks = [task for task in config.tasks if task in PAPER]
+    if not same or not tasks:
+        return []
+    here = last.sel(task=tasks, epoch=list(PAPER_EPOCHS)).mean("seed", skipna=False)
+    published = np.array([PAPER[task] for task in tasks])
+    off = np.abs(here.transpose("task", "epoch").values - published)
+    evidence = f"largest difference {off.max():.3f}"
+    return [Claim("the last layer's numbers are the paper's", decided(READING - off), evidence)]
+
+
+def table(result: Result) -> str:
+    """Target linearity, held-out one and accuracies by task and stage, means over seeds."""
+    data, config = result.data, result.config
+    middle = config.layers // 2
+    head = (
+        f"{'task':>14}{'weights':>21}{'TL embeddings':>16}{f'layer {middle}':>16}"
+        f"{f'layer {config.layers}':>16}{'held out':>16}{'floor':>8}{'accuracy':>16}"
+    )
+    lines = [head]
+    for task in data["task"].values:
+        for epoch in data["epoch"].values:
+            of = data.sel(task=task, epoch=epoch)
+            layers = [of["target_linearity"].isel(layer=i) for i in (0, middle, -1)]
+            cells = [*layers, of["heldout"].isel(layer=-1)]
+            floor = float(of["noise_floor"].mean())
+            lines.append(
+                f"{task:>14}{stage(config, int(epoch)):>21}"
+                + "".join(f"{plus_minus(cell):>16}" for cell in cells)
+                + f"{floor:>8.3f}{plus_minus(of['test_accuracy']):>16}"
+            )
+    return "\n".join(lines)

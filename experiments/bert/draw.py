@@ -1,0 +1,67 @@
+"""Draw figure 11: a panel a task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from experiments.bert import stage
+from experiments.shared.drawing import SHARE, band, entitle, legend_below, tidy
+from experiments.shared.text import over_seeds
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from experiments.shared.results import Result
+
+NAMES = {
+    "sst2": "SST-2",
+    "mnli": "MNLI",
+    "conll2003_pos": "CoNLL-2003 POS",
+    "conll2003_ner": "CoNLL-2003 NER",
+    "ewt_pos": "English Web Treebank POS",
+}
+
+
+def plot(result: Result) -> Figure:
+    """Target linearity of each layer's state at each stage; held out dashed, the floor dotted."""
+    from matplotlib.figure import Figure
+
+    config = result.config
+    rows = -(-len(config.tasks) // 2)
+    columns = min(len(config.tasks), 2)
+    figure = Figure(figsize=(3.5 * columns, 2.6 * rows + 0.7), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axes, task in zip(panels.flat, config.tasks, strict=False):
+        _panel(axes, result, task)
+    for axes in list(panels.flat)[len(config.tasks) :]:
+        axes.remove()
+    for axes in panels[:, 0]:
+        axes.set_ylabel("target linearity", fontsize=8)
+    legend_below(figure, panels[0, :1], lines={"held out": "--", "noise floor": ":"})
+    source = config.checkpoint or f"BERT {config.layers}×{config.width} made from scratch"
+    entitle(
+        figure,
+        f"{source}, AdamW {config.learning_rate:g}, {config.measured} samples, "
+        f"{over_seeds(config.seeds)}",
+    )
+    return figure
+
+
+def _panel(axes: Axes, result: Result, task: str) -> None:
+    import matplotlib
+
+    data = result.data.sel(task=task)
+    shades: Any = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, data.sizes["epoch"]))
+    for epoch, shade in zip(data["epoch"].values, shades, strict=True):
+        of = data.sel(epoch=epoch)
+        label = stage(result.config, int(epoch))
+        band(axes, of["target_linearity"], shade, label=label, within=SHARE, marker="o", ms=2.5)
+        axes.plot(of["layer"], of["heldout"].mean("seed"), color=shade, ls="--", lw=0.9)
+    floor = data["noise_floor"].mean(["seed", "epoch"])
+    axes.plot(data["layer"], floor, color="0.4", ls=":", lw=1)
+    axes.set(ylim=(-0.05, 1.02), xlabel="layer (0: embeddings)")
+    axes.set_xticks(data["layer"].values)
+    tidy(axes, title=NAMES[task])
