@@ -25,6 +25,14 @@ GOLDEN = Path(__file__).parent / "golden"
 PEAKS = {}  # GiB, by process
 
 
+@pytest.hookimpl(tryfirst=True)  # before markers select
+def pytest_collection_modifyitems(items):
+    """What uses a finished run carries it out first."""
+    for item in items:
+        if any(name.startswith(("smoke", "tiny")) for name in item.fixturenames):
+            item.add_marker(pytest.mark.runs)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _forget_compiled_programs():
     """A process that keeps the programs of all test modules grows beyond 4 GiB."""

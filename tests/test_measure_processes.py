@@ -17,6 +17,9 @@ from gramlin_jax import Measurement, measure
 ROOT = Path(__file__).parents[1]
 
 
+pytestmark = pytest.mark.runs
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """What both processes wrote."""

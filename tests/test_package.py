@@ -28,6 +28,7 @@ def test_public_names_have_docstrings_that_say_enough():
 NUMBER = r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
 
 
+@pytest.mark.runs
 def test_the_readme_s_python_prints_what_the_readme_shows(capsys):
     """Every Python block runs, in one namespace; a block without a language is what one printed."""
     blocks = re.findall(r"^```(\w*)\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.M)

@@ -241,6 +241,7 @@ def test_the_result_of_another_run_is_refused(tiny, old_folder, tmp_path):
         read_result(NAME, TINY, folder)
 
 
+@pytest.mark.runs
 @pytest.mark.long
 def test_sigterm_is_one_line_and_the_run_goes_on(tmp_path):
     options = ["--widths", "2", "3", "--steps", "9000000", "--points", "20", "--measurements", "2"]

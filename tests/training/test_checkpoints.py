@@ -87,6 +87,7 @@ class Count(Hook):
         self.epochs.append(training.epoch)
 
 
+@pytest.mark.runs
 @pytest.mark.parametrize("source", ["arrays", "batches"])
 def test_a_killed_run_goes_on_and_ends_bitwise_the_same(tmp_path, source):
     count, checkpoint = Count(), Checkpoint(tmp_path / "run")
@@ -279,6 +280,7 @@ def test_ctrl_c_waits_for_the_epoch_and_saves_it(tmp_path):
     assert [signal.getsignal(number) for number in HELD] == handlers
 
 
+@pytest.mark.runs
 def test_sigterm_goes_to_its_handler_once_the_state_is_saved():
     got = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))
@@ -337,6 +339,7 @@ def opened(folder):
 
 
 # Orbax leaves reads under way behind when one of them fails; they end in a closed event loop.
+@pytest.mark.runs
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_flipped_bit_in_any_file_is_refused_or_harmless(tmp_path):
     with opened(tmp_path) as kept:
@@ -421,6 +424,7 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
         assert kept.restore()[0] == 2
 
 
+@pytest.mark.runs
 def test_a_kill_at_any_file_event_keeps_the_last_checkpoint(tmp_path):
     """Copies of the folder at file events of the saves are what a kill would leave."""
     copies, state = [], {"step": 0, "on": False}
