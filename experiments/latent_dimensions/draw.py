@@ -139,7 +139,9 @@ def _alignment(axes: Axes, cosines: xr.DataArray, title: str) -> None:
     axes.set_xticks(np.arange(cosines.sizes["layer"]) + 0.34, ["layer 1", "layer 2"])
     axes.axhline(0, color="0.3", lw=0.6)
     axes.set_ylabel("alignment of two networks")
-    axes.legend(frameon=False, fontsize=5, ncols=2, loc="lower right")
+    axes.set_ylim(top=1.6)  # room for the legend
+    axes.set_yticks(np.linspace(0, 1, 6))
+    axes.legend(frameon=False, fontsize=5.5, ncols=3, loc="upper center", handlelength=1)
     tidy(axes, title=title)
 
 
@@ -158,7 +160,7 @@ def _resampled(axes: Axes, data: xr.Dataset) -> None:
     names = [str(name).replace(" ", "\n") for name in data["variant"].values]
     axes.set_xticks(range(len(names)), names, fontsize=6)
     axes.set_ylabel("test accuracy")
-    tidy(axes, title="resampled networks; dotted: trained, chance")
+    tidy(axes, title="resampled; dotted: trained, chance")
     axes.tick_params(axis="x", labelsize=6)
 
 
