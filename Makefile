@@ -1,7 +1,7 @@
 # Two commands do everything on a machine with Python and make: `make demo` and `make test`.
-# `make test` leaves to others what takes long: `make test-runs` carries out whole experiments and
-# commands, `make test-models` measures published models, `make test-benchmarks` runs the benchmarks at
-# tiny sizes, `make fuzz` tries random inputs for $(MINUTES) minutes. `.ci/run` runs all of these.
+# `make test` leaves to others what takes long: `make test-runs` trains networks and carries out whole
+# experiments, `make test-models` measures published models, `make test-benchmarks` runs the benchmarks
+# at tiny sizes, `make fuzz` tries random inputs for $(MINUTES) minutes. `.ci/run` runs all of these.
 # Beside them, `make quick` tests the core in a minute, `make slow` tests it compiled with all of XLA's
 # optimisations, `make mutations` breaks the code in many places and looks for a failing test, and
 # `make test-newest` runs the type checker and all tests on the newest releases.

@@ -7,6 +7,7 @@ import ctypes
 import gc
 import os
 import resource
+import signal
 import sys
 from pathlib import Path
 
@@ -20,6 +21,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Most of the time is compilation.
 jax.config.update("jax_disable_most_optimizations", os.environ.get("GRAMLIN_TEST_OPTIMIZED") != "1")
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's & ignores it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 GOLDEN = Path(__file__).parent / "golden"
 
 PEAKS = {}  # GiB, by process
@@ -27,9 +31,11 @@ PEAKS = {}  # GiB, by process
 
 @pytest.hookimpl(tryfirst=True)  # before markers select
 def pytest_collection_modifyitems(items):
-    """What uses a finished run carries it out first."""
+    """Tests of training, and those that read a finished run, which they carry out first."""
+    training = Path(__file__).parent / "training"
     for item in items:
-        if any(name.startswith(("smoke", "tiny")) for name in item.fixturenames):
+        reads = any(name.startswith(("smoke", "tiny")) for name in item.fixturenames)
+        if reads or item.path.is_relative_to(training):
             item.add_marker(pytest.mark.runs)
 
 

@@ -66,6 +66,7 @@ def test_a_finished_arm_is_not_trained_again(smoke, tmp_path):
     assert read_result("fig02_gram_whitening", SMOKE, again).data.identical(result.data)
 
 
+@pytest.mark.runs
 def test_figure_6_without_the_complement(tmp_path):
     smoke = find("fig06").preset("smoke")
     config = dataclasses.replace(smoke, depth=1, complement=False, projection=20)

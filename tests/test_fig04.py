@@ -62,6 +62,7 @@ def test_smoke_run(smoke):
     assert len(table(result).splitlines()) == SMOKE.depth + 3
 
 
+@pytest.mark.runs
 def test_figure_9_runs_with_adam(tmp_path):
     name = "fig09_target_linearity_adam"
     config = find(name).preset("smoke")

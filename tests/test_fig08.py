@@ -63,6 +63,7 @@ def golden_run(numbers, width, steps):
     return trained, np.stack([trained.measurements[name][0] for name in names], axis=-1)
 
 
+@pytest.mark.runs
 def test_golden_run(golden):
     """The paper's code measures after a step, at steps 1, 21, …, 381, in float32 throughout."""
     numbers = golden("staircase")
@@ -77,6 +78,7 @@ def test_golden_run(golden):
         np.testing.assert_allclose(kernel.T, numbers[f"w32_final{i}"], atol=1e-5)
 
 
+@pytest.mark.runs
 def test_golden_run_of_a_wider_network(golden):
     numbers = golden("staircase")
     _, norms = golden_run(numbers, 128, 81)

@@ -149,7 +149,7 @@ def result(last, *, config=None, heldout=0.5, accuracy=0.9):
     from experiments.bert import DIMENSIONS, coordinates
 
     data = label(arrays, DIMENSIONS, coordinates(config))
-    chance = {"train": dict.fromkeys(config.tasks, 0.6)}
+    chance = {"train": {"task": dict.fromkeys(config.tasks, 0.6)}}
     return Result(config, data, {"chance": chance})
 
 

@@ -92,7 +92,10 @@ def made_up(network="mlp", **arrays):
     maps = np.array([1.0, 0.4, 0.3])[:, None, None, None] * np.eye(4)[None, None]
     maps = np.broadcast_to(maps, (3, 3, 2, 4, 4))
     made = {
-        "test_accuracy": np.broadcast_to(epochs + noise[:, None], (2, 3, 6)),
+        **dict.fromkeys(
+            ("train_accuracy", "test_accuracy"),
+            np.broadcast_to(epochs + noise[:, None], (2, 3, 6)),
+        ),
         "significant": np.tile([50.0, 15.0], (3, 1)),
         "initial_significant": np.zeros((3, 2)),
         "learned_alone": trained - 0.005 + noise[:, None] * [1, 1],

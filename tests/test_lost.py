@@ -21,7 +21,10 @@ from experiments.shared.results import COORDINATES, Result, label
 SIZES = {"epoch": 4, "step": 4, "kernel": 3, "frame": 3, "pixel": 4, "image": 2, "end": 2}
 NO_CHANCE = {"chance": {"train": 0.0, "test": 0.0}}
 SCORED = [e for e in EXPERIMENTS if "train_accuracy" in e.module().DIMENSIONS]
-TRAINED = [e for e in EXPERIMENTS if e.package != "swissroll"]  # which refuses to diverge
+REFUSE = "swissroll", "deep_linear"  # to diverge
+TRAINED = [
+    e for e in EXPERIMENTS if set(LOSSES) & set(e.module().DIMENSIONS) and e.package not in REFUSE
+]
 
 
 def made_up(experiment):
@@ -79,6 +82,14 @@ def test_runs_at_chance_decide_nothing(experiment):
     open_to_all = ("TL = tr",)  # an identity, which needs no training
     claims = [c for c in experiment.check(lost) if not c.statement.startswith(open_to_all)]
     assert claims and all(claim.holds is None for claim in claims)
+
+
+@pytest.mark.parametrize("experiment", SCORED, ids=lambda e: e.name)
+def test_a_network_without_an_accuracy_decides_nothing(experiment):
+    result = made_up(experiment)
+    for name in {"train_accuracy", "test_accuracy", *LOSSES} & set(result.data.data_vars):
+        result = filled(result, name, np.nan)
+    assert all(claim.holds is None for claim in experiment.check(result))
 
 
 def test_a_staircase_or_vae_that_learnt_nothing_decides_nothing():

@@ -314,6 +314,7 @@ def train(execution, hooks=()):
     )
 
 
+@pytest.mark.runs
 def test_in_a_sweep(tmp_path):
     """Vmapped and mapped runs agree, at each learning rate; a run goes on from its checkpoint."""
     mapped = train("map", [Checkpoint(tmp_path, interval=0)])

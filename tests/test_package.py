@@ -3,6 +3,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import gramlin_jax
 
 ROOT = Path(__file__).parents[1]

@@ -125,11 +125,10 @@ class Config:
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"{name} is {values}: wanted different ones, at least one")
-        if not min(self.init_scales) > 0 or not min(self.weight_decays) >= 0:
-            raise ValueError(
-                f"init_scales is {self.init_scales} and weight_decays {self.weight_decays}: wanted "
-                "positive scales and decays of 0 or more"
-            )
+        if not min(self.init_scales) > 0:
+            raise ValueError(f"init_scales is {self.init_scales}: wanted positive numbers")
+        if not min(self.weight_decays) >= 0:
+            raise ValueError(f"weight_decays is {self.weight_decays}: wanted numbers of 0 or more")
         self.settings()
 
     def settings(self) -> dict[str, Setting]:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from experiments.bert import PRETRAINED, START, stage
+from experiments.bert import stage
 from experiments.shared.claims import Claim, decided
-from experiments.shared.lost import without
+from experiments.shared.lost import at_chance, without
 from experiments.shared.text import plus_minus
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ PAPER = {
 }
 """The last layer's target linearity at random and pre-trained weights and after epochs 1 and 3, as
 read off the figure to ±0.02."""
-PAPER_EPOCHS = START, PRETRAINED, 1, 3
 READING = 0.05  # how near a number has to be to one that is read off
 
 
@@ -40,39 +39,32 @@ def check(result: Result) -> list[Claim]:
        target linearity of the last layer.
     5. Where the sizes are BERT-base's: the last layer's numbers are the paper's to ±0.05.
     """
-    data = without(result, _at_chance(result)).data
+    data = without(result, at_chance(result)).data
     linearity, heldout = data["target_linearity"], data["heldout"]
-    last = linearity.isel(layer=-1)
-    pretraining = last.sel(epoch=PRETRAINED) - last.sel(epoch=START)
-    tuning = xr.concat(
-        [last.sel(epoch=1) - last.sel(epoch=PRETRAINED), last.isel(epoch=-1) - last.sel(epoch=1)]
-        if result.config.epochs > 1
-        else [last.sel(epoch=1) - last.sel(epoch=PRETRAINED)],
-        "step",
-    )
+    last, unseen = linearity.isel(layer=-1), heldout.isel(layer=-1)
     middle = linearity.sizes["layer"] // 2
-    depth = linearity.isel(epoch=-1, layer=[0, middle, -1]).drop_vars("layer").diff("layer")
-    unseen = heldout.isel(layer=-1).sel(epoch=[START, PRETRAINED, result.config.epochs])
-    gains = unseen.drop_vars("epoch").diff("epoch")
+    depth = linearity.isel(epoch=-1, layer=[0, middle, -1])
     claims = [
-        _claim("pre-training raises the last layer's target linearity", pretraining, last),
-        _claim("fine-tuning raises it, in the first epoch and after it", tuning, last),
+        _claim("pre-training raises the last layer's target linearity", _steps(last, [0, 1]), last),
+        _claim(
+            "fine-tuning raises it, in the first epoch and after it",
+            _steps(last, [1, 2, *[-1] * (result.config.epochs > 1)]),
+            last,
+        ),
         _claim(
             "after fine-tuning it rises with depth",
-            depth,
+            depth.drop_vars("layer").diff("layer"),
             linearity.isel(epoch=-1),
             "layer",
         ),
-        _claim("both raise that of held-out samples", gains, heldout.isel(layer=-1)),
+        _claim("both raise that of held-out samples", _steps(unseen, [0, 1, -1]), unseen),
     ]
     return [*claims, *_paper_claims(result, last)]
 
 
-def _at_chance(result: Result) -> xr.DataArray:
-    end = result.data["train_accuracy"].isel(epoch=-1)
-    chance = result.info.get("chance", {}).get("train", {})
-    levels = [chance.get(task, 0.0) for task in end["task"].values.tolist()]
-    return end <= xr.DataArray(levels, {"task": end["task"]}, ("task",))
+def _steps(values: xr.DataArray, stages: list[int]) -> xr.DataArray:
+    """What is gained from one stage to the next: random, pre-trained, then the epochs."""
+    return values.isel(epoch=stages).drop_vars("epoch").diff("epoch")
 
 
 def _claim(
@@ -92,7 +84,7 @@ def _paper_claims(result: Result, last: xr.DataArray) -> list[Claim]:
     tasks = [task for task in config.tasks if task in PAPER]
     if not same or not tasks:
         return []
-    here = last.sel(task=tasks, epoch=list(PAPER_EPOCHS)).mean("seed", skipna=False)
+    here = last.sel(task=tasks).isel(epoch=[0, 1, 2, 4]).mean("seed", skipna=False)
     published = np.array([PAPER[task] for task in tasks])
     off = np.abs(here.transpose("task", "epoch").values - published)
     evidence = f"largest difference {off.max():.3f}"

@@ -62,7 +62,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         "sources": {name: train.source for name, (train, _) in texts.items()},
         "cut": {name: [part.cut for part in splits] for name, splits in tokens.items()},
         "chance": {
-            split: {name: _guessing(both[i]) for name, both in tokens.items()}
+            split: {"task": {name: _guessing(both[i]) for name, both in tokens.items()}}
             for i, split in enumerate(("train", "test"))
         },
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,6 +76,9 @@ def at_chance(result: Result, split: str = "train") -> xr.DataArray:
     """
     accuracy = result.data[f"{split}_accuracy"]
     chance = result.info.get("chance", {}).get(split, accuracy.isel(epoch=0).max())
+    if isinstance(chance, Mapping):  # by the labels along a dimension
+        ((dim, levels),) = chance.items()
+        chance = xr.DataArray([levels[label] for label in accuracy[dim].values], dims=dim)
     return accuracy.isel(epoch=-1) <= chance
 
 

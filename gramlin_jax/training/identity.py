@@ -21,8 +21,15 @@ Programs: TypeAlias = "Mapping[str, Callable[[], jax.stages.Lowered]]"
 
 def lowering(function: Any, *args: Any) -> Callable[[], jax.stages.Lowered]:
     """What lowers a jitted function for arguments of these shapes; it keeps no array alive."""
-    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), args)
+    shapes = jax.tree.map(_shape, args)
     return lambda: function.lower(*jax.tree.map(_argument, shapes))
+
+
+def _shape(array: Any) -> jax.ShapeDtypeStruct:
+    """The shape; ``jit`` cuts NumPy's float64, but not JAX's own."""
+    own = isinstance(array, jax.Array)
+    dtype = array.dtype if own else jax.dtypes.canonicalize_dtype(array.dtype)
+    return jax.ShapeDtypeStruct(array.shape, dtype)
 
 
 def _argument(shape: jax.ShapeDtypeStruct) -> Any:
