@@ -21,7 +21,7 @@ def test_tables_have_as_many_cells_as_heads(page):
         assert len(cells) == 1, table
 
 
-@pytest.mark.parametrize("page", ("architecture", pytest.param("watching", marks=pytest.mark.long)))
+@pytest.mark.parametrize("page", ("architecture", pytest.param("watching", marks=pytest.mark.runs)))
 def test_the_python_of_a_page_runs(page):
     """Every Python block, one after another in one namespace."""
     if page == "watching":
