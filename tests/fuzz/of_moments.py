@@ -198,12 +198,8 @@ def of_metrics(suffix, got, exact, exact_test, test, kernel, parts):
         *of_surrogate(suffix, got, exact, kernel, total, noise, open_targets.any(-1)),
     ]
     name = "target_linearity(intercept=False)"
-    return [
-        *verdicts,
-        Verdict(
-            name + suffix, got[name], *without_intercept(exact, f, total, defined, noise, open_)
-        ),
-    ]
+    bare = without_intercept(exact, f, share, total, defined, noise, open_)
+    return [*verdicts, Verdict(name + suffix, got[name], *bare)]
 
 
 def of_heldout(suffix, got, exact, exact_test, test, f, noise, open_):
@@ -275,37 +271,35 @@ def of_surrogate(suffix, got, exact, kernel, total, noise, open_):
     ]
 
 
-def without_intercept(exact, f, total, defined, noise, open_):
+def without_intercept(exact, f, share, total, defined, noise, open_):
     """1 − ‖Y − HB‖²/‖Y_c‖² with the residual of the uncentred fit, by its normal equation in b.
 
     The residual of the best fit Y ≈ HB is that of the fit with an intercept b that costs: the
     minimum over b of ‖Y_c − H_cB‖² + n(ȳ − Bᵀh̄)², a least-squares problem with one row more.
     """
-    row = np.sqrt(exact.count)[:, None, None]
-    h = np.concatenate([exact.h, row * exact.h_mean[:, None]], 1)
-    y = np.concatenate([exact.y, row * exact.y_mean[:, None]], 1)
-    squares = (exact.h**2).sum(1)
-    varies, _ = varying(squares, exact.h_mean, exact.count)
-    # Constant columns are an intercept; the documented tolerance decides what else is one.
     root = np.sqrt(exact.count)[:, None]
-    scale = np.where(varies, over(1, np.sqrt(np.where(varies, squares, 1))), 0)
-    longest = np.maximum((abs(exact.h_mean) * root * scale).max(-1, keepdims=True), 1)
-    scale = np.where(varies | (exact.h_mean == 0), scale, over(longest, abs(exact.h_mean) * root))
-    us, s2, _ = svd(np.nan_to_num(h * scale[:, None]))
+    h = np.concatenate([exact.h, (root * exact.h_mean)[:, None]], 1)
+    y = np.concatenate([exact.y, (root * exact.y_mean)[:, None]], 1)
+    varies, _ = varying(exact.h_squares, exact.h_mean, exact.count)
+    # A constant column is an intercept; the documented tolerance decides what else is one.
+    constant = (~varies & (exact.h_mean != 0)).any(-1)
+    scale = np.where(varies, over(1, np.sqrt(np.where(varies, exact.h_squares, 1))), 0)
+    us, s2, _ = svd(h * scale[:, None])
     top = s2[:, :1]
     present = (s2 > 1e-30 * top) & (top > 0)
     u = np.where(present[:, None], us / np.sqrt(np.where(present, s2, 1))[:, None], 0)
     residual = ((y - u @ (t(u) @ y)) ** 2).sum((1, 2))
-    want = np.where(defined, 1 - over(residual, np.where(defined, total, 1)), np.nan)
+    residual = np.where(constant, (1 - share) * total, residual)
+    unit = np.where(defined, total, 1)
+    want = np.where(defined, 1 - over(residual, unit), np.nan)
     least = np.where(present, s2, np.inf).min(-1)
-    ratio = over(top[:, 0], np.where(np.isfinite(least), least, 1))
+    ratio = np.nan_to_num(over(top[:, 0], np.where(np.isfinite(least), least, 1)))
     # An intercept that is nearly in the features is present by the tolerance, or is not.
-    faint = (present.sum(-1) > f.present.sum(-1)) & (least < 1e-9)
-    # Means beyond long double's digits leave the oracle with nothing but rounding.
-    lost = (y**2).sum((1, 2)) * ratio > 1e30 * np.where(defined, total, 1)
-    doubtful = open_ | (f.condition > 1e9) | (ratio > 1e27) | faint | lost
+    faint = (present.sum(-1) > f.present.sum(-1)) & (least < 1e-9) & ~constant
+    # The residual of Y, which may be far longer than Y_c, is rounded in long double.
+    rounding = 8 * sum(h.shape[1:]) * np.finfo(LONG).eps * np.sqrt(ratio * (y**2).sum((1, 2)))
+    lost = np.where(constant | ~defined, 0, rounding * (2 * np.sqrt(residual) + rounding))
+    doubtful = open_ | (f.condition > 1e9) | faint | (lost > 1e-3 * unit)
     blur = noise + 64 * EPS * offset(exact)
-    slack = (
-        64 * blur * f.condition * (1 + np.nan_to_num(over(residual, np.where(defined, total, 1))))
-    )
+    slack = 64 * blur * f.condition * (1 + over(residual, unit)) + over(lost, unit)
     return want, np.where(doubtful, np.inf, slack + 1e-12)
