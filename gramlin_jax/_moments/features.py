@@ -87,18 +87,24 @@ class Moments(Additive):
         self._check_mergeable(other)
         count = self.count + other.count
         share = _over(other.count, count)
+        own, others = _over(self.count, count)[..., None], share[..., None]
         h = other.feature_mean - self.feature_mean
         y = other.target_mean - self.target_mean
         pairs = self.count * share  # n_a n_b / (n_a + n_b)
+
+        def mean(a: Array, b: Array) -> Array:
+            # From the heavier part: rounding of the lighter one's, if far away, would stay.
+            return jnp.where(others < own, a + others * (b - a), b - own * (b - a))
+
         return Moments(
             count=count,
-            feature_mean=self.feature_mean + share[..., None] * h,
-            target_mean=self.target_mean + share[..., None] * y,
+            feature_mean=mean(self.feature_mean, other.feature_mean),
+            target_mean=mean(self.target_mean, other.target_mean),
             feature_scatter=self.feature_scatter + other.feature_scatter + _outer(pairs, h, h),
             cross_scatter=self.cross_scatter + other.cross_scatter + _outer(pairs, h, y),
-            target_scatter=self.target_scatter + other.target_scatter + pairs[..., None] * y**2,
-            class_scatter=self._class_scatter_from(-share[..., None] * h)
-            + other._class_scatter_from((1 - share)[..., None] * h),
+            target_scatter=self.target_scatter + other.target_scatter + _squares(pairs, y),
+            class_scatter=self._class_scatter_from(-others * h)
+            + other._class_scatter_from(own * h),
         )
 
     def _merged(self, total: Callable[[Array], Array]) -> Moments:
@@ -119,14 +125,14 @@ class Moments(Additive):
             target_mean=target_mean,
             feature_scatter=total(self.feature_scatter + _outer(n, h, h)),
             cross_scatter=total(self.cross_scatter + _outer(n, h, y)),
-            target_scatter=total(self.target_scatter + n[..., None] * y**2),
+            target_scatter=total(self.target_scatter + _squares(n, y)),
             class_scatter=total(self._class_scatter_from(h)),
         )
 
     def _class_scatter_from(self, away: Array) -> Array:
         """Σ y‖h − h̄ + away‖², about a mean that lies elsewhere."""
         cross = (away[..., None] * self.cross_scatter).sum(-2)
-        squares = (self.count * (away**2).sum(-1))[..., None]
+        squares = _squares(self.count, away).sum(-1, keepdims=True)
         return self.class_scatter + 2 * cross + squares * self.target_mean
 
     @property
@@ -146,7 +152,7 @@ class Moments(Additive):
     @in_float64
     def target_products(self) -> Float[Array, "*stack k"]:
         """The diagonal of the uncentred block YᵀY (k,)."""
-        return self.target_scatter + self.count[..., None] * self.target_mean**2
+        return self.target_scatter + _squares(self.count, self.target_mean)
 
 
 def _over(part: Array, whole: Array) -> Array:
@@ -155,8 +161,13 @@ def _over(part: Array, whole: Array) -> Array:
 
 
 def _outer(scale: Array, a: Array, b: Array) -> Array:
-    """scale·abᵀ, over any stack axes."""
-    return scale[..., None, None] * (a[..., :, None] * b[..., None, :])
+    """scale·abᵀ, over any stack axes; abᵀ alone may leave float64 where the product does not."""
+    return (scale[..., None] * a)[..., :, None] * b[..., None, :]
+
+
+def _squares(scale: Array, a: Array) -> Array:
+    """The diagonal of ``_outer(scale, a, a)``."""
+    return (scale[..., None] * a) * a
 
 
 @in_float64
@@ -229,7 +240,7 @@ def _moments(
     lost = _out_of_range(features, root), _out_of_range(targets, root)
     return dataclasses.replace(
         m,
-        feature_scatter=jnp.where(lost[0][:, None], jnp.nan, m.feature_scatter),
+        feature_scatter=jnp.where(lost[0][:, None] | lost[0][None], jnp.nan, m.feature_scatter),
         cross_scatter=jnp.where(lost[0][:, None] | lost[1][None], jnp.nan, m.cross_scatter),
         target_scatter=jnp.where(lost[1], jnp.nan, m.target_scatter),
         class_scatter=jnp.where(lost[0].any(), jnp.nan, m.class_scatter),
@@ -257,10 +268,10 @@ def _block_moments(features: Array, targets: Array, weights: Array | None) -> Mo
     (h_mean, h), (y_mean, y) = _centred(share, h), _centred(share, y)
     # Laid out before it is multiplied: a fifth faster on a CPU than a transpose inside the product.
     weighted = lax.optimization_barrier((h if weights is None else h * w[:, None]).T)
-    scatter, squares = dot(weighted, h), dot(w, y**2)
+    scatter, squares = dot(weighted, h), ((w[:, None] * y) * y).sum(0)
     of_h = _varies(jnp.diag(scatter), h_mean, count)
     of_y = _varies(squares, y_mean, count)
-    lengths = (_kept(of_h[None], h) ** 2).sum(1)
+    lengths = ((w[:, None] * _kept(of_h[None], h)) * h).sum(1)
     return Moments(
         count=count,
         feature_mean=h_mean,
@@ -268,7 +279,7 @@ def _block_moments(features: Array, targets: Array, weights: Array | None) -> Mo
         feature_scatter=_kept(of_h[:, None] & of_h[None], scatter),
         cross_scatter=_kept(of_h[:, None] & of_y[None], dot(weighted, y)),
         target_scatter=_kept(of_y, squares),
-        class_scatter=dot(w * lengths, targets.astype(jnp.float64)),
+        class_scatter=dot(lengths, targets.astype(jnp.float64)),
     )
 
 
@@ -286,7 +297,7 @@ def _centred(share: Array, rows: Array) -> tuple[Array, Array]:
 
 def _varies(squares: Array, mean: Array, count: Array) -> Array:
     """False for constant columns, of which two passes leave the square of rounding, 2⁻¹⁰⁰."""
-    return ~(squares <= count * (2.0**-80 * mean) ** 2)
+    return ~(jnp.sqrt(squares) <= jnp.sqrt(count) * 2.0**-80 * abs(mean))  # squares may vanish
 
 
 def _kept(varies: Array, block: Array) -> Array:

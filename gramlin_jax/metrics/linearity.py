@@ -303,9 +303,9 @@ def _surrogate(m: Moments, kernel: Array, normalized: bool) -> Array:
 
 
 def _variation(m: Moments) -> Array:
-    """‖Y − Ȳ‖², NaN where no column of the targets varies."""
+    """‖Y − Ȳ‖², NaN where no column of the targets varies, or it leaves float64."""
     total = without_constants(m.target_scatter, m.target_mean, m.count).sum()
-    return jnp.where(total > 0, total, jnp.nan)
+    return jnp.where((total > 0) & jnp.isfinite(total), total, jnp.nan)
 
 
 def _with_reason(metric: str, value: Array, *ms: Moments) -> Array:
