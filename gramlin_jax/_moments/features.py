@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 # A column is constant if its standard deviation is below this share of its mean, 16 steps of
 # float64. Means are rounded to half a step, which changes a larger variance by less than 1e-3.
 CONSTANT = 2.0**-48
-# The largest range of a column's values, and the inverse of the smallest. Float64 holds sums of
-# squares of 10⁷ samples in between.
-LARGEST = 1e150
+# The range of a column's values, in which float64 holds sums of squares of 10⁷ samples, and all
+# digits of them.
+SMALLEST, LARGEST = 1e-140, 1e150
 
 
 @jax.tree_util.register_dataclass
@@ -193,7 +193,7 @@ def moments(
     Raises:
         ValueError: If shapes do not match, n or d is 0, or (outside of ``jit`` and ``vmap``) a
             value is NaN or infinite, a weight negative, or the range of a column's values, times
-            the root of the largest weight, outside 1e-150 … 1e150, whose squares leave float64.
+            the root of the largest weight, outside 1e-140 … 1e150, whose squares leave float64.
             Under a transformation such values make the moments NaN.
         TypeError: If an argument is not of floating point.
 
@@ -224,7 +224,7 @@ def moments(
     for name, columns in zip(("features", "targets"), lost, strict=True):
         if not is_traced(columns) and np.any(columns):
             raise ValueError(
-                f"{name} varies by less than {1 / LARGEST} or more than {LARGEST} in columns "
+                f"{name} varies by less than {SMALLEST} or more than {LARGEST} in columns "
                 f"{np.flatnonzero(columns)[:8].tolist()}: wanted values whose squares float64 holds"
             )
     return m
@@ -257,7 +257,7 @@ def _out_of_range(rows: Array, root: Array | float) -> Array:
     low, high = rows.min(0), rows.max(0)
     varies = high - low > CONSTANT * jnp.maximum(abs(low), abs(high))
     reach = jnp.where(root > 0, root, 1.0) * (high - low)
-    return varies & ((reach < 1 / LARGEST) | (reach > LARGEST))
+    return varies & ((reach < SMALLEST) | (reach > LARGEST))
 
 
 def _block_moments(features: Array, targets: Array, weights: Array | None) -> Moments:

@@ -216,6 +216,7 @@ def surrogate(
 @in_float64
 @functools.partial(jax.jit, static_argnames="intercept")
 def _target_linearity(m: Moments, intercept: bool, rtol: float) -> Array:
+    m = _varying(m)
     fit = regress(m, True, rtol) if intercept else _regress_without_intercept(m, rtol)
     return fit.explained.sum() / _variation(m)
 
@@ -256,6 +257,7 @@ def _spans_constants(m: Moments, solved: Array, leverage: Array, rtol: float) ->
 @in_float64
 @jax.jit
 def _adjusted(m: Moments, rtol: float) -> Array:
+    m = _varying(m)
     fit = regress(m, True, rtol)
     left = m.count - fit.rank - 1
     unexplained = 1 - fit.explained.sum() / _variation(m)
@@ -273,6 +275,7 @@ def _noise_floor(m: Moments, rtol: float) -> Array:
 @in_float64
 @jax.jit
 def _heldout(train: Moments, test: Moments, rtol: float) -> Array:
+    train, test = _varying(train), _varying(test)
     b = regress(train, True, rtol).coefficients
     h, y = test.feature_mean - train.feature_mean, test.target_mean - train.target_mean
     residual = (
@@ -287,6 +290,7 @@ def _heldout(train: Moments, test: Moments, rtol: float) -> Array:
 @functools.partial(jax.jit, static_argnames="normalized")
 def _surrogate(m: Moments, kernel: Array, normalized: bool) -> Array:
     # Divided by the lengths of the columns, or squares of squares leave float64.
+    m = _varying(m)
     products, total = m.feature_products, m.target_scatter.sum()
     lengths = jnp.sqrt(jnp.diag(products))
     unit = jnp.where(lengths > 0, lengths, 1)[:, None]
@@ -302,9 +306,16 @@ def _surrogate(m: Moments, kernel: Array, normalized: bool) -> Array:
     return jnp.where(scale > 0, squares / jnp.where(scale > 0, scale, 1.0), jnp.nan)
 
 
+def _varying(m: Moments) -> Moments:
+    """Without what rounding leaves of constant target columns, in Y − Ȳ and in its fit alike."""
+    squares = without_constants(m.target_scatter, m.target_mean, m.count)
+    cross = jnp.where((squares == 0)[None], 0 * m.cross_scatter, m.cross_scatter)  # NaN stays
+    return dataclasses.replace(m, cross_scatter=cross, target_scatter=squares)
+
+
 def _variation(m: Moments) -> Array:
     """‖Y − Ȳ‖², NaN where no column of the targets varies, or it leaves float64."""
-    total = without_constants(m.target_scatter, m.target_mean, m.count).sum()
+    total = _varying(m).target_scatter.sum()
     return jnp.where((total > 0) & jnp.isfinite(total), total, jnp.nan)
 
 

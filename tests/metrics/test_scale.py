@@ -1,5 +1,8 @@
 """Units change nothing: metrics of features in units of 2⁴⁶⁰ or 2⁻⁴⁶⁰ are those in units of 1."""
 
+import dataclasses
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -8,12 +11,14 @@ import pytest
 
 from gramlin_jax import (
     Projection,
+    heldout_target_linearity,
     moments,
     neural_collapse,
     projected,
     regression_collapse,
     surrogate,
     target_linearity,
+    target_linearity_adjusted,
     virtual_update,
 )
 
@@ -109,11 +114,11 @@ def test_weights_that_leave_nothing_of_a_square_are_an_error():
     assert float(moments(H * 1e-120, Y, weights=weights).feature_scatter[0, 0]) > 0
 
 
-@pytest.mark.parametrize(("unit", "weight"), [(2.0**500, 2.0**-80), (2.0**-510, 2.0**60)])
+@pytest.mark.parametrize(("unit", "weight"), [(2.0**515, 2.0**-80), (2.0**-515, 2.0**100)])
 def test_squares_count_with_their_weights(unit, weight):
     """Squares of the columns leave float64 or lose digits; times their weights they do not."""
     weights, parts = np.full(24, weight), (slice(7), slice(7, 24))
-    (scale,) = in_float64(unit**2 * weight)
+    (scale,) = in_float64((unit * weight**0.5) ** 2)
     expected = moments(H, H[:, :2])
     pieces = [moments(H[part] * unit, H[part, :2] * unit, weights=weights[part]) for part in parts]
     stacked = jax.tree.map(lambda *a: jnp.stack(a), *pieces)
@@ -144,3 +149,37 @@ def test_a_light_part_far_away_leaves_no_rounding_in_the_mean():
         first, *others = parts[::order]
         mean = np.longdouble(sum(others, start=first).feature_mean)
         assert abs(mean - whole)[0] < 1e-18
+
+
+def test_rounding_of_a_constant_target_has_no_part():
+    """The scatter of a column that is constant but for a few steps of float64 is the larger."""
+    far = 7e17 + 128.0 * RNG.integers(-1, 2, 24)
+    y = np.stack([H @ RNG.normal(size=5) + RNG.normal(size=24), far], axis=1)
+    h = np.column_stack([H, far - 7e17])
+    both, alone = moments(h, y), moments(h, y[:, :1])
+    test = moments(H[::-1] @ RNG.normal(size=(5, 6)), y)
+    (kernel,) = in_float64(RNG.normal(size=(6, 2)))
+    for metric in (
+        target_linearity,
+        target_linearity_adjusted,
+        functools.partial(surrogate, kernel=kernel, normalized=True),
+    ):
+        np.testing.assert_allclose(metric(both), metric(alone), rtol=1e-13)
+    found = heldout_target_linearity(both, test)
+    expected = heldout_target_linearity(alone, dataclasses.replace(test, **_first_target(test)))
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+
+def _first_target(m):
+    names = "target_mean", "cross_scatter", "target_scatter", "class_scatter"
+    return {name: getattr(m, name)[..., :1] for name in names}
+
+
+@pytest.mark.parametrize("name", ["features", "targets"])
+def test_nan_meets_constant_targets(name):
+    """The surrogate of constant targets is 0, but not that of NaN."""
+    arrays = {"features": H.copy(), "targets": np.ones((24, 1))}
+    with jax.enable_x64(True):
+        assert float(surrogate(moments(**arrays), KERNEL)) == 0
+        arrays[name][3] = np.nan
+        assert np.isnan(surrogate(jax.jit(moments)(**jax.tree.map(jnp.asarray, arrays)), KERNEL))
