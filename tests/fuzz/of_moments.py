@@ -19,7 +19,7 @@ from gramlin_jax import (
     target_linearity_adjusted,
 )
 
-SIZE, PARTS = 64, 5
+SIZE, PARTS = 256, 5
 SHAPES = (24, 5, 3), (5, 6, 2), (60, 2, 1), (1, 3, 2)
 
 
