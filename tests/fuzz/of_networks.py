@@ -252,14 +252,11 @@ def compared(name, m, layers, loss, out, y, w, rounding):
         t = np.swapaxes
         s = kernels @ t(gradient, 1, 2)
         virtual = -RATE * (s + t(s, 1, 2)) + RATE**2 * kernels @ squares @ t(kernels, 1, 2)
-        share = np.linalg.norm(virtual) / np.linalg.norm(kernels @ t(kernels, 1, 2))
-        of_share = (
-            rounding
-            * RATE
-            * most
-            * np.linalg.norm(kernels)
-            / np.linalg.norm(kernels @ t(kernels, 1, 2))
-        )
+        gram, length = np.linalg.norm(kernels @ t(kernels, 1, 2)), np.linalg.norm(kernels)
+        share = np.linalg.norm(virtual) / gram
+        # Where all features are 0 only the second term is left.
+        of_share = RATE * most * length + (RATE * length) ** 2 * (delta**2).sum()
+        of_share = rounding * of_share / gram
         values = {
             "target_linearity": (linearity, slack),
             "kernel_norm": (np.linalg.norm(kernels), rounding * np.linalg.norm(kernels)),
