@@ -73,13 +73,13 @@ def scenarios(rank):
     return found
 
 
-def refused(rank):
-    """The error of samples that do not spread over a process's devices."""
+def refused(n):
+    """The error of n samples of this process."""
     from gramlin_jax import measure
 
     try:
         mesh = jax.make_mesh((4,), ("data",))
-        measure(network, PARAMS, (X[:31], LABELS[:31]), loss=loss, mesh=mesh)
+        measure(network, PARAMS, (X[:n], LABELS[:n]), loss=loss, mesh=mesh)
     except ValueError as error:
         return str(error)
     return ""
@@ -95,7 +95,7 @@ def main():
     found = scenarios(rank)
     found["across Auto"].save(folder / f"{rank}.npz")
     numbers = {name: m.to_dict() for name, m in found.items()}
-    numbers["refused"] = refused(rank)
+    numbers["refused"], numbers["unequal"] = refused(31), refused(30 + 2 * rank)
     (folder / f"{rank}.json").write_text(json.dumps(numbers))
 
 

@@ -60,7 +60,7 @@ def alone():
 
 def test_all_ways_to_lie_give_the_numbers_of_one_device(numbers, alone):
     expected = alone.to_dict()
-    names = set(numbers[0]) - {"weights", "refused"}
+    names = set(numbers[0]) - {"weights", "refused", "unequal"}
     assert len(names) == 6
     for found in numbers:
         for name in names:
@@ -94,3 +94,9 @@ def test_samples_that_do_not_divide(numbers):
     wanted = "has 31 samples on process {}: wanted a multiple of 2, its devices along the axes"
     for rank, found in enumerate(numbers):
         assert wanted.format(rank) in found["refused"]
+
+
+def test_processes_with_different_numbers_of_samples(numbers):
+    """Each of them says so, instead of one waiting for the other."""
+    for found in numbers:
+        assert "has [30, 32] samples on processes 0 to 1: wanted as many" in found["unequal"]

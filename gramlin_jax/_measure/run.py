@@ -109,14 +109,15 @@ def measure(
         mesh: Devices, over which samples are spread; None: those on which the parameters lie.
             Parameters that lie on its devices stay as they are. A mesh may span processes: then
             each passes NumPy arrays of its own samples, as many as every other, or JAX arrays of
-            all, and sums that are spread over processes stay there.
+            all, and sums that are spread over processes stay there. An iterable must give as many
+            batches on each process: this is not checked, and those with more would wait for ever.
         data_axes: Names of the mesh's axes along which samples are spread; None: the first.
         progress: Show a bar of batches on standard error, in passes of more than ten seconds.
 
     Raises:
-        ValueError: If there are no samples, batches differ in structure, a label names no class,
-            inputs are float64 numbers that float32 does not resolve, an argument is out of range,
-            or as ``tap``.
+        ValueError: If there are no samples, batches differ in structure, processes hold different
+            numbers of samples, a label names no class, inputs are float64 numbers that float32
+            does not resolve, an argument is out of range, or as ``tap``.
         TypeError: If ``batches`` does not hold pairs or triples of arrays.
 
     Source: arXiv 2605.06258, sections 3 and 4.

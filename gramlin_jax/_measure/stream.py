@@ -12,7 +12,13 @@ import numpy as np
 
 from gramlin_jax.support.checks import check_leading_axis
 from gramlin_jax.support.conversion import check_held
-from gramlin_jax.support.devices import Placement, automatic, check_own_samples, spread
+from gramlin_jax.support.devices import (
+    Placement,
+    automatic,
+    check_equal_samples,
+    check_own_samples,
+    spread,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
@@ -196,6 +202,7 @@ def _slices(data: Batch, batch_size: int, where: Placement) -> Iterator[Batch]:
     n = len(data.labels)
     local = not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(data))
     if local:
+        check_equal_samples(n, where)
         check_own_samples(n, where)
     size = _even_size(n, min(batch_size, n), where.own if local else where.devices)
     batch_bytes = sum(a.nbytes for a in jax.tree.leaves(data)) * size // n

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 # A column is constant if its standard deviation is below this share of its mean, 16 steps of
 # float64. Means are rounded to half a step, which changes a larger variance by less than 1e-3.
 CONSTANT = 2.0**-48
-# The largest range of a column's values, and the inverse of the smallest. Float64 holds sums of
-# squares of 10⁷ samples in between.
-LARGEST = 1e150
+# The range of a column's values, in which float64 holds sums of squares of 10⁷ samples, and all
+# digits of them.
+SMALLEST, LARGEST = 1e-140, 1e150
 
 
 @jax.tree_util.register_dataclass
@@ -96,17 +96,23 @@ class Moments(Additive):
         self._check_mergeable(other)
         count = self.count + other.count
         share = _over(other.count, count)
+        own, others = _over(self.count, count)[..., None], share[..., None]
         h = other.feature_mean - self.feature_mean
         y = other.target_mean - self.target_mean
         pairs = self.count * share  # n_a n_b / (n_a + n_b)
-        away = -share[..., None], (1 - share)[..., None]
+        away = -others, own
+
+        def mean(a: Array, b: Array) -> Array:
+            # From the heavier part: rounding of the lighter one's, if far away, would stay.
+            return jnp.where(others < own, a + others * (b - a), b - own * (b - a))
+
         return Moments(
             count=count,
-            feature_mean=self.feature_mean + share[..., None] * h,
-            target_mean=self.target_mean + share[..., None] * y,
+            feature_mean=mean(self.feature_mean, other.feature_mean),
+            target_mean=mean(self.target_mean, other.target_mean),
             feature_scatter=self.feature_scatter + other.feature_scatter + _outer(pairs, h, h),
             cross_scatter=self.cross_scatter + other.cross_scatter + _outer(pairs, h, y),
-            target_scatter=self.target_scatter + other.target_scatter + pairs[..., None] * y**2,
+            target_scatter=self.target_scatter + other.target_scatter + _squares(pairs, y),
             class_scatter=self._class_scatter_from(away[0] * h)
             + other._class_scatter_from(away[1] * h),
             pair=jax.tree.map(
@@ -141,7 +147,7 @@ class Moments(Additive):
             target_mean=target_mean,
             feature_scatter=total(self.feature_scatter + _outer(n, h, h)),
             cross_scatter=total(self.cross_scatter + _outer(n, h, y)),
-            target_scatter=total(self.target_scatter + n[..., None] * y**2),
+            target_scatter=total(self.target_scatter + _squares(n, y)),
             class_scatter=total(self._class_scatter_from(h)),
             pair=jax.tree.map(total, self._pair_from(h, y)),
         )
@@ -149,7 +155,7 @@ class Moments(Additive):
     def _class_scatter_from(self, away: Array) -> Array:
         """Σ y‖h − h̄ + away‖², about a mean that lies elsewhere."""
         cross = (away[..., None] * self.cross_scatter).sum(-2)
-        squares = (self.count * (away**2).sum(-1))[..., None]
+        squares = _squares(self.count, away).sum(-1, keepdims=True)
         return self.class_scatter + 2 * cross + squares * self.target_mean
 
     def _pair_from(self, h: Array, y: Array) -> Pair | None:
@@ -175,7 +181,7 @@ class Moments(Additive):
     @in_float64
     def target_products(self) -> Float[Array, "*stack k"]:
         """The diagonal of the uncentred block YᵀY (k,)."""
-        return self.target_scatter + self.count[..., None] * self.target_mean**2
+        return self.target_scatter + _squares(self.count, self.target_mean)
 
 
 def _over(part: Array, whole: Array) -> Array:
@@ -184,8 +190,13 @@ def _over(part: Array, whole: Array) -> Array:
 
 
 def _outer(scale: Array, a: Array, b: Array) -> Array:
-    """scale·abᵀ, over any stack axes."""
-    return scale[..., None, None] * (a[..., :, None] * b[..., None, :])
+    """scale·abᵀ, over any stack axes; abᵀ alone may leave float64 where the product does not."""
+    return (scale[..., None] * a)[..., :, None] * b[..., None, :]
+
+
+def _squares(scale: Array, a: Array) -> Array:
+    """The diagonal of ``_outer(scale, a, a)``."""
+    return (scale[..., None] * a) * a
 
 
 @in_float64
@@ -214,7 +225,7 @@ def moments(
     Raises:
         ValueError: If shapes do not match, n or d is 0, or (outside of ``jit`` and ``vmap``) a
             value is NaN or infinite, a weight negative, or the range of a column's values, times
-            the root of the largest weight, outside 1e-150 … 1e150, whose squares leave float64.
+            the root of the largest weight, outside 1e-140 … 1e150, whose squares leave float64.
             Under a transformation such values make the moments NaN.
         TypeError: If an argument is not of floating point.
 
@@ -245,7 +256,7 @@ def moments(
     for name, columns in zip(("features", "targets"), lost, strict=True):
         if not is_traced(columns) and np.any(columns):
             raise ValueError(
-                f"{name} varies by less than {1 / LARGEST} or more than {LARGEST} in columns "
+                f"{name} varies by less than {SMALLEST} or more than {LARGEST} in columns "
                 f"{np.flatnonzero(columns)[:8].tolist()}: wanted values whose squares float64 holds"
             )
     return m
@@ -263,7 +274,7 @@ def _moments(
     any_lost = lost[0].any() | lost[1].any()
     return dataclasses.replace(
         m,
-        feature_scatter=jnp.where(lost[0][:, None], jnp.nan, m.feature_scatter),
+        feature_scatter=jnp.where(lost[0][:, None] | lost[0][None], jnp.nan, m.feature_scatter),
         cross_scatter=jnp.where(lost[0][:, None] | lost[1][None], jnp.nan, m.cross_scatter),
         target_scatter=jnp.where(lost[1], jnp.nan, m.target_scatter),
         class_scatter=jnp.where(lost[0].any(), jnp.nan, m.class_scatter),
@@ -281,7 +292,7 @@ def _out_of_range(rows: Array, root: Array | float) -> Array:
     low, high = rows.min(0), rows.max(0)
     varies = high - low > CONSTANT * jnp.maximum(abs(low), abs(high))
     reach = jnp.where(root > 0, root, 1.0) * (high - low)
-    return varies & ((reach < 1 / LARGEST) | (reach > LARGEST))
+    return varies & ((reach < SMALLEST) | (reach > LARGEST))
 
 
 def _block_moments(pair: bool, features: Array, targets: Array, weights: Array | None) -> Moments:
@@ -292,10 +303,11 @@ def _block_moments(pair: bool, features: Array, targets: Array, weights: Array |
     (h_mean, h), (y_mean, y) = _centred(share, h), _centred(share, y)
     # Laid out before it is multiplied: a fifth faster on a CPU than a transpose inside the product.
     weighted = lax.optimization_barrier((h if weights is None else h * w[:, None]).T)
-    scatter, squares = dot(weighted, h), dot(w, y**2)
+    scatter, squares = dot(weighted, h), ((w[:, None] * y) * y).sum(0)
     of_h = _varies(jnp.diag(scatter), h_mean, count)
     of_y = _varies(squares, y_mean, count)
     kept_h = _kept(of_h[None], h)
+    lengths = ((w[:, None] * kept_h) * h).sum(1)
     return Moments(
         count=count,
         feature_mean=h_mean,
@@ -303,7 +315,7 @@ def _block_moments(pair: bool, features: Array, targets: Array, weights: Array |
         feature_scatter=_kept(of_h[:, None] & of_h[None], scatter),
         cross_scatter=_kept(of_h[:, None] & of_y[None], dot(weighted, y)),
         target_scatter=_kept(of_y, squares),
-        class_scatter=dot(w * (kept_h**2).sum(1), targets.astype(jnp.float64)),
+        class_scatter=dot(lengths, targets.astype(jnp.float64)),
         pair=Pair.of(w, kept_h, _kept(of_y[None], y)) if pair else None,
     )
 
@@ -322,7 +334,7 @@ def _centred(share: Array, rows: Array) -> tuple[Array, Array]:
 
 def _varies(squares: Array, mean: Array, count: Array) -> Array:
     """False for constant columns, of which two passes leave the square of rounding, 2⁻¹⁰⁰."""
-    return ~(squares <= count * (2.0**-80 * mean) ** 2)
+    return ~(jnp.sqrt(squares) <= jnp.sqrt(count) * 2.0**-80 * abs(mean))  # squares may vanish
 
 
 def _kept(varies: Array, block: Array) -> Array:

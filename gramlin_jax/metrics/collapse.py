@@ -194,7 +194,8 @@ def nc4_mismatch(
     """NC4: the share of samples whose predicted class differs from the nearest class mean's.
 
     In [0, 1]. It needs the samples themselves; its mean over batches of equal size is its value on
-    all of them.
+    all of them. The mean of the features is rounded to float64: samples halfway between two class
+    means, up to 2⁻⁵² of it, may go either way.
 
     Args:
         m: Moments of the training features (n', d) and one-hot targets (n', C): the class means.

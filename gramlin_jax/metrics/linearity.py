@@ -201,7 +201,7 @@ def surrogate(
         >>> h = jnp.array([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
         >>> m = moments(h, h[:, :1])  # the target is the first feature
         >>> kernels = jnp.eye(2), jnp.eye(2, 1)
-        >>> [round(float(surrogate(m, kernel, normalized=True)), 6) for kernel in kernels]
+        >>> [round(float(surrogate(m, kernel, normalized=True)), 12) for kernel in kernels]
         [0.5, 1.0]
     """
     check_moments(m)
@@ -217,6 +217,7 @@ def surrogate(
 @in_float64
 @functools.partial(jax.jit, static_argnames="intercept")
 def _target_linearity(m: Moments, intercept: bool, rtol: float) -> Array:
+    m = _varying(m)
     fit = regress(m, True, rtol) if intercept else _regress_without_intercept(m, rtol)
     return fit.explained.sum() / _variation(m)
 
@@ -257,6 +258,7 @@ def _spans_constants(m: Moments, solved: Array, leverage: Array, rtol: float) ->
 @in_float64
 @jax.jit
 def _adjusted(m: Moments, rtol: float) -> Array:
+    m = _varying(m)
     fit = regress(m, True, rtol)
     left = m.count - fit.rank - 1
     unexplained = 1 - fit.explained.sum() / _variation(m)
@@ -274,6 +276,7 @@ def _noise_floor(m: Moments, rtol: float) -> Array:
 @in_float64
 @jax.jit
 def _heldout(train: Moments, test: Moments, rtol: float) -> Array:
+    train, test = _varying(train), _varying(test)
     b = regress(train, True, rtol).coefficients
     h, y = test.feature_mean - train.feature_mean, test.target_mean - train.target_mean
     residual = (
@@ -288,6 +291,7 @@ def _heldout(train: Moments, test: Moments, rtol: float) -> Array:
 @functools.partial(jax.jit, static_argnames="normalized")
 def _surrogate(m: Moments, kernel: Array, normalized: bool) -> Array:
     # Divided by the lengths of the columns, or squares of squares leave float64.
+    m = _varying(m)
     products, total = m.feature_products, m.target_scatter.sum()
     lengths = jnp.sqrt(jnp.diag(products))
     unit = jnp.where(lengths > 0, lengths, 1)[:, None]
@@ -303,10 +307,17 @@ def _surrogate(m: Moments, kernel: Array, normalized: bool) -> Array:
     return jnp.where(scale > 0, squares / jnp.where(scale > 0, scale, 1.0), jnp.nan)
 
 
+def _varying(m: Moments) -> Moments:
+    """Without what rounding leaves of constant target columns, in Y − Ȳ and in its fit alike."""
+    squares = without_constants(m.target_scatter, m.target_mean, m.count)
+    cross = jnp.where((squares == 0)[None], 0 * m.cross_scatter, m.cross_scatter)  # NaN stays
+    return dataclasses.replace(m, cross_scatter=cross, target_scatter=squares)
+
+
 def _variation(m: Moments) -> Array:
-    """‖Y − Ȳ‖², NaN where no column of the targets varies."""
-    total = without_constants(m.target_scatter, m.target_mean, m.count).sum()
-    return jnp.where(total > 0, total, jnp.nan)
+    """‖Y − Ȳ‖², NaN where no column of the targets varies, or it leaves float64."""
+    total = _varying(m).target_scatter.sum()
+    return jnp.where((total > 0) & jnp.isfinite(total), total, jnp.nan)
 
 
 def _with_reason(metric: str, value: Array, *ms: Moments) -> Array:

@@ -121,7 +121,9 @@ def regress(m: Moments, intercept: bool, rtol: float, ridge: float = 0.0) -> Lea
 
 def without_constants(squares: Array, mean: Array, count: Array) -> Array:
     """Centred sums of squares, set to 0 for columns that are constant up to rounding."""
-    return jnp.where(squares <= count * (CONSTANT * mean) ** 2, 0.0, squares)
+    # By roots: squares of means may leave float64.
+    bound = CONSTANT * jnp.sqrt(count) * abs(mean)
+    return jnp.where(jnp.sqrt(lax.stop_gradient(squares)) <= bound, 0.0, squares)
 
 
 def default_rtol(m: Moments, rtol: float | None) -> float:

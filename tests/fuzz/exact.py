@@ -128,7 +128,8 @@ def fit(m: Truth, noise) -> Fit:
     rtol = max(64, squares.shape[-1]) * EPS
     present = (s2 > rtol * top) & (top > 0)
     band = 8 * noise[:, None]
-    open_directions = (s2 > (rtol / 4 - band) * top) & (s2 < (4 * rtol + band) * top) & (s2 > 0)
+    candidates = np.arange(s2.shape[1]) < varies.sum(-1)[:, None]  # constant columns give none
+    open_directions = (s2 > (rtol / 4 - band) * top) & (s2 < (4 * rtol + band) * top) & candidates
     # A direction that is 0 up to long double's rounding is rounding in float64, too, and the
     # tolerance leaves room for that of the sums; not for that of the parts' means.
     zero = (s2 < 1e-30 * top) & (noise < (64 + m.h.shape[1]) * EPS)[:, None]

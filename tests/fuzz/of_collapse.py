@@ -216,14 +216,17 @@ def of_distances(found, means, pairs, gram, lengths, *, ok_least, e, size_ok):
 
 def of_nearest(got, exact, means, h, predictions):
     rows = h.astype(LONG) - exact.h_mean[:, None]
+    # The mean is known to half a step of float64, and the rows from it no better.
+    blur = 4 * EPS * (abs(exact.h_mean) * np.ptp(means.away, -1)).sum(-1)[:, None]
     squares = ((rows[..., None] - means.away[:, None]) ** 2).sum(2)
     own = np.take_along_axis(squares, predictions[..., None], -1)[..., 0]
     size = (rows**2).sum(-1)[..., None] + (means.away**2).sum(1)[:, None]
     reach = size.max(-1) + means.total[:, None]
-    tie = abs(own - squares.min(-1)) < 1e-10 * reach
+    reach = 1e-10 * reach + blur
+    tie = abs(own - squares.min(-1)) < reach
     tie &= own != squares.min(-1)
     others = np.sort(squares, -1)
-    tie |= (own == others[..., 0]) & (others[..., 1] - others[..., 0] < 1e-10 * reach)
+    tie |= (own == others[..., 0]) & (others[..., 1] - others[..., 0] < reach)
     want = (own > squares.min(-1)).mean(-1)
     # A sample between two means may go either way.
     return Verdict("nc4_mismatch", got, want, tie.mean(-1) + 1e-12)
@@ -260,7 +263,7 @@ def of_targets(rng, m, exact, kernel):
 
 
 def of_structure(found, kernel, covariance):
-    """NRC3 on a grid of √γ from 0 to the smallest eigenvalue of Σ_Y^½."""
+    """NRC3 on a grid of √γ from 0 to the smallest eigenvalue of Σ_Y^½, ever finer at its best."""
     gram = t(kernel.astype(LONG)) @ kernel.astype(LONG)
     gram = over(gram, norm(gram)[:, None, None])
     cov = covariance.astype(LONG)
@@ -268,14 +271,17 @@ def of_structure(found, kernel, covariance):
     values, vectors = np.linalg.eigh(np.asarray(over(cov, size), np.float64))
     sigma = np.sqrt(np.maximum(values, 0)).astype(LONG)
     diagonal = (vectors * (np.nan_to_num(gram) @ vectors)).sum(1)
-    grid = sigma[:, :1] * np.linspace(0, 1, 401, dtype=LONG)[None]
-    rest = sigma[:, None] - grid[..., None]
-    lengths = norm(rest, -1)
-    usable = lengths > 1e-6 * sigma.max(-1)[:, None]
-    cosines = (diagonal[:, None] * rest).sum(-1) / np.where(usable, lengths, np.inf)
-    best = np.where(usable.any(-1), cosines.max(-1), np.nan)
+    low, high, best = np.zeros(SIZE, LONG), sigma[:, 0], -np.inf
+    for _ in range(4):
+        grid = low[:, None] + (high - low)[:, None] * np.linspace(0, 1, 101, dtype=LONG)
+        rest = sigma[:, None] - grid[..., None]
+        lengths = norm(rest, -1)
+        usable = lengths > 1e-6 * sigma.max(-1)[:, None]
+        cosines = (diagonal[:, None] * rest).sum(-1) / np.where(usable, lengths, np.inf)
+        at = cosines.argmax(-1)
+        best = np.maximum(best, np.where(usable.any(-1), cosines.max(-1), np.nan))
+        low, high = (grid[np.arange(SIZE), (at + by).clip(0, 100)] for by in (-1, 1))
     defined = np.isfinite(gram).all((1, 2)) & (size[:, 0, 0] > 0)
-    # Between points of the grid the minimum may be lower by the square of their distance.
     ill = values[:, 0] < 1e-10
     near = (sigma[:, -1] - sigma[:, 0]) < 1e-3 * sigma[:, -1]
     want = np.where(defined, 2 - 2 * best, np.nan)

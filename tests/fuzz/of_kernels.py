@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from exact import EPS, LONG, norm, over, svd, t
+from jax import lax
 from of_moments import SIZE, on_device
 from verdicts import Verdict
 
@@ -72,11 +73,15 @@ def optimised(wrapper):
     @jax.vmap
     def run(kernel, gradients):
         optimizer = wrapper(optax.sgd(1.0), select=lambda path, leaf: True)
-        state, kernels = optimizer.init({"kernel": kernel}), [kernel]
-        for gradient in gradients:
-            updates, state = optimizer.update({"kernel": gradient}, state, {"kernel": kernels[-1]})
-            kernels.append(kernels[-1] + updates["kernel"])
-        return jnp.stack(kernels)
+
+        def step(carry, gradient):
+            kernel, state = carry
+            updates, state = optimizer.update({"kernel": gradient}, state, {"kernel": kernel})
+            return (kernel + updates["kernel"], state), kernel
+
+        start = kernel, optimizer.init({"kernel": kernel})
+        (last, _), before = lax.scan(step, start, gradients)
+        return jnp.concatenate([before, last[None]])
 
     return run
 

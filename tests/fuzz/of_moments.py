@@ -19,7 +19,7 @@ from gramlin_jax import (
     target_linearity_adjusted,
 )
 
-SIZE, PARTS = 64, 5
+SIZE, PARTS = 256, 5
 SHAPES = (24, 5, 3), (5, 6, 2), (60, 2, 1), (1, 3, 2)
 
 
@@ -161,25 +161,30 @@ def outer(a, b):
 
 
 def of_metrics(suffix, got, exact, exact_test, test, kernel, parts):
-    """Each metric beside its definition."""
+    """Each metric beside its definition, in which constant targets have no part."""
+    open_targets, open_test = (
+        varying(m.y_squares, m.y_mean, m.count)[1].any(-1) for m in (exact, exact_test)
+    )
+    exact, exact_test = without_constants(exact), without_constants(exact_test)
     noise = noise_of(exact, parts)
     f = fit(exact, noise)
-    varies, open_targets = varying(exact.y_squares, exact.y_mean, exact.count)
-    total = np.where(varies, exact.y_squares, 0).sum(-1)
+    total = exact.y_squares.sum(-1)
     projections = t(f.rows) @ exact.y
     defined = (total > 0) & (exact.count > 0)
     share = np.where(
         defined, over((projections**2).sum((-2, -1)), np.where(defined, total, 1)), np.nan
     )
     loose = noise * f.condition
-    open_ = ~f.clear | open_targets.any(-1)
+    open_ = ~f.clear | open_targets
     slack = np.where(open_, np.inf, loose + 1e-13)
     rank, n = f.present.sum(-1), exact.count.astype(float)
     left = n - rank - 1
     near_saturated = abs(left) < 1e-9 * n
     factor = over(n - 1, np.where(left > 0, left, 1))
     adjusted = np.where(left > 0, 1 - (1 - share) * factor, np.nan)
-    blurred = np.where(near_saturated, np.inf, slack * (1 + abs(factor)))
+    of_count = exact.h.shape[1] * EPS * over(n, np.where(left > 0, left, 1))
+    blurred = slack * (1 + abs(factor)) + abs((1 - share) * factor) * of_count
+    blurred = np.where(near_saturated, np.inf, blurred)
     floor = np.where((n > 1) & (rank <= n), np.minimum(over(rank, n - 1), 1), np.nan)
     near_one = (abs(n - 1) < 1e-9) | ((abs(rank - n) < 1e-9 * n) & (rank != n))
     open_floor = ~f.clear | near_one
@@ -194,51 +199,58 @@ def of_metrics(suffix, got, exact, exact_test, test, kernel, parts):
         Verdict(
             "noise_floor" + suffix, got["noise_floor"], floor, np.where(open_floor, np.inf, 1e-12)
         ),
-        of_heldout(suffix, got, exact, exact_test, test, f, noise, open_),
-        *of_surrogate(suffix, got, exact, kernel, total, noise, open_targets.any(-1)),
+        of_heldout(suffix, got, exact, exact_test, test, f, noise, open_ | open_test),
+        *of_surrogate(suffix, got, exact, kernel, total, noise, parts, open_targets),
     ]
     name = "target_linearity(intercept=False)"
-    return [
-        *verdicts,
-        Verdict(
-            name + suffix, got[name], *without_intercept(exact, f, total, defined, noise, open_)
-        ),
-    ]
+    bare = without_intercept(exact, f, share, total, defined, noise, open_)
+    return [*verdicts, Verdict(name + suffix, got[name], *bare)]
+
+
+def without_constants(exact):
+    varies, _ = varying(exact.y_squares, exact.y_mean, exact.count)
+    return exact._replace(y=np.where(varies[:, None], exact.y, 0))
 
 
 def of_heldout(suffix, got, exact, exact_test, test, f, noise, open_):
     h, y, w = (a.astype(LONG) for a in test)
     away = h - exact.h_mean[:, None]
     parts = away[..., None] * f.coefficients[:, None]
+    y = np.where(exact_test.y_squares[:, None] > 0, y, exact_test.y_mean[:, None])
     residual = y - exact.y_mean[:, None] - parts.sum(2)
-    varies, open_test = varying(exact_test.y_squares, exact_test.y_mean, exact_test.count)
-    total = np.where(varies, exact_test.y_squares, 0).sum(-1)
+    total = exact_test.y_squares.sum(-1)
     defined = (total > 0) & (exact.count > 0)
     total = np.where(defined, total, 1)
     lost = over((w[..., None] * residual**2).sum((1, 2)), total)
     want = np.where(defined, 1 - lost, np.nan)
     energy = over((w[:, :, None, None] * parts**2).sum((1, 2, 3)), total) * h.shape[2]
     blur = 64 * EPS * (offset(exact) + offset(exact_test))
-    slack = 64 * (noise + blur) * f.condition * (energy + lost + 1)
+    # Of the targets' means only the rounding is left where they are far away.
+    of_means = 2 * EPS * (abs(exact.y_mean) + abs(exact_test.y_mean))
+    missed = abs((w[..., None] * residual).sum(1))
+    of_means = (of_means * (2 * missed + exact_test.count[:, None] * of_means)).sum(-1)
+    slack = 64 * (noise + blur) * f.condition * (energy + lost + 1) + over(of_means, total)
     return Verdict(
         "heldout_target_linearity" + suffix,
         got["heldout_target_linearity"],
         want,
-        np.where(open_ | open_test.any(-1), np.inf, slack),
+        np.where(open_, np.inf, slack),
     )
 
 
-def of_surrogate(suffix, got, exact, kernel, total, noise, open_):
+def of_surrogate(suffix, got, exact, kernel, total, noise, parts, open_):
     k = kernel.astype(LONG)
-    cross = t(exact.h) @ exact.y
-    squares = ((t(k) @ cross) ** 2).sum((1, 2))
+    value = t(k) @ t(exact.h) @ exact.y
+    squares = (value**2).sum((1, 2))
     root = np.sqrt(exact.count)[:, None]
-    lengths = [
-        np.sqrt(squares_) + 1e3 * EPS**2 * abs(mean) * root
-        for squares_, mean in ((exact.h_squares, exact.h_mean), (exact.y_squares, exact.y_mean))
+    # The scatter is right by the lengths of columns, and means of parts are rounded.
+    lengths = np.sqrt(exact.h_squares), np.sqrt(exact.y_squares)
+    blur = [
+        (1e3 * EPS + 8 * parts) * EPS * abs(mean) * root for mean in (exact.h_mean, exact.y_mean)
     ]
-    size = lengths[0][:, :, None] * lengths[1][:, None]
-    size = ((t(abs(k)) @ size) ** 2).sum((1, 2))
+    error = outer(4 * noise[:, None] * lengths[0] + blur[0], lengths[1] + blur[1])
+    error = t(abs(k)) @ (error + outer(lengths[0], blur[1]))
+    error = (2 * abs(value) * error + error**2).sum((1, 2))
     products = t(exact.h) @ exact.h + (
         exact.count[:, None, None] * exact.h_mean[:, :, None] * exact.h_mean[:, None]
     )
@@ -251,20 +263,14 @@ def of_surrogate(suffix, got, exact, kernel, total, noise, open_):
     unsure = loose * most > 0.01 * of_z
     defined = (of_z > 0) & (total > 0)
     want = np.where(defined, over(squares, np.where(defined, scale, 1)), np.nan)
-    slack = (
-        8
-        * loose
-        * (
-            over(size, np.where(scale > 0, scale, 1))
-            + want * over(most, np.where(of_z > 0, of_z, 1))
-        )
-    )
+    slack = over(error, np.where(scale > 0, scale, 1))
+    slack += 8 * loose * want * over(most, np.where(of_z > 0, of_z, 1))
     return [
         Verdict(
             "surrogate" + suffix,
             got["surrogate"],
             squares / columns,
-            8 * loose * size / columns + LONG(1e-300),
+            error / columns + LONG(1e-300),
         ),
         Verdict(
             "surrogate(normalized=True)" + suffix,
@@ -275,37 +281,35 @@ def of_surrogate(suffix, got, exact, kernel, total, noise, open_):
     ]
 
 
-def without_intercept(exact, f, total, defined, noise, open_):
+def without_intercept(exact, f, share, total, defined, noise, open_):
     """1 − ‖Y − HB‖²/‖Y_c‖² with the residual of the uncentred fit, by its normal equation in b.
 
     The residual of the best fit Y ≈ HB is that of the fit with an intercept b that costs: the
     minimum over b of ‖Y_c − H_cB‖² + n(ȳ − Bᵀh̄)², a least-squares problem with one row more.
     """
-    row = np.sqrt(exact.count)[:, None, None]
-    h = np.concatenate([exact.h, row * exact.h_mean[:, None]], 1)
-    y = np.concatenate([exact.y, row * exact.y_mean[:, None]], 1)
-    squares = (exact.h**2).sum(1)
-    varies, _ = varying(squares, exact.h_mean, exact.count)
-    # Constant columns are an intercept; the documented tolerance decides what else is one.
     root = np.sqrt(exact.count)[:, None]
-    scale = np.where(varies, over(1, np.sqrt(np.where(varies, squares, 1))), 0)
-    longest = np.maximum((abs(exact.h_mean) * root * scale).max(-1, keepdims=True), 1)
-    scale = np.where(varies | (exact.h_mean == 0), scale, over(longest, abs(exact.h_mean) * root))
-    us, s2, _ = svd(np.nan_to_num(h * scale[:, None]))
+    h = np.concatenate([exact.h, (root * exact.h_mean)[:, None]], 1)
+    y = np.concatenate([exact.y, (root * exact.y_mean)[:, None]], 1)
+    varies, _ = varying(exact.h_squares, exact.h_mean, exact.count)
+    # A constant column is an intercept; the documented tolerance decides what else is one.
+    constant = (~varies & (exact.h_mean != 0)).any(-1)
+    scale = np.where(varies, over(1, np.sqrt(np.where(varies, exact.h_squares, 1))), 0)
+    us, s2, _ = svd(h * scale[:, None])
     top = s2[:, :1]
     present = (s2 > 1e-30 * top) & (top > 0)
     u = np.where(present[:, None], us / np.sqrt(np.where(present, s2, 1))[:, None], 0)
     residual = ((y - u @ (t(u) @ y)) ** 2).sum((1, 2))
-    want = np.where(defined, 1 - over(residual, np.where(defined, total, 1)), np.nan)
+    residual = np.where(constant, (1 - share) * total, residual)
+    unit = np.where(defined, total, 1)
+    want = np.where(defined, 1 - over(residual, unit), np.nan)
     least = np.where(present, s2, np.inf).min(-1)
-    ratio = over(top[:, 0], np.where(np.isfinite(least), least, 1))
+    ratio = np.nan_to_num(over(top[:, 0], np.where(np.isfinite(least), least, 1)))
     # An intercept that is nearly in the features is present by the tolerance, or is not.
-    faint = (present.sum(-1) > f.present.sum(-1)) & (least < 1e-9)
-    # Means beyond long double's digits leave the oracle with nothing but rounding.
-    lost = (y**2).sum((1, 2)) * ratio > 1e30 * np.where(defined, total, 1)
-    doubtful = open_ | (f.condition > 1e9) | (ratio > 1e27) | faint | lost
+    faint = (present.sum(-1) > f.present.sum(-1)) & (least < 1e-9) & ~constant
+    # The residual of Y, which may be far longer than Y_c, is rounded in long double.
+    rounding = 8 * sum(h.shape[1:]) * np.finfo(LONG).eps * np.sqrt(ratio * (y**2).sum((1, 2)))
+    lost = np.where(constant | ~defined, 0, rounding * (2 * np.sqrt(residual) + rounding))
+    doubtful = open_ | (f.condition > 1e9) | faint | (lost > 1e-3 * unit)
     blur = noise + 64 * EPS * offset(exact)
-    slack = (
-        64 * blur * f.condition * (1 + np.nan_to_num(over(residual, np.where(defined, total, 1))))
-    )
+    slack = 64 * blur * f.condition * (1 + over(residual, unit)) + over(lost, unit)
     return want, np.where(doubtful, np.inf, slack + 1e-12)

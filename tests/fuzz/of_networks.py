@@ -252,14 +252,11 @@ def compared(name, m, layers, loss, out, y, w, rounding):
         t = np.swapaxes
         s = kernels @ t(gradient, 1, 2)
         virtual = -RATE * (s + t(s, 1, 2)) + RATE**2 * kernels @ squares @ t(kernels, 1, 2)
-        share = np.linalg.norm(virtual) / np.linalg.norm(kernels @ t(kernels, 1, 2))
-        of_share = (
-            rounding
-            * RATE
-            * most
-            * np.linalg.norm(kernels)
-            / np.linalg.norm(kernels @ t(kernels, 1, 2))
-        )
+        gram, length = np.linalg.norm(kernels @ t(kernels, 1, 2)), np.linalg.norm(kernels)
+        share = np.linalg.norm(virtual) / gram
+        # Where all features are 0 only the second term is left.
+        of_share = RATE * most * length + (RATE * length) ** 2 * (delta**2).sum()
+        of_share = rounding * of_share / gram
         values = {
             "target_linearity": (linearity, slack),
             "kernel_norm": (np.linalg.norm(kernels), rounding * np.linalg.norm(kernels)),
@@ -276,8 +273,13 @@ def one(name, got, want, slack):
 
 
 def linear_share(h, y, w):
-    """Target linearity, and the condition number that its rounding is multiplied by."""
+    """Target linearity, and what its rounding is multiplied by.
+
+    This is the condition number, and how much longer a column is than its deviations: a saturated
+    unit is 1 up to little more than its rounding in float32.
+    """
     root = np.sqrt(w)[:, None]
+    lengths = np.linalg.norm(h * root, axis=0)
     h, y = ((a - (w[:, None] * a).sum(0) / w.sum()) * root for a in (h, y))
     norms = np.linalg.norm(h, axis=0)
     u, s, _ = np.linalg.svd(
@@ -285,7 +287,8 @@ def linear_share(h, y, w):
     )
     if len(s) > (w > 0).sum() - 2 or norms.min() < 1e-6 * norms.max():
         return 0.0, np.inf
-    return ((u.T @ y) ** 2).sum() / (y**2).sum(), s[0] / max(s[-1], 1e-300)
+    condition = s[0] / max(s[-1], 1e-300)
+    return ((u.T @ y) ** 2).sum() / (y**2).sum(), condition * (lengths / norms).max()
 
 
 JACOBIANS: dict[tuple, object] = {}

@@ -86,7 +86,8 @@ def _worst(verdict: Verdict, wrong: np.ndarray) -> str:
     got, want, slack = (np.ravel(part[at]) for part in parts)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         ratio = abs(got - want) / slack
-    worst = int(np.argmax(np.where(np.isnan(ratio), np.inf, ratio)))
+    ratio = np.where(np.isnan(ratio), np.inf, ratio)  # a number where there is none
+    worst = int(np.argmax(np.where(np.isfinite(got) & ~(abs(got - want) <= slack), ratio, -1)))
     return (
         f"input {at} gives {float(got[worst]):.17g}, wanted {float(want[worst]):.17g} "
         f"± {float(slack[worst]):.2g}"

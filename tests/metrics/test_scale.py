@@ -1,5 +1,8 @@
 """Units change nothing: metrics of features in units of 2⁴⁶⁰ or 2⁻⁴⁶⁰ are those in units of 1."""
 
+import dataclasses
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -8,11 +11,14 @@ import pytest
 
 from gramlin_jax import (
     Projection,
+    heldout_target_linearity,
     moments,
     neural_collapse,
     projected,
     regression_collapse,
     surrogate,
+    target_linearity,
+    target_linearity_adjusted,
     virtual_update,
 )
 
@@ -65,8 +71,8 @@ def test_surrogate(power):
     np.testing.assert_allclose(same, expected, rtol=1e-13)
 
 
-@pytest.mark.parametrize("weight", [1.0, 0.0002921534])
-@pytest.mark.parametrize("value", [0.1, -3.44799147e57])
+@pytest.mark.parametrize("weight", [1.0, 0.0002921534, 1.47291929e26])
+@pytest.mark.parametrize("value", [0.1, -3.44799147e57, 6.87889471e-131])
 def test_nothing_is_left_of_a_constant_column(weight, value):
     """Nor does it add to the scatter of classes, beside columns of another unit."""
     columns = np.concatenate([np.full((24, 1), value), H], axis=1)
@@ -106,3 +112,74 @@ def test_weights_that_leave_nothing_of_a_square_are_an_error():
     with pytest.raises(ValueError, match=r"features varies by less than .* in columns \[0, 1"):
         moments(H * 1e-144, Y, weights=weights)
     assert float(moments(H * 1e-120, Y, weights=weights).feature_scatter[0, 0]) > 0
+
+
+@pytest.mark.parametrize(("unit", "weight"), [(2.0**515, 2.0**-80), (2.0**-515, 2.0**100)])
+def test_squares_count_with_their_weights(unit, weight):
+    """Squares of the columns leave float64 or lose digits; times their weights they do not."""
+    weights, parts = np.full(24, weight), (slice(7), slice(7, 24))
+    (scale,) = in_float64((unit * weight**0.5) ** 2)
+    expected = moments(H, H[:, :2])
+    pieces = [moments(H[part] * unit, H[part, :2] * unit, weights=weights[part]) for part in parts]
+    stacked = jax.tree.map(lambda *a: jnp.stack(a), *pieces)
+    whole = moments(H * unit, H[:, :2] * unit, weights=weights)
+    with jax.enable_x64(True):
+        for m in (whole, pieces[0] + pieces[1], stacked.sum()):
+            for block in ("feature_scatter", "cross_scatter", "target_scatter"):
+                np.testing.assert_allclose(
+                    getattr(m, block) / scale, getattr(expected, block), rtol=1e-12, atol=1e-13
+                )
+            assert abs(target_linearity(m) - 1) < 1e-12
+
+
+def test_a_scatter_out_of_range_is_nan_on_both_sides():
+    with jax.enable_x64(True):
+        m = jax.jit(moments)(jnp.asarray(H * [1, 1e-160, 1, 1, 1]), jnp.asarray(Y))
+    expected = (np.arange(5) == 1)[:, None] | (np.arange(5) == 1)
+    np.testing.assert_array_equal(np.isnan(m.feature_scatter), expected)
+
+
+def test_a_light_part_far_away_leaves_no_rounding_in_the_mean():
+    """The mean is 1e-5, that of the light part 1: half a step of 1 would be 1e-16."""
+    weights = np.array([1.6e-2, 8e-3, 53.0, 242.0])
+    rows = np.array([0.6, -1.0, 2e-5, 1e-5])[:, None]
+    whole = np.longdouble(weights) @ rows.astype(np.longdouble) / weights.sum(dtype=np.longdouble)
+    parts = [moments(row[None], weights=w[None]) for row, w in zip(rows, weights, strict=True)]
+    for order in (1, -1):
+        first, *others = parts[::order]
+        mean = np.longdouble(sum(others, start=first).feature_mean)
+        assert abs(mean - whole)[0] < 1e-18
+
+
+def test_rounding_of_a_constant_target_has_no_part():
+    """The scatter of a column that is constant but for a few steps of float64 is the larger."""
+    far = 7e17 + 128.0 * RNG.integers(-1, 2, 24)
+    y = np.stack([H @ RNG.normal(size=5) + RNG.normal(size=24), far], axis=1)
+    h = np.column_stack([H, far - 7e17])
+    both, alone = moments(h, y), moments(h, y[:, :1])
+    test = moments(H[::-1] @ RNG.normal(size=(5, 6)), y)
+    (kernel,) = in_float64(RNG.normal(size=(6, 2)))
+    for metric in (
+        target_linearity,
+        target_linearity_adjusted,
+        functools.partial(surrogate, kernel=kernel, normalized=True),
+    ):
+        np.testing.assert_allclose(metric(both), metric(alone), rtol=1e-13)
+    found = heldout_target_linearity(both, test)
+    expected = heldout_target_linearity(alone, dataclasses.replace(test, **_first_target(test)))
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+
+def _first_target(m):
+    names = "target_mean", "cross_scatter", "target_scatter", "class_scatter"
+    return {name: getattr(m, name)[..., :1] for name in names}
+
+
+@pytest.mark.parametrize("name", ["features", "targets"])
+def test_nan_meets_constant_targets(name):
+    """The surrogate of constant targets is 0, but not that of NaN."""
+    arrays = {"features": H.copy(), "targets": np.ones((24, 1))}
+    with jax.enable_x64(True):
+        assert float(surrogate(moments(**arrays), KERNEL)) == 0
+        arrays[name][3] = np.nan
+        assert np.isnan(surrogate(jax.jit(moments)(**jax.tree.map(jnp.asarray, arrays)), KERNEL))
