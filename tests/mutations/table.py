@@ -80,6 +80,7 @@ NOISE = "gramlin_jax/data/noise.py", "tests/data/test_noise.py"
 MODULAR = "gramlin_jax/data/modular.py", "tests/data/test_modular.py"
 SYNTHETIC = "gramlin_jax/data/synthetic.py", "tests/data/test_synthetic.py"
 IMAGES = "gramlin_jax/data/tfds_images.py", "tests/data/test_tfds_images.py"
+FOLDERS = "gramlin_jax/data/tfds_folders.py", "tests/data/test_tfds_images.py"
 LOADING = "gramlin_jax/data/loading.py", "tests/data/test_loading.py"
 DATASET = "gramlin_jax/data/dataset.py", "tests/data/test_dataset.py"
 PROGRAM = (
@@ -341,7 +342,7 @@ MUTATIONS = [
         (SYNTHETIC, ("quadratic: trace on the diagonal only", "np.trace(form) / d\n", "np.trace(form) / d * np.eye(d)\n")),
         (SYNTHETIC, ("quadratic: classes are not balanced", "np.arange(1, num_classes) / num_classes", "np.arange(1, num_classes) / (num_classes + 1)")),
         (IMAGES, ("pixels over 256", "np.float32(255)", "np.float32(256)")),
-        (IMAGES, ("the oldest version", "return max(folders, key", "return min(folders, key")),
+        (FOLDERS, ("the oldest version", "return max(folders, key", "return min(folders, key")),
         (LOADING, ("digits over 15", "digits.images[part] / 16", "digits.images[part] / 15")),
         (LOADING, ("splits overlap", "else order[_DIGITS_TRAIN:]", "else order[_DIGITS_TRAIN - 1 :]")),
         (DATASET, ("labels below 0 are let through", "(labels < 0) | (labels >= num_classes)", "labels >= num_classes")),
