@@ -99,6 +99,7 @@ MODULAR = "gramlin_jax/data/modular.py", "tests/data/test_modular.py"
 SYNTHETIC = "gramlin_jax/data/synthetic.py", "tests/data/test_synthetic.py"
 FOLDERS = "gramlin_jax/data/tfds_folders.py", "tests/data/test_tfds_images.py -k newest"
 IMAGES = "gramlin_jax/data/tfds_images.py", "tests/data/test_tfds_images.py"
+FOLDERS = "gramlin_jax/data/tfds_folders.py", "tests/data/test_tfds_images.py"
 LOADING = "gramlin_jax/data/loading.py", "tests/data/test_loading.py"
 DATASET = "gramlin_jax/data/dataset.py", "tests/data/test_dataset.py"
 PROGRAM = (
@@ -188,7 +189,7 @@ MUTATIONS = [
         (REGRESSION, ("columns are not scaled", "norms = jnp.where(squares > 0, 1.0 if ridge else squares, 0.0)", "norms = jnp.where(squares > 0, 1.0, 0.0)")),
         (REGRESSION, ("rank is absolute", "rtol * eigenvalues[-1]", "rtol")),
         (UNDEFINED, ("NaN is an absent direction", "jnp.isfinite(gram).all() & jnp.isfinite(cross).all()", "jnp.isfinite(gram).all()")),
-        (REGRESSION, ("constant columns count", "return jnp.where(squares <= count * (CONSTANT * mean) ** 2, 0.0, squares)", "return squares")),
+        (REGRESSION, ("constant columns count", "return jnp.where(jnp.sqrt(lax.stop_gradient(squares)) <= bound, 0.0, squares)", "return squares")),
         (REGRESSION, ("a ridge leaves small directions out", "(0.0 if ridge else rtol * eigenvalues[-1])", "(rtol * eigenvalues[-1])")),
         (REGRESSION, ("the inverse has no ridge", "jnp.where(present, eigenvalues + ridge, 1.0)", "jnp.where(present, eigenvalues, 1.0)")),
         (REGRESSION, ("refinement without the ridge", "cross - dot(gram, b) - ridge * b", "cross - dot(gram, b)")),
@@ -250,17 +251,17 @@ MUTATIONS = [
         (NAMED, ("a metric keeps its own name", "dataclasses.replace(metric, name=name)", "metric")),
         # moments
         (FEATURES, ("merger: pairs of means weigh too much", "pairs = self.count * share", "pairs = count * share")),
-        (FEATURES, ("merger: the mean moves too far", "target_mean=self.target_mean + share[..., None] * y,", "target_mean=self.target_mean + y,")),
-        (FEATURES, ("merger: deviations are not squared", "pairs[..., None] * y**2", "pairs[..., None] * y")),
+        (FEATURES, ("merger: the mean moves too far", "jnp.where(others < own, a + others * (b - a), b - own * (b - a))", "b")),
+        (FEATURES, ("merger: deviations are not squared", "other.target_scatter + _squares(pairs, y)", "other.target_scatter + pairs[..., None] * y")),
         (FEATURES, ("parts: means are summed", "return first + total(share * (parts - first))", "return first + total(parts - first)")),
         (FEATURES, ("parts: cross scatter without the means", "cross_scatter=total(self.cross_scatter + _outer(n, h, y))", "cross_scatter=total(self.cross_scatter)")),
-        (FEATURES, ("parts: target scatter of means once", "total(self.target_scatter + n[..., None] * y**2)", "total(self.target_scatter + y**2)")),
+        (FEATURES, ("parts: target scatter of means once", "total(self.target_scatter + _squares(n, y))", "total(self.target_scatter + y**2)")),
         (FEATURES, ("products: squared count", "_outer(self.count, self.feature_mean, self.target_mean)", "_outer(self.count**2, self.feature_mean, self.target_mean)")),
-        (FEATURES, ("products of targets without their means", "self.target_scatter + self.count[..., None] * self.target_mean**2", "self.target_scatter")),
+        (FEATURES, ("products of targets without their means", "self.target_scatter + _squares(self.count, self.target_mean)", "self.target_scatter")),
         (FEATURES, ("weights do not count in the scatter", "h if weights is None else h * w[:, None]", "h")),
         (SCALE, ("NaN hidden beside a constant column", "varies | jnp.isnan(block), block, 0", "varies, block, 0")),
-        (SCALE, ("rounding is left of constant columns", "~(squares <= count * (2.0**-80 * mean) ** 2)", "squares >= 0")),
-        (FEATURES, ("weights do not count in the targets", "dot(w, y**2)", "(y**2).sum(0)")),
+        (SCALE, ("rounding is left of constant columns", "~(jnp.sqrt(squares) <= jnp.sqrt(count) * 2.0**-80 * abs(mean))", "squares >= 0")),
+        (FEATURES, ("weights do not count in the targets", "((w[:, None] * y) * y).sum(0)", "(y**2).sum(0)")),
         (FEATURES, ("a batch of masked samples is NaN", "w / jnp.where(count > 0, count, 1.0)", "w / count")),
         (FEATURES, ("no samples and no samples are NaN", "jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1.0), 0.0)", "part / whole")),
         (FEATURES, ("a negative weight is let through", "bool((weights < 0).any())", "bool((weights < -1).any())")),
