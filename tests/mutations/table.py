@@ -99,7 +99,6 @@ MODULAR = "gramlin_jax/data/modular.py", "tests/data/test_modular.py"
 SYNTHETIC = "gramlin_jax/data/synthetic.py", "tests/data/test_synthetic.py"
 FOLDERS = "gramlin_jax/data/tfds_folders.py", "tests/data/test_tfds_images.py -k newest"
 IMAGES = "gramlin_jax/data/tfds_images.py", "tests/data/test_tfds_images.py"
-FOLDERS = "gramlin_jax/data/tfds_folders.py", "tests/data/test_tfds_images.py"
 LOADING = "gramlin_jax/data/loading.py", "tests/data/test_loading.py"
 DATASET = "gramlin_jax/data/dataset.py", "tests/data/test_dataset.py"
 PROGRAM = (
