@@ -31,7 +31,7 @@ test: $(INSTALLED)
 	$(PYTEST) -m "not runs and not models and not benchmark"
 
 test-runs: $(INSTALLED)
-	$(PYTEST) --dist loadgroup -m runs
+	$(PYTEST) -m runs
 
 test-models: $(MODELS)
 	$(PYTEST) --dist loadgroup -m models tests/published
