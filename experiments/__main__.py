@@ -50,17 +50,21 @@ def main(arguments: list[str]) -> None:
         sys.exit(command not in ("-h", "--help"))
     try:
         commands[command](rest)
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, Terminated) as stop:
         print("stopped: the same command goes on from here", file=sys.stderr)
-        sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
+        sys.exit(128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT))
     except Exception as error:
         if not (line := _line(error)):
             raise
         sys.exit(f"error: {line}")
 
 
+class Terminated(BaseException):
+    """SIGTERM. A KeyboardInterrupt that passes through ``exec`` would make Python end by SIGINT."""
+
+
 def _terminate(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt(number)
+    raise Terminated
 
 
 def _line(error: Exception) -> str:

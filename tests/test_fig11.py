@@ -121,7 +121,7 @@ def test_smoke_run(text, tmp_path):
     data = result.data
     assert data["target_linearity"].shape == (2, 2, 4, 3)
     assert data["epoch"].values.tolist() == [-1, 0, 1, 2]
-    assert not np.allclose(data["target_linearity"].sel(epoch=-1, layer=2).diff("seed"), 0)
+    assert (abs(data["train_loss"].sel(epoch=-1).diff("seed")) > 0).all()  # random weights differ
     np.testing.assert_array_equal(  # all seeds have the pre-trained encoder
         data["target_linearity"].sel(epoch=0).isel(seed=0),
         data["target_linearity"].sel(epoch=0).isel(seed=1),
