@@ -81,8 +81,9 @@ def held(traced_at, metrics):
     stack = Batch(
         jax.tree.map(lambda a: Shape((1, *a.shape), a.dtype), x), Shape((1, N), int), None, None
     )
-    program = summing(traced, Losses(loss, None, None), names, tuple(rows.items()), (), needs)
-    sums = jax.eval_shape(program, values, projections, stack)
+    losses, rows_of = Losses(loss, None, None), tuple(rows.items())
+    program = summing(traced, losses, names, rows_of, (), needs, probes=None)
+    sums = jax.eval_shape(program, values, projections, jax.random.key(0), stack)
     dense = sum(4 * LIMIT * how.width for how in rows.values() if how.width > LIMIT)
     return size(projections), size(sums), dense
 
