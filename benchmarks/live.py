@@ -53,7 +53,7 @@ def run(width: int, samples: int, epochs: int, every: int) -> None:
         for e in sorted({0, epochs // 2, epochs - 1})
     ]
     gaps = [np.abs(curve - full).mean() for curve in (live, adjusted)]
-    rows.append(["mean distance", "", *(f"{gap:.3f}" for gap in gaps), ""])
+    rows.append(["mean distance", "–", *(f"{gap:.3f}" for gap in gaps), "–"])
     print_table(
         f"Target linearity of {samples} digits, DNN 4×{width}: full passes, and a probe in every "
         f"{every}th step",
