@@ -17,6 +17,8 @@ from gramlin_jax import METRICS, Metric, Probe, measure, moments
 from gramlin_jax._measure.forgetting import merged, remember, start
 from gramlin_jax.metrics.registry import DEFAULT
 
+pytestmark = pytest.mark.runs
+
 RNG = np.random.default_rng(0)
 N, BATCH = 64, 16
 X = RNG.normal(size=(N, 4)).astype(np.float32)
