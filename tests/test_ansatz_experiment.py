@@ -187,7 +187,8 @@ def test_the_table_leaves_out_layers_that_are_not_there():
         ({"variations": ("base", "base")}, "variations is .*: wanted different"),
         ({"seeds": 1}, "seeds is 1: wanted at least 2"),
         ({"probed": 5000}, "probed is 5000"),
-        ({"weight_decays": (-1.0,)}, "init_scales is"),
+        ({"weight_decays": (-1.0,)}, "weight_decays is"),
+        ({"init_scales": (0.0,)}, "init_scales is"),
     ],
 )
 def test_bad_settings(changes, message):

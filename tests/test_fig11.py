@@ -1,6 +1,7 @@
 """Figure 11: hidden words, states that count, a run on text written here, claims."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -67,9 +68,10 @@ def test_states_of_labelled_tokens_alone_count(per_token):
     labels = rng.integers(0, 3, (70, 5) if per_token else 70)
     if per_token:
         labels[rng.random((70, 5)) < 0.4] = -100
-    params = model.init(jax.random.key(0), ids)
-    found = state_sums(model, params, ((ids, ids > 7, ids * 0), jnp.asarray(labels)))
-    logits, hidden = model.apply(params, ids, ids > 7)
+    params = jax.jit(model.init)(jax.random.key(0), ids)
+    data = ((ids, ids > 7, ids * 0), jnp.asarray(labels))
+    found = jax.jit(functools.partial(state_sums, model))(params, data)
+    logits, hidden = jax.jit(model.apply)(params, ids, ids > 7)
     kept = labels != -100
     h = np.asarray(hidden[1] if per_token else hidden[1][:, 0], np.float64)[kept]
     y = np.eye(3)[labels[kept]]
