@@ -74,12 +74,17 @@ class Experiment:
         return Result(config, data, dict(info))
 
     def claim_data(self, config: Any, folder: Path, data_dir: str | None = None) -> None:
-        """Compare the data set, if it is one that is read, with that of a run folder.
+        """Compare the data that are read, if any are, with those of a run folder.
+
+        A family without a setting ``dataset`` reads and claims its data in ``compute.read``.
 
         Raises:
-            ValueError: If it is another.
+            ValueError: If they are others.
         """
-        if hasattr(config, "dataset"):
+        compute = self.module("compute")
+        if hasattr(compute, "read"):
+            compute.read(config, folder, data_dir)
+        elif hasattr(config, "dataset"):
             from experiments.shared.training import load_splits
 
             load_splits(config.dataset, data_dir, folder=folder)

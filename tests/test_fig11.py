@@ -130,8 +130,11 @@ def test_smoke_run(text, tmp_path):
     )
     assert (data["target_linearity"].sel(task="sst2", layer=0) < 1e-6).all()  # [CLS] is [CLS]
     assert (tmp_path / "run" / "figure.png").exists()
-    again = perform("fig11_bert", config, tmp_path / "run", str(text))
-    assert again[1]
+    assert perform("fig11_bert", config, tmp_path / "run", str(text))[1]
+    table = text / "sst2" / "dev.tsv"
+    table.write_text(table.read_text().replace("\t1", "\t0"))
+    with pytest.raises(ValueError, match="run of other data: its sst2 test is uint8"):
+        perform("fig11_bert", config, tmp_path / "run", str(text))
 
 
 def result(last, *, config=None, heldout=0.5, accuracy=0.9):

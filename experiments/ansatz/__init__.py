@@ -40,8 +40,11 @@ REPLACEMENTS = ("rotated", "spectrum", "permuted", "other")
 DIRECTIONS = 10
 """Leading singular directions whose overlap is kept, and the rank of the Ky Fan ratio."""
 
+SYNTHETIC = "staircase", "single_index"
+"""Data sets for regression, which are computed."""
+
 CHOICES = {
-    "dataset": ("digits", "mnist", "cifar10", "staircase", "single_index"),
+    "dataset": ("digits", "mnist", "cifar10", *SYNTHETIC),
     "activation": ("relu", "gelu", "tanh", "linear"),
     "optimizer": ("sgd", "adam", "muon"),
     "loss": ("cross_entropy", "squared_error", "logistic"),
@@ -72,7 +75,7 @@ class Setting:
                 raise ValueError(
                     f"{name} is {getattr(self, name)!r}: wanted one of {', '.join(choices)}"
                 )
-        if self.loss != "squared_error" and self.dataset in ("staircase", "single_index"):
+        if self.loss != "squared_error" and self.dataset in SYNTHETIC:
             raise ValueError(f"loss is {self.loss} for {self.dataset}: wanted squared_error")
 
 

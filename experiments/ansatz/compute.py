@@ -12,11 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from experiments.ansatz import Config, Setting
+from experiments.ansatz import SYNTHETIC, Config, Setting
 from experiments.ansatz.measures import layer_measures, network_sums
 from experiments.ansatz.networks import apply, batch_loss, init, optimizer, training_data
 from experiments.shared.parts import parts
+from experiments.shared.provenance import claim_data
 from experiments.shared.results import Computed
+from gramlin_jax.data import load
 from gramlin_jax.training import Run, grid, over_runs
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
     Returns:
         What ``layer_measures`` measures, NaN in layers that a network does not have; ``epochs``.
     """
+    read(config, folder, data_dir)
     sources = {}
 
     def one(name: str, directory: Path | None) -> dict[str, np.ndarray]:
@@ -49,6 +52,20 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
     for name, setting in config.settings().items():
         sources[name] = training_data(config, setting, data_dir)[2]
     return {**arrays, "epochs": np.array([0, config.epochs])}, {"sources": sources}
+
+
+def read(config: Config, folder: Path | None, data_dir: str | None) -> None:
+    """Keep fingerprints of the data sets that are read, or compare them; others are computed.
+
+    Raises:
+        ValueError: If the folder holds a run of other data.
+    """
+    names = {setting.dataset for setting in config.settings().values()} - set(SYNTHETIC)
+    sets = {name: load(name, "train", data_dir=data_dir) for name in sorted(names)}
+    claim_data(
+        folder,
+        {f"{name} {part}": getattr(sets[name], part) for name in sets for part in ("x", "y")},
+    )
 
 
 def measured(config: Config, setting: Setting, x: Array, y: Array) -> dict[str, np.ndarray]:

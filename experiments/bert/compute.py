@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -40,20 +41,12 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         What ``state_metrics`` measures, at random weights (epoch −1), pre-trained ones (0) and
         after each epoch.
     """
-    texts = {task: _splits(config, task, data_dir) for task in config.tasks}
+    texts = read(config, folder, data_dir)
     sizes, encoder, tokenizer = _pretrained(config, [train for train, _ in texts.values()], folder)
     tokens = {
         task: (tokenize(train, tokenizer, config.length), tokenize(test, tokenizer, config.length))
         for task, (train, test) in texts.items()
     }
-    claim_data(
-        folder,
-        {
-            f"{task} {split}": part.ids
-            for task, splits in tokens.items()
-            for split, part in zip(("train", "test"), splits, strict=True)
-        },
-    )
 
     def task(name: str, directory: Path | None) -> dict[str, np.ndarray]:
         return finetune(config, sizes, encoder, tokens[name], directory)
@@ -68,6 +61,24 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
     }
     arrays = parts(folder, config.tasks, task)
     return {**arrays, "epochs": np.arange(START, config.epochs + 1)}, info
+
+
+def read(config: Config, folder: Path | None, data_dir: str | None) -> dict[str, tuple[Text, Text]]:
+    """The train and the test text of each task; the folder keeps fingerprints of all of it.
+
+    Raises:
+        ValueError: If the folder holds a run of other text.
+    """
+    texts = {task: _splits(config, task, data_dir) for task in config.tasks}
+    marks = {
+        f"{task} {text.split}": np.frombuffer(
+            json.dumps([text.samples, text.labels]).encode(), np.uint8
+        )
+        for task, splits in texts.items()
+        for text in splits
+    }
+    claim_data(folder, marks)
+    return texts
 
 
 def _splits(config: Config, task: str, data_dir: str | None) -> tuple[Text, Text]:

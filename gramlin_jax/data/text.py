@@ -182,11 +182,10 @@ def tokenize(text: Text, tokenizer: Any, length: int) -> Tokens:
         raise ValueError(f"length is {length}: wanted at least 3, [CLS], a token and [SEP]")
     words = isinstance(text.samples[0], list)
     tokenizer.no_padding()
-    tokenizer.no_truncation()
-    cut = sum(len(e) > length for e in tokenizer.encode_batch(text.samples, is_pretokenized=words))
     tokenizer.enable_truncation(length)
     encoded = tokenizer.encode_batch(text.samples, is_pretokenized=words)
     tokenizer.no_truncation()
+    cut = sum(bool(encoding.overflowing) for encoding in encoded)
     ids, mask, types = (np.zeros((len(text), length), np.int32) for _ in range(3))
     for row, encoding in enumerate(encoded):
         part = slice(len(encoding))
