@@ -177,10 +177,12 @@ def test_a_finished_run_whose_data_are_not_here_is_read(old_folder, monkeypatch)
     assert done
 
 
-def test_the_same_runs_of_other_data_are_not_copied(smoke_vae, monkeypatch):
+def test_the_same_runs_of_other_data_are_not_copied(smoke_vae, tmp_path, monkeypatch):
     """Figure 5 is read from figure 10 beside it, unless the data are others."""
-    folder, result = smoke_vae
-    fig05, beside = find("fig05"), folder.parent.parent / "fig05_vae_interpolation" / folder.name
+    trained, result = smoke_vae
+    folder = tmp_path / trained.parent.name / trained.name
+    shutil.copytree(trained, folder)
+    fig05, beside = find("fig05"), tmp_path / "fig05_vae_interpolation" / folder.name
     copied = runs._same_runs(fig05, result.config, beside, None)
     assert copied.data.identical(result.data)
     assert copied.info["of"]["experiment"] == "fig05_vae_interpolation"
