@@ -34,7 +34,7 @@ test-runs: $(INSTALLED)
 	$(PYTEST) -m runs
 
 test-models: $(MODELS)
-	$(PYTEST) --dist loadgroup -m models tests/published
+	GRAMLIN_TEST_MODELS=1 $(PYTEST) --dist loadgroup -m models tests/published
 
 test-benchmarks: $(INSTALLED)
 	$(PYTEST) --dist load -m benchmark
