@@ -12,9 +12,9 @@ from typing import Any
 
 import tyro
 
-from experiments.registry import EXPERIMENTS, PRESETS, Experiment, find
-from experiments.runs import folder_of, notes_of_versions, perform, read_result, report
-from experiments.shared.results import Result
+from .registry import EXPERIMENTS, PRESETS, Experiment, find
+from .runs import folder_of, notes_of_versions, perform, read_result, report
+from .shared.results import Result
 
 USAGE = """python -m experiments list
 python -m experiments run fig04 --preset paper --dataset cifar100

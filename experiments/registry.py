@@ -9,9 +9,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any
 
-from experiments.shared.claims import Claim
-from experiments.shared.lost import diverged, note_of_divergence, without
-from experiments.shared.results import Result, label, table_of_runs
+from .shared.claims import Claim
+from .shared.lost import diverged, note_of_divergence, without
+from .shared.results import Result, label, table_of_runs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,7 +85,7 @@ class Experiment:
         if hasattr(compute, "read"):
             compute.read(config, folder, data_dir)
         elif hasattr(config, "dataset"):
-            from experiments.shared.training import load_splits
+            from .shared.training import load_splits
 
             load_splits(config.dataset, data_dir, folder=folder)
 
@@ -135,7 +135,7 @@ class Experiment:
 
     def plot(self, result: Result) -> Figure:
         """The figure; where runs diverged, it says so."""
-        from experiments.shared.drawing import entitle
+        from .shared.drawing import entitle
 
         figure: Figure = self.shown("draw").plot(result)
         if gone := note_of_divergence(result.data, self.module().RUNS):
@@ -162,7 +162,7 @@ class Experiment:
 
     def module(self, *names: str) -> ModuleType:
         """The package of the family, or a module in it."""
-        return importlib.import_module(".".join(("experiments", self.package, *names)))
+        return importlib.import_module(".".join(("", self.package, *names)), __package__)
 
 
 EXPERIMENTS = (

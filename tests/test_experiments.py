@@ -196,12 +196,25 @@ def test_listing_imports_no_experiment():
 
 def imports(path):
     """Names of the modules that a file imports."""
+    package = ["experiments", *path.relative_to(ROOT).parent.parts]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            above = package[: len(package) + 1 - node.level] if node.level else []
+            module = ".".join([*above, *filter(None, [node.module])])
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def test_the_experiments_import_each_other_by_relative_names():
+    """So that the folder works as ``experiments`` and as ``gramlin_jax.experiments``."""
+    for path in ROOT.glob("**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                assert not any(alias.name.startswith("experiments") for alias in node.names), path
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                assert not f"{node.module}.".startswith("experiments."), path
 
 
 FAMILIES = {experiment.package for experiment in EXPERIMENTS}

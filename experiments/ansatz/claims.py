@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from experiments.ansatz import FORMS, REPLACEMENTS
-from experiments.shared.claims import Claim
+from ..shared.claims import Claim
+from . import FORMS, REPLACEMENTS
 
 if TYPE_CHECKING:
-    from experiments.shared.results import Result
+    from ..shared.results import Result
 
 LEVEL = 0.05
 HIGH = 0.8

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from experiments.bert import stage
-from experiments.shared.claims import Claim, decided
-from experiments.shared.lost import at_chance, without
-from experiments.shared.text import plus_minus
+from ..shared.claims import Claim, decided
+from ..shared.lost import at_chance, without
+from ..shared.text import plus_minus
+from . import stage
 
 if TYPE_CHECKING:
-    from experiments.shared.results import Result
+    from ..shared.results import Result
 
 PAPER = {
     "sst2": (0.24, 0.58, 0.91, 0.97),

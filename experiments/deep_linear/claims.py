@@ -8,13 +8,13 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from experiments.deep_linear import published_setting
-from experiments.shared.claims import Claim, in_every_seed
-from experiments.shared.statistics import spread
-from experiments.shared.text import plus_minus
+from ..shared.claims import Claim, in_every_seed
+from ..shared.statistics import spread
+from ..shared.text import plus_minus
+from . import published_setting
 
 if TYPE_CHECKING:
-    from experiments.shared.results import Result
+    from ..shared.results import Result
 
 PUBLISHED = {
     "loss": {0: 0.936852, 1: 0.594968},

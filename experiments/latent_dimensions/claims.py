@@ -8,14 +8,14 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from experiments.latent_dimensions import published_setting
-from experiments.shared.claims import Claim, in_every_seed
-from experiments.shared.lost import at_chance, without
-from experiments.shared.statistics import spread
-from experiments.shared.text import listed, plus_minus
+from ..shared.claims import Claim, in_every_seed
+from ..shared.lost import at_chance, without
+from ..shared.statistics import spread
+from ..shared.text import listed, plus_minus
+from . import published_setting
 
 if TYPE_CHECKING:
-    from experiments.shared.results import Result
+    from ..shared.results import Result
 
 PUBLISHED: dict[str, dict[str, Any]] = {
     "mlp": {"trained": 0.427, "resampled": 0.314, "alignment": (0.922, 0.875)},

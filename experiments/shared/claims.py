@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 import xarray as xr
 
-from experiments.shared.statistics import interval
+from .statistics import interval
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,8 +11,6 @@ import jax
 import numpy as np
 import optax
 
-from experiments.shared.lost import guessing
-from experiments.shared.provenance import claim_data
 from gramlin_jax.data import Dataset, load
 from gramlin_jax.training import (
     Checkpoint,
@@ -27,6 +25,9 @@ from gramlin_jax.training import (
     fit,
     grid,
 )
+
+from .lost import guessing
+from .provenance import claim_data
 
 
 class Trained(NamedTuple):

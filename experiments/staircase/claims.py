@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import xarray as xr
 from scipy import stats
 
-from experiments.shared.claims import Claim, decided, in_every_seed
-from experiments.shared.lost import without
-from experiments.shared.statistics import spread
-from experiments.shared.text import listed, plus_minus, start_to_end
-from experiments.staircase.published import PUBLISHED, published_setting
+from ..shared.claims import Claim, decided, in_every_seed
+from ..shared.lost import without
+from ..shared.statistics import spread
+from ..shared.text import listed, plus_minus, start_to_end
+from .published import PUBLISHED, published_setting
 
 if TYPE_CHECKING:
-    from experiments.shared.results import Result
+    from ..shared.results import Result
 
 
 def final_losses(result: Result) -> xr.DataArray:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import xarray as xr
 
-from experiments.shared.claims import Claim, in_every_seed
-from experiments.shared.lost import at_chance, without
-from experiments.shared.statistics import epoch_rank_correlation
-from experiments.shared.text import listed, start_to_end
+from ..shared.claims import Claim, in_every_seed
+from ..shared.lost import at_chance, without
+from ..shared.statistics import epoch_rank_correlation
+from ..shared.text import listed, start_to_end
 
 if TYPE_CHECKING:
-    from experiments.shared.results import Result
+    from ..shared.results import Result
 
 
 def check(result: Result) -> list[Claim]:
