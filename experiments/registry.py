@@ -9,6 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any
 
+from .shared.durations import duration
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
@@ -165,12 +167,9 @@ class Experiment:
 
     def duration(self, preset: str) -> str:
         """How long a preset takes on two cores, as a person says it."""
-        minutes = self.minutes.get(preset)
-        if minutes is None:
-            return PRESETS.get(preset, "a time that is not known").partition(",")[0]
-        if minutes < 1.5:
-            return f"{round(60 * minutes, -1 if minutes > 1 / 6 else 0):.0f} seconds"
-        return f"{minutes:.0f} minutes" if minutes < 90 else f"{minutes / 60:.0f} hours"
+        if preset in self.minutes:
+            return duration(60 * self.minutes[preset])
+        return PRESETS.get(preset, "a time that is not known").partition(",")[0]
 
     def of_same_runs(self) -> list[Experiment]:
         """The other experiments that show the same runs."""
