@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from .commands.errors import line_of
+
 COMMANDS = {
     "list": "the experiments, and how long they take",
     "run": "carry out an experiment, or go on with it",
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str]) -> None:
         print("stopped: the same command goes on from here", file=sys.stderr)
         sys.exit(128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT))
     except Exception as error:
-        if not (line := _line(error)):
+        if not (line := line_of(error)):
             raise
         sys.exit(f"error: {line}")
 
@@ -66,23 +68,6 @@ def _usage() -> str:
     lines = [f"usage: {_prog()} COMMAND ...", ""]
     lines += [f"  {name:11}{summary}" for name, summary in COMMANDS.items()]
     return "\n".join([*lines, "", f"{_prog()} COMMAND --help says more."])
-
-
-def _line(error: Exception) -> str:
-    """An error of the user's or of the machine, in one line if that says all; else empty."""
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        return f"out of memory: choose smaller sizes ({_first_line(error) or 'none is left'})"
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        return f"{error.name} is missing: wanted the extra; pip install 'gramlin-jax[figures]'"
-    if isinstance(error, FileNotFoundError):  # says where it looked, and how to get what is missing
-        return str(error)
-    if isinstance(error, ValueError | OSError | ImportError | OverflowError):
-        return _first_line(error) or type(error).__name__
-    return ""
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
 
 
 def start() -> None:

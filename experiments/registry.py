@@ -80,8 +80,8 @@ class Experiment:
         data = label(arrays, family.DIMENSIONS, family.coordinates(config))
         return Result(config, data, dict(info))
 
-    def claim_data(self, config: Any, folder: Path, data_dir: str | None = None) -> None:
-        """Compare the data that are read, if any are, with those of a run folder.
+    def claim_data(self, config: Any, folder: Path | None, data_dir: str | None = None) -> None:
+        """Read the data, if any are, and compare them with those of a run folder if it is given.
 
         A family without a setting ``dataset`` reads and claims its data in ``compute.read``.
 

@@ -219,11 +219,3 @@ def test_blas_has_one_thread_unless_the_user_says_otherwise(monkeypatch):
         monkeypatch.setenv("OMP_NUM_THREADS", "2")
         with one_blas_thread():
             assert threads() == {2}
-
-
-def test_durations_read_as_a_person_says_them():
-    of = {0.1: "6 seconds", 0.5: "30 seconds", 3.2: "3 minutes", 150: "2 hours"}
-    for minutes, text in of.items():
-        experiment = find("fig04").__class__("a", "b", "c", minutes={"default": minutes})
-        assert experiment.duration("default") == text
-    assert experiment.duration("smoke") == "seconds"
