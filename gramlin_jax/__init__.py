@@ -1,6 +1,7 @@
 """gramlin_jax: what each layer of a neural network is learning."""
 
 from gramlin_jax._measure.comparison import Comparison
+from gramlin_jax._measure.diagnosis import Diagnosis, Finding, diagnose
 from gramlin_jax._measure.measurement import Measurement
 from gramlin_jax._measure.probe import Probe, ProbeState
 from gramlin_jax._measure.records import Records
@@ -70,7 +71,7 @@ from gramlin_jax.metrics import (
     virtual_update,
     weight_gram,
 )
-from gramlin_jax.metrics.registry import METRICS, LayerSums, Metric
+from gramlin_jax.metrics.registry import DIAGNOSTIC, METRICS, LayerSums, Metric
 from gramlin_jax.taps import Layers, Tap, Traced, find_layers, tap, trace
 
 __version__ = "0.1.0"
@@ -83,6 +84,11 @@ __all__ = [
     "Measurement",
     "Metric",
     "measure",
+    # what is wrong
+    "DIAGNOSTIC",
+    "Diagnosis",
+    "Finding",
+    "diagnose",
     # inside the training step, and over the steps of training
     "Probe",
     "ProbeState",

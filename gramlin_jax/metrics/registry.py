@@ -195,6 +195,11 @@ def _alignment(name: str) -> Callable[[LayerSums], Any]:
     return of
 
 
+def _target_rank(layer: LayerSums) -> Array:
+    """Directions of the targets at most: columns that vary, which sum to 1 for labels."""
+    return (layer.moments.target_scatter > 0).sum() - layer.classes
+
+
 def _of_jacobians(function: Callable[[Array, Array], Any]) -> Callable[[LayerSums], Any]:
     """A metric of kernel and J; NaN at the last linear layer, where J = I whatever is learnt."""
 
@@ -266,6 +271,7 @@ HEALTH = (
         "higher",
     ),
     _entry("rows", "rows", ["features"], lambda layer: layer.moments.count, POSITIVE),
+    _entry("target_rank", "rank Y", ["features"], _target_rank, POSITIVE),
     _entry(
         "stable_rank",
         "s. rank K",
@@ -375,5 +381,5 @@ DEFAULT = tuple(itertools.takewhile(lambda name: name != "nc1", METRICS))
 # What ``diagnose`` reads.
 DIAGNOSTIC = (
     *("target_linearity", "noise_floor", "rows", "gradient_norm", "kernel_norm"),
-    *("relative_update", "dead_units", "feature_rank"),
+    *("relative_update", "dead_units", "feature_rank", "target_rank"),
 )
