@@ -56,6 +56,7 @@ from gramlin_jax.metrics import (
     replaced_kernel,
     representation_alignments,
     rotation_null,
+    separation_law,
     significant_components,
     singular_overlaps,
     spectral_entropy,
@@ -73,6 +74,7 @@ from gramlin_jax.metrics import (
 )
 from gramlin_jax.metrics.registry import DIAGNOSTIC, METRICS, LayerSums, Metric
 from gramlin_jax.taps import Layers, Tap, Traced, find_layers, tap, trace
+from gramlin_jax.widths import CoordinateCheck, coordinate_check
 
 __version__ = "0.1.0"
 
@@ -112,6 +114,7 @@ __all__ = [
     "nc4_mismatch",
     "neural_collapse",
     "regression_collapse",
+    "separation_law",
     # taps: what flows through each linear layer
     "Layers",
     "Tap",
@@ -147,6 +150,9 @@ __all__ = [
     "half_time",
     "mode_strength",
     "unbalanced_mode",
+    # the coordinate check over widths
+    "CoordinateCheck",
+    "coordinate_check",
     # whether a layer can learn
     "dead_units",
     "feature_rank",

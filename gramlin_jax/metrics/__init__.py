@@ -27,6 +27,7 @@ from gramlin_jax.metrics.linearity import (
 from gramlin_jax.metrics.nulls import alignment_null, fact_null, replaced_kernel, rotation_null
 from gramlin_jax.metrics.regression import LeastSquares, least_squares
 from gramlin_jax.metrics.representation import representation_alignments
+from gramlin_jax.metrics.separation import SeparationLaw, separation_law
 from gramlin_jax.metrics.similarity import (
     alignment,
     alignment_r2,
@@ -58,6 +59,8 @@ from gramlin_jax.metrics.virtual import (
 )
 
 __all__ = [
+    "SeparationLaw",
+    "separation_law",
     "dead_units",
     "feature_rank",
     "relative_feature_change",
