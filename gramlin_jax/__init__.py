@@ -2,6 +2,7 @@
 
 from gramlin_jax._measure.comparison import Comparison
 from gramlin_jax._measure.diagnosis import Diagnosis, Finding, diagnose
+from gramlin_jax._measure.forecast import Forecast, LayerCost
 from gramlin_jax._measure.measurement import Measurement
 from gramlin_jax._measure.probe import Probe, ProbeState
 from gramlin_jax._measure.records import Records
@@ -82,6 +83,8 @@ __all__ = [
     # one pass over the data: all metrics of all layers
     "METRICS",
     "Comparison",
+    "Forecast",
+    "LayerCost",
     "LayerSums",
     "Measurement",
     "Metric",
