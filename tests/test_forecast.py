@@ -27,7 +27,8 @@ def loss(out, y):
     return optax.losses.softmax_cross_entropy_with_integer_labels(out, y).mean()
 
 
-OPTIONS = {"loss": loss, "batch_size": 20, "width_limit": 25}
+METRICS = ["noise_floor", "gradient_norm", "dead_units"]  # which need all these sums
+OPTIONS = {"loss": loss, "batch_size": 20, "width_limit": 25, "metrics": METRICS}
 
 
 def test_bytes_are_those_of_the_sums():
