@@ -218,7 +218,6 @@ MUTATIONS = [
         (GRAM, ("the step is always turned", "(2 * away + relative)) < 0", "(2 * away + relative)) < jnp.inf")),
         (ROTATION, ("shift of a million rounding errors", "SHIFT = 128", "SHIFT = 1e6")),
         (ROTATION, ("generator without its antisymmetry", "a = (s - s.T) / both", "a = s / both")),
-        (ROTATION, ("second order of the exponential", "further = a + dot(a, a) / 2", "further = a + dot(a, a)")),
         (ROTATION, ("a negative diagonal is no sign", "lost = finite & ~(converged & _is_positive(_symmetric(found.product)))", "lost = finite & ~converged")),
         (ROTATION, ("the basis does not follow", "rotation = h * gap / (gap**2 + (both / 10) ** 2)", "rotation = 0 * h * gap / (gap**2 + (both / 10) ** 2)")),
         (ROTATION, ("the cubic's constant", "3 * eye - rho * y", "2 * eye - rho * y")),
