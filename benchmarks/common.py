@@ -72,8 +72,24 @@ SIZES = {
         {"dnns": ((8, 16),), "convolutions": (2, 8), "gpt": (8, 4, 4), "rounds": 1},
     ),
     "live": Sizes(
-        {"width": 256, "samples": 1437, "epochs": 40, "every": 2},
-        {"width": 8, "samples": 128, "epochs": 2, "every": 1},
+        {
+            "data": "cifar10",
+            "width": 256,
+            "samples": 10_000,
+            "epochs": 30,
+            "every": 3,
+            "rate": 5e-3,
+            "figure": "docs/figures/live.png",
+        },
+        {
+            "data": "digits",
+            "width": 8,
+            "samples": 128,
+            "epochs": 2,
+            "every": 1,
+            "rate": 5e-3,
+            "figure": None,
+        },
     ),
     "sweeps": Sizes(
         {

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from gramlin_jax import DIAGNOSTIC, Records, diagnose, measure
+from gramlin_jax import DIAGNOSTIC, Measurement, Records, diagnose, measure
 from gramlin_jax.data import load
 
 pytestmark = pytest.mark.runs
@@ -158,7 +158,57 @@ def test_a_network_that_memorises(tmp_path):
 def test_values_that_stop_being_finite_are_found_at_their_step(healthy):
     lost = measured({**healthy, "hidden": healthy["hidden"].at[0, 0].set(jnp.nan)})
     diagnosis = diagnose({0: measured(healthy), 10: lost, 20: lost})
-    assert [(f.kind, f.layer, f.step) for f in diagnosis][:1] == [("not finite", "hidden", 10)]
+    first, *others = [(f.kind, f.layer, f.step) for f in diagnosis]
+    assert first == ("not finite", "hidden", 10)
+    assert "not finite" not in {kind for kind, *_ in others}
+
+
+def by_hand(loss=1.0, **layers):
+    """A measurement without sums; what is not given is healthy."""
+    healthy = {"target_linearity": 0.5, "noise_floor": 0.1, "rows": 101.0, "target_rank": 9.0}
+    healthy |= {"gradient_norm": 1.0, "kernel_norm": 1.0, "relative_update": 1e-3}
+    healthy |= {"dead_units": 0.1, "feature_rank": 5.0}
+    metrics = {layer: {**healthy, **values} for layer, values in layers.items()}
+    return Measurement(metrics, {}, loss, np.nan, 101.0, (), "all")
+
+
+def test_where_the_limits_are():
+    """Chance: √(2 · 0.1 · 0.9/102) = 0.0420 is the deviation of target linearity at this floor."""
+    layers = [f"layer {i}" for i in range(4)]
+    cases = (
+        ("at its noise floor", {"target_linearity": 0.183}, {"target_linearity": 0.185}),
+        ("collapsed rank", {"feature_rank": 1.49}, {"feature_rank": 1.51}),
+        ("exploding update", {"relative_update": 1.01}, {"relative_update": 0.99}),
+        ("vanishing update", {"relative_update": 0.99e-8}, {"relative_update": 1.01e-8}),
+        ("dead units", {"dead_units": 0.51}, {"dead_units": 0.5}),
+        ("not reached by the loss", {"gradient_norm": 0.0}, {"gradient_norm": 1e-300}),
+    )
+    for kind, wrong, right in cases:
+        for values, expected in ((wrong, {(kind, layers[2])}), (right, set())):
+            found = by_hand(**{layer: values if layer == layers[2] else {} for layer in layers})
+            assert kinds(diagnose(found)) == expected, (kind, values)
+    converged = {layer: {"gradient_norm": 0.0} for layer in layers}
+    assert not diagnose(by_hand(0.0, **converged)).findings
+    assert len(diagnose(by_hand(1.0, **converged))) == 4
+    two_classes = {"target_rank": 1.0, "feature_rank": 1.0}  # they need one direction
+    assert not diagnose(by_hand(a=two_classes, b={})).findings
+
+
+def test_a_fall_on_held_out_samples_is_memorisation():
+    """From 0.5 to 0.2 of 1000 samples, while that of training samples rises."""
+
+    def series(*values):
+        return {
+            step: by_hand(a={"target_linearity": value, "rows": 1000.0})
+            for step, value in enumerate(values)
+        }
+
+    rises, falls, stays = series(0.4, 0.6, 0.9), series(0.3, 0.5, 0.2), series(0.6, 0.6, 0.6)
+    (finding,) = diagnose(rises, heldout=falls)
+    assert finding.kind == "memorisation" and finding.step == 2
+    np.testing.assert_allclose([finding.value, finding.null], [0.1 / 0.9, 0.8 / 0.9])
+    assert not diagnose(stays, heldout=falls).findings
+    assert not diagnose(rises, heldout=series(0.3, 0.5, 0.45)).findings
 
 
 def test_what_cannot_be_checked_is_said(healthy):

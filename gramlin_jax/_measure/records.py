@@ -25,11 +25,10 @@ class Records:
     """A series of measurements over steps, in a file that only grows: a mapping of steps.
 
     The file holds one line of JSON for each measurement: its metrics, loss, accuracy, notes and a
-    checksum, not its sums. ``append`` returns once the line is on the disk, or warns that it is not.
-    A process may be killed at any moment: a last line that is torn is dropped with a note, and the
-    rest is as it was. Where
-    training resumed from an earlier step, what it measured again takes the place of what it had
-    measured from there on.
+    checksum, not its sums. When ``append`` returns, the line is on the disk, or a warning says that
+    it is not. A process may be killed at any moment: a last line that is torn is dropped with a
+    note, and the rest is as it was. Where training resumed from an earlier step, what it measured
+    again takes the place of what it had measured from there on.
 
     Args:
         path: The file. It is made by the first ``append``; an older one is continued.
