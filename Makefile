@@ -40,7 +40,7 @@ test-benchmarks: $(INSTALLED)
 	$(PYTEST) --dist load -m benchmark
 
 test-newest: .venv-newest
-	$(NEW)/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[data,text,loggers,dev]'
+	$(NEW)/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[all,dev]'
 	$(NEW)/mypy --python-version $$($(NEW)/python -c 'import sys; print("3.%d" % sys.version_info[1])')
 	MALLOC_ARENA_MAX=2 $(NEW)/python -m pytest $(PARALLEL) -m "not models and not benchmark"
 
@@ -66,7 +66,7 @@ bench: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[data,text,loggers,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,dev]'
 	touch $@
 
 $(MODELS): $(INSTALLED)

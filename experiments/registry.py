@@ -9,13 +9,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any
 
-from .shared.claims import Claim
-from .shared.lost import diverged, note_of_divergence, without
-from .shared.results import Result, label, table_of_runs
+from .shared.durations import duration
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+    from .shared.claims import Claim
+    from .shared.results import Result
 
 PRESETS = {
     "smoke": "seconds",
@@ -29,6 +30,8 @@ PRESETS = {
 class Experiment:
     """A figure: settings of a family, and what is shown of the runs. Modules load when used.
 
+    So a list of the experiments needs neither JAX nor pandas.
+
     Attributes:
         name: The name of the experiment and of the folder of its runs.
         package: The package of its family in ``experiments``.
@@ -36,6 +39,7 @@ class Experiment:
         changes: Fields of the family's presets that this experiment sets otherwise.
         view: Where one run has several figures, the package in ``package`` with the claims and
             the drawing of this one.
+        minutes: By the name of a preset, how long it takes on two cores.
     """
 
     name: str
@@ -43,6 +47,7 @@ class Experiment:
     title: str
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     view: str = ""
+    minutes: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def presets(self) -> dict[str, Any]:
@@ -69,12 +74,14 @@ class Experiment:
 
     def result(self, config: Any, arrays: Mapping[str, Any], info: Mapping[str, Any]) -> Result:
         """Label the arrays of a run."""
+        from .shared.results import Result, label
+
         family = self.module()
         data = label(arrays, family.DIMENSIONS, family.coordinates(config))
         return Result(config, data, dict(info))
 
-    def claim_data(self, config: Any, folder: Path, data_dir: str | None = None) -> None:
-        """Compare the data that are read, if any are, with those of a run folder.
+    def claim_data(self, config: Any, folder: Path | None, data_dir: str | None = None) -> None:
+        """Read the data, if any are, and compare them with those of a run folder if it is given.
 
         A family without a setting ``dataset`` reads and claims its data in ``compute.read``.
 
@@ -100,10 +107,14 @@ class Experiment:
 
     def networks(self, result: Result) -> pd.DataFrame:
         """A row for each network, see ``table_of_runs``."""
+        from .shared.results import table_of_runs
+
         return table_of_runs(result.data, self.module().RUNS)
 
     def check(self, result: Result) -> list[Claim]:
         """Check the paper's claims against the runs that did not diverge; none if too small."""
+        from .shared.lost import diverged, without
+
         if self.too_small(result.config):
             return []
         counted = without(result, diverged(result.data, self.module().RUNS))
@@ -121,6 +132,8 @@ class Experiment:
 
     def notes(self, result: Result) -> list[str]:
         """What a reader of the result has to know, a line each."""
+        from .shared.lost import note_of_divergence
+
         lines = [note_of_divergence(result.data, self.module().RUNS)]
         if changed := result.info.get("changes"):
             lines.append(f"versions changed while it ran: {', '.join(changed)}")
@@ -136,6 +149,7 @@ class Experiment:
     def plot(self, result: Result) -> Figure:
         """The figure; where runs diverged, it says so."""
         from .shared.drawing import entitle
+        from .shared.lost import note_of_divergence
 
         figure: Figure = self.shown("draw").plot(result)
         if gone := note_of_divergence(result.data, self.module().RUNS):
@@ -150,6 +164,12 @@ class Experiment:
 
         draw = self.shown("draw")
         return {"figure.png": figure, **(draw.extras(result) if hasattr(draw, "extras") else {})}
+
+    def duration(self, preset: str) -> str:
+        """How long a preset takes on two cores, as a person says it."""
+        if preset in self.minutes:
+            return duration(60 * self.minutes[preset])
+        return PRESETS.get(preset, "a time that is not known").partition(",")[0]
 
     def of_same_runs(self) -> list[Experiment]:
         """The other experiments that show the same runs."""

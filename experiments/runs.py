@@ -29,6 +29,7 @@ from .shared.results import (
     read_arrays_and_labels,
     write_result,
 )
+from .shared.threads import one_blas_thread
 
 RESULT = "result.npz"
 
@@ -60,7 +61,7 @@ def perform(
     """
     experiment, folder = find(name), folder.expanduser()
     claim_folder(folder, _identity(experiment.name, config))
-    with running(folder):
+    with running(folder), one_blas_thread():
         done = (folder / RESULT).exists()
         if done:
             result = read_result(name, config, folder)

@@ -88,7 +88,10 @@ def _paper_claims(result: Result, last: xr.DataArray) -> list[Claim]:
     published = np.array([PAPER[task] for task in tasks])
     off = np.abs(here.transpose("task", "epoch").values - published)
     evidence = f"largest difference {off.max():.3f}"
-    return [Claim("the last layer's numbers are the paper's", decided(READING - off), evidence)]
+    paper = "; ".join(f"{task}: {', '.join(map(str, PAPER[task]))}" for task in tasks)
+    return [
+        Claim("the last layer's numbers are the paper's", decided(READING - off), evidence, paper)
+    ]
 
 
 def table(result: Result) -> str:

@@ -157,9 +157,8 @@ def _published(result: Result) -> list[Claim]:
         seeds = ours.sizes["seed"]
         reach = stats.t.ppf(0.975, max(1, seeds - 1)) * (1 + 1 / seeds) ** 0.5 * deviation
         holds = bool(abs(value - mean) <= reach) if seeds > 1 else None
-        evidence = f"{value:.3f} published, {plus_minus(ours)}"
         statement = f"the published {name} is within the spread over seeds"
-        claims.append(Claim(statement, holds, evidence))
+        claims.append(Claim(statement, holds, plus_minus(ours), f"{value:.3f}"))
     return claims
 
 

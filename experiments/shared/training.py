@@ -27,6 +27,7 @@ from gramlin_jax.training import (
 )
 
 from .lost import guessing
+from .progress import FRONT
 from .provenance import claim_data
 
 
@@ -70,7 +71,7 @@ def train(
         measure: What to measure, see ``gramlin_jax.training.Measure``; None: nothing.
         directory: Where checkpoints go, from which training that was cut off goes on.
     """
-    hooks: list[Hook] = [ProgressBar(), WarnOfDivergence()]
+    hooks: list[Hook] = [ProgressBar(FRONT.get()), WarnOfDivergence()]
     hooks += [] if measure is None else [measure]
     hooks += [] if directory is None else [Checkpoint(directory)]
     fitted = fit(
