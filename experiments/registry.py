@@ -190,6 +190,7 @@ EXPERIMENTS = (
         "fig01_swissroll",
         "swissroll",
         "Figure 1: the virtual update unrolls the swiss roll, with the Gram's contours.",
+        minutes={"default": 0.25},
     ),
     Experiment(
         "fig02_gram_whitening",
@@ -217,6 +218,7 @@ EXPERIMENTS = (
         "fig08_staircase",
         "staircase",
         "Figure 8: a staircase function learnt by networks from rich to lazy.",
+        minutes={"default": 4},
     ),
     Experiment(
         "fig09_target_linearity_adam",
@@ -244,22 +246,26 @@ EXPERIMENTS = (
         "fig13_grokking",
         "grokking",
         "Figure 13: grokking, and what target linearity tells of it.",
+        minutes={"paper": 14},
     ),
     Experiment(
         "neural_collapse",
         "neural_collapse",
         "Neural collapse beside target linearity, to the terminal phase of training.",
+        minutes={"paper": 12},
     ),
     Experiment(
         "latent_dimensions",
         "latent_dimensions",
         "Latent dimensions of representations and weights, and rainbow networks: an MLP.",
+        minutes={"default": 8},
     ),
     Experiment(
         "cnn_latent_dimensions",
         "latent_dimensions",
         "Latent dimensions of a convolutional network.",
         changes={"network": "cnn"},
+        minutes={"default": 10},
     ),
     Experiment(
         "wavelet_latent_dimensions",
@@ -271,11 +277,13 @@ EXPERIMENTS = (
         "deep_linear",
         "deep_linear",
         "Deep linear networks: steps on data and on covariances alone, and the exact curves.",
+        minutes={"paper": 17},
     ),
     Experiment(
         "ansatz",
         "ansatz",
         "A thousand networks for the neural feature ansatz, beside its rivals and their nulls.",
+        minutes={"default": 8},
     ),
 )
 

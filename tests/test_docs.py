@@ -41,7 +41,7 @@ def test_the_python_of_a_page_runs(page):
     text = (ROOT / f"docs/{page}.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert blocks
-    namespace: dict = {}
+    namespace: dict = {"__package__": "experiments.growth"}  # which one page makes up
     for block in blocks:
         exec(block, namespace)
 

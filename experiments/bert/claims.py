@@ -47,17 +47,21 @@ def check(result: Result) -> list[Claim]:
     claims = [
         _claim("pre-training raises the last layer's target linearity", _steps(last, [0, 1]), last),
         _claim(
-            "fine-tuning raises it, in the first epoch and after it",
+            "fine-tuning raises the last layer's target linearity, at first and later",
             _steps(last, [1, 2, *[-1] * (result.config.epochs > 1)]),
             last,
         ),
         _claim(
-            "after fine-tuning it rises with depth",
+            "after fine-tuning target linearity rises with depth",
             depth.drop_vars("layer").diff("layer"),
             linearity.isel(epoch=-1),
             "layer",
         ),
-        _claim("both raise that of held-out samples", _steps(unseen, [0, 1, -1]), unseen),
+        _claim(
+            "pre-training and fine-tuning raise the last layer's held-out target linearity",
+            _steps(unseen, [0, 1, -1]),
+            unseen,
+        ),
     ]
     return [*claims, *_paper_claims(result, last)]
 

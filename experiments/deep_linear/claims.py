@@ -101,7 +101,7 @@ def _depth(steps: xr.DataArray) -> list[Claim]:
             text("orthogonal"),
         ),
         in_every_seed(
-            "with Gaussian initialisation it does",
+            "with Gaussian initialisation the time to learn grows with depth",
             ~(ratio.sel(init="Gaussian") <= 2),
             text("Gaussian"),
         ),
