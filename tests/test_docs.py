@@ -48,7 +48,7 @@ def test_the_python_of_a_page_runs(page):
 
 def test_pages_with_python_are_run():
     with_python = {p.stem for p in (ROOT / "docs").rglob("*.md") if "```python\n" in p.read_text()}
-    assert with_python == {"architecture", "idea", *LONG}
+    assert with_python == {"architecture", "idea", "library", *LONG}  # test_readme.py runs one
 
 
 def test_the_metrics_page_is_the_registry():
@@ -56,8 +56,9 @@ def test_the_metrics_page_is_the_registry():
     text = (ROOT / "docs/metrics.md").read_text()
     for name, metric in METRICS.items():
         needs, default = ", ".join(sorted(metric.needs)), "yes" if name in DEFAULT else "–"
-        row = f"| `{name}` | {metric.head} | {metric.direction or '–'} | {needs} | {default} |"
-        assert row in text
+        ends = " to ".join(f"{end:g}".replace("inf", "∞").replace("-", "−") for end in metric.range)
+        cells = f"`{name}`", metric.head, ends, metric.direction or "–", needs, default
+        assert f"| {' | '.join(cells)} |" in text
         assert f"### `{name}`" in text or text.count(f"| `{name}` |") == 2, name
     rows = re.findall(r"^\| `(\w+)` .* \|$", text.partition("Two habits")[0], re.MULTILINE)
     assert rows == list(METRICS)
