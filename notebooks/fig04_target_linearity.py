@@ -19,7 +19,8 @@
 # Does it grow with training in every layer, and with depth?
 
 # %%
-# Install what is missing. The jax that is there stays, since it fits the accelerator.
+# Install what is missing. The jax that is there stays, since it fits the accelerator; if it is too
+# old, pip says so: then upgrade it as its installation guide says, restart, and run this again.
 import importlib.util
 import subprocess
 import sys
@@ -27,7 +28,8 @@ from importlib.metadata import version
 
 needed = ["gramlin-jax[figures] @ git+https://github.com/gramlin-jax/gramlin_jax"]
 if importlib.util.find_spec("gramlin_jax") is None:
-    kept = [f"{name}=={version(name)}" for name in ("jax", "jaxlib")]
+    there = [name for name in ("jax", "jaxlib") if importlib.util.find_spec(name)]
+    kept = [f"{name}=={version(name)}" for name in there]
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *needed, *kept], check=True)
 
 # %matplotlib inline
