@@ -1,5 +1,9 @@
-// KaTeX sets what the Markdown extension marks: \(inline\) and \[display\].
+// KaTeX sets what the Markdown extension marks: \(inline\) and \[display\]. What it cannot set stays text.
 for (const element of document.querySelectorAll(".arithmatex")) {
   const text = element.textContent.trim();
-  katex.render(text.slice(2, -2), element, { displayMode: text.startsWith("\\["), throwOnError: false });
+  try {
+    element.innerHTML = katex.renderToString(text.slice(2, -2), { displayMode: text.startsWith("\\[") });
+  } catch (error) {
+    console.error(error);
+  }
 }
