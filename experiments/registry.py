@@ -39,7 +39,7 @@ class Experiment:
         changes: Fields of the family's presets that this experiment sets otherwise.
         view: Where one run has several figures, the package in ``package`` with the claims and
             the drawing of this one.
-        minutes: By the name of a preset, how long it takes on two cores.
+        minutes: By the name of a preset, the processor time that it takes.
     """
 
     name: str
@@ -166,10 +166,10 @@ class Experiment:
         return {"figure.png": figure, **(draw.extras(result) if hasattr(draw, "extras") else {})}
 
     def duration(self, preset: str) -> str:
-        """How long a preset takes on two cores, as a person says it."""
+        """The processor time of a preset, as a person says it."""
         if preset in self.minutes:
             return duration(60 * self.minutes[preset])
-        return PRESETS.get(preset, "a time that is not known").partition(",")[0]
+        return "seconds" if preset == "smoke" else "not measured"
 
     def of_same_runs(self) -> list[Experiment]:
         """The other experiments that show the same runs."""
