@@ -1,9 +1,11 @@
 # Two commands do everything on a machine with Python and make: `make demo` and `make test`.
 # `make test` leaves to others what takes long: `make test-runs` trains networks and carries out whole
 # experiments, `make test-models` measures published models, `make test-benchmarks` runs the benchmarks
-# at tiny sizes, `make test-wheel` installs the wheel into an empty environment, `make fuzz` tries random
-# inputs for $(MINUTES) minutes. `.ci/run` runs all of these.
-# Beside them, `make quick` tests the core in a minute, `make slow` tests it compiled with all of XLA's
+# at tiny sizes, `make test-docs` opens the documentation in Chromium, `make test-wheel` installs the
+# wheel into an empty environment, `make fuzz` tries random inputs for $(MINUTES) minutes. `.ci/run` runs
+# all of these.
+# Beside them, `make docs` builds the documentation, `make notebooks` executes the notebooks again,
+# `make quick` tests the core in a minute, `make slow` tests it compiled with all of XLA's
 # optimisations, `make mutations` breaks the code in many places and looks for a failing test,
 # `make test-newest` runs the type checker and all tests on the newest releases, and `make test-matrix`
 # the core tests on the oldest and the newest ones with every Python that is installed.
@@ -11,6 +13,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 MODELS := .venv/.models
+DOCS := .venv/.docs
+# What sets formulas, from the npm registry: the built site loads nothing from elsewhere.
+KATEX := 0.19.1
 MINUTES ?= 2
 # The newest interpreter that is installed, and an environment of it without constraints.
 NEWEST ?= $(shell .ci/newest-python)
@@ -23,20 +28,20 @@ CORE := tests/taps tests/metrics tests/test_moments.py tests/test_gradients.py \
 QUICK := tests/taps tests/metrics/test_linearity.py tests/metrics/test_virtual.py \
 	tests/test_moments.py tests/test_measure.py
 
-.PHONY: demo test test-runs test-models test-benchmarks test-wheel test-newest test-matrix quick slow fuzz \
-	mutations lint bench clean
+.PHONY: demo test test-runs test-models test-benchmarks test-docs test-wheel test-newest test-matrix \
+	quick slow fuzz mutations lint bench docs notebooks clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m experiments run fig04 --preset default
 
 test: $(INSTALLED)
-	$(PYTEST) -m "not runs and not models and not benchmark and not wheel"
+	$(PYTEST) -m "not runs and not models and not benchmark and not docs and not wheel"
 
 test-runs: $(INSTALLED)
 	$(PYTEST) -m runs
 
 test-models: $(MODELS)
-	$(PYTEST) --dist loadgroup -m models tests/published
+	GRAMLIN_TEST_MODELS=1 $(PYTEST) --dist loadgroup -m models tests/published
 
 test-benchmarks: $(INSTALLED)
 	$(PYTEST) --dist load -m benchmark
@@ -50,7 +55,7 @@ test-matrix:
 test-newest: .venv-newest
 	$(NEW)/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[all,dev]'
 	$(NEW)/mypy --python-version $$($(NEW)/python -c 'import sys; print("3.%d" % sys.version_info[1])')
-	MALLOC_ARENA_MAX=2 $(NEW)/python -m pytest $(PARALLEL) -m "not models and not benchmark and not wheel"
+	MALLOC_ARENA_MAX=2 $(NEW)/python -m pytest $(PARALLEL) -m "not models and not benchmark and not docs and not wheel"
 
 quick: $(INSTALLED)
 	$(PYTEST) -m "not long" $(QUICK)
@@ -63,6 +68,16 @@ fuzz: $(INSTALLED)
 
 mutations: $(INSTALLED)
 	$(BIN)/python tests/mutations
+
+docs: $(DOCS) build/theme/katex
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo build/site/index.html
+
+test-docs: docs
+	$(BIN)/python -m pytest -m docs tests/test_site.py
+
+notebooks: $(INSTALLED)
+	$(BIN)/python tests/executing.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -79,6 +94,16 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 $(MODELS): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[models,equivalence]'
+	touch $@
+
+$(DOCS): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+build/theme/katex: Makefile
+	mkdir -p build/theme
+	cd build && npm pack --silent katex@$(KATEX) && tar -xzf katex-$(KATEX).tgz
+	rm -rf $@ && mv build/package/dist $@ && rm -r build/package
 	touch $@
 
 .venv-newest:

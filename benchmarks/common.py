@@ -72,8 +72,24 @@ SIZES = {
         {"dnns": ((8, 16),), "convolutions": (2, 8), "gpt": (8, 4, 4), "rounds": 1},
     ),
     "live": Sizes(
-        {"width": 256, "samples": 1437, "epochs": 40, "every": 2},
-        {"width": 8, "samples": 128, "epochs": 2, "every": 1},
+        {
+            "data": "cifar10",
+            "width": 256,
+            "samples": 10_000,
+            "epochs": 30,
+            "every": 3,
+            "rate": 5e-3,
+            "figure": "docs/figures/live.png",
+        },
+        {
+            "data": "digits",
+            "width": 8,
+            "samples": 128,
+            "epochs": 2,
+            "every": 1,
+            "rate": 5e-3,
+            "figure": None,
+        },
     ),
     "sweeps": Sizes(
         {
@@ -169,6 +185,15 @@ SIZES = {
             "passes": (100, 8),
             "rounds": 1,
         },
+    ),
+    "bert": Sizes(
+        {
+            "models": ((4, 128, 4), (6, 384, 12)),
+            "sentences": 2016,
+            "length": 128,
+            "rounds": 3,
+        },
+        {"models": ((1, 8, 2),), "sentences": 64, "length": 6, "rounds": 1},
     ),
     "vae": Sizes(
         {

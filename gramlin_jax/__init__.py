@@ -1,6 +1,8 @@
 """gramlin_jax: what each layer of a neural network is learning."""
 
 from gramlin_jax._measure.comparison import Comparison
+from gramlin_jax._measure.diagnosis import Diagnosis, Finding, diagnose
+from gramlin_jax._measure.forecast import Forecast, LayerCost
 from gramlin_jax._measure.measurement import Measurement
 from gramlin_jax._measure.probe import Probe, ProbeState
 from gramlin_jax._measure.records import Records
@@ -24,12 +26,14 @@ from gramlin_jax.metrics import (
     alignment_r2,
     ansatz_exponent,
     cka,
+    dead_units,
     debiased_isotropy,
     effective_rank,
     eigenvector_stability,
     fact,
     fact_null,
     feature_learning_sides,
+    feature_rank,
     gram_change,
     gram_only_step,
     heldout_alignment,
@@ -48,11 +52,15 @@ from gramlin_jax.metrics import (
     power_law_exponent,
     procrustes,
     regression_collapse,
+    relative_feature_change,
+    relative_update,
     replaced_kernel,
     representation_alignments,
     rotation_null,
+    separation_law,
     significant_components,
     singular_overlaps,
+    spectral_entropy,
     spectrum,
     stable_rank,
     stationarity_identities,
@@ -65,8 +73,9 @@ from gramlin_jax.metrics import (
     virtual_update,
     weight_gram,
 )
-from gramlin_jax.metrics.registry import METRICS, LayerSums, Metric
+from gramlin_jax.metrics.registry import DIAGNOSTIC, METRICS, LayerSums, Metric
 from gramlin_jax.taps import Layers, Tap, Traced, find_layers, tap, trace
+from gramlin_jax.widths import CoordinateCheck, coordinate_check
 
 __version__ = "0.1.0"
 
@@ -74,10 +83,17 @@ __all__ = [
     # one pass over the data: all metrics of all layers
     "METRICS",
     "Comparison",
+    "Forecast",
+    "LayerCost",
     "LayerSums",
     "Measurement",
     "Metric",
     "measure",
+    # what is wrong
+    "DIAGNOSTIC",
+    "Diagnosis",
+    "Finding",
+    "diagnose",
     # inside the training step, and over the steps of training
     "Probe",
     "ProbeState",
@@ -101,6 +117,7 @@ __all__ = [
     "nc4_mismatch",
     "neural_collapse",
     "regression_collapse",
+    "separation_law",
     # taps: what flows through each linear layer
     "Layers",
     "Tap",
@@ -136,6 +153,14 @@ __all__ = [
     "half_time",
     "mode_strength",
     "unbalanced_mode",
+    # the coordinate check over widths
+    "CoordinateCheck",
+    "coordinate_check",
+    # whether a layer can learn
+    "dead_units",
+    "feature_rank",
+    "relative_feature_change",
+    "relative_update",
     # weights
     "gram_only_step",
     "polar_factor",
@@ -147,6 +172,7 @@ __all__ = [
     "participation_ratio",
     "power_law_exponent",
     "significant_components",
+    "spectral_entropy",
     "spectrum",
     "stable_rank",
     # the neural feature ansatz, its rivals, and what they are by chance

@@ -17,6 +17,8 @@ from typing import Any, Protocol
 
 import jax
 
+from gramlin_jax.support.files import append_lines
+
 
 class Logger(Protocol):
     """What takes the numbers of a step.
@@ -97,6 +99,8 @@ class Print:
 class JSONLines:
     """Append a line of JSON for each step: ``step`` and the values; NaN and infinity are null.
 
+    On a full disk no line is torn: the call raises, and the file is as it was.
+
     Args:
         path: The file, made if it is absent.
 
@@ -115,9 +119,8 @@ class JSONLines:
     def __call__(self, values: Mapping[str, float], step: int) -> None:
         """Append the values."""
         known = {k: float(v) if math.isfinite(v) else None for k, v in values.items()}
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a") as file:
-            file.write(json.dumps({"step": int(step), **known}) + "\n")
+        line = json.dumps({"step": int(step), **known}) + "\n"
+        append_lines(self._path, line.encode())
 
 
 class TensorBoard:

@@ -5,6 +5,7 @@ import math
 
 import jax
 import pytest
+from full import full_disk
 
 from gramlin_jax.loggers import JSONLines, Loggers, Monitoring, Print, TensorBoard, WandB
 
@@ -82,3 +83,20 @@ def test_a_logger_that_raises_is_shown_once_and_stops_nothing():
     ) as shown:
         log_to(log)
     assert len(shown) == 1 and len(lines) == 9
+
+
+def test_a_full_disk_is_shown_once_and_tears_nothing(tmp_path):
+    """What is logged after there is room again follows the last line that was whole."""
+    pytest.importorskip("tensorboardX")
+    path = tmp_path / "log.jsonl"
+    log = Loggers(JSONLines(path), TensorBoard(tmp_path / "events"))
+    log(VALUES, 0)
+    with full_disk(path.stat().st_size + 10), pytest.warns(RuntimeWarning) as shown:
+        log(VALUES, 10)
+        log(VALUES, 20)
+    assert sorted(str(w.message).split("(")[1].split(")")[0] for w in shown) == [
+        "JSONLines",
+        "TensorBoard",
+    ]
+    log(VALUES, 30)
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [0, 30]

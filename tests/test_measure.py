@@ -237,6 +237,8 @@ def test_every_metric_of_the_registry():
     y = RNG.normal(size=(203, 3)).astype(np.float32)
     assert np.isnan(measure(network, PARAMS, (X, y), loss=squares, metrics=["nc1"])["in"]["nc1"])
     for name, metric in METRICS.items():
+        values, (low, high) = np.array([m[layer][name] for layer in m.layers]), metric.range
+        assert not ((values < low - 1e-9) | (values > high + 1e-9)).any()  # NaN: not defined
         assert (
             metric.name == name
             and len(metric.head) <= 10

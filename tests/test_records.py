@@ -1,9 +1,9 @@
 import json
 import math
-import resource
 
 import numpy as np
 import pytest
+from full import full_disk
 
 from gramlin_jax import Comparison, Measurement, Records
 
@@ -145,18 +145,19 @@ def test_a_changed_byte_costs_its_record_alone(recorded):
         assert Records(recorded.path).steps == (10, 20)
 
 
-def test_a_full_disk_leaves_the_file_as_it_was(recorded):
+def test_on_a_full_disk_measurements_wait_in_memory(recorded):
     before = recorded.path.read_bytes()
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 40, limits[1]))
-    try:
-        with pytest.raises(OSError, match="layers.jsonl"):
+    with full_disk(len(before) + 40):
+        with pytest.warns(RuntimeWarning, match="step 30 was not written: .*layers.jsonl") as shown:
             recorded.append(30, made())
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert recorded.path.read_bytes() == before and recorded.steps == (0, 10, 20)
-    recorded.append(30, made())
-    assert Records.load(recorded.path).steps == (0, 10, 20, 30)
+            recorded.append(40, made(2.0))
+        assert recorded.path.read_bytes() == before
+    assert len(shown) == 1 and recorded.steps == (0, 10, 20, 30, 40)
+    recorded.append(50, made())
+    again = Records.load(recorded.path)
+    assert again.steps == recorded.steps == (0, 10, 20, 30, 40, 50) and again[40].loss == 4
+    with full_disk(0), pytest.warns(RuntimeWarning, match="step 60 was not written"):
+        recorded.append(60, made())
 
 
 def test_steps_measured_again_take_the_place_of_those_before(recorded):

@@ -46,7 +46,7 @@ def measured(
                 **part, learning_rate=learning_rate, reads_rows=reads_rows, classes=plan.classes
             )
             notes += [(label, note)] if note else []
-    values = {label: jax.device_get(_evaluate(layer, metrics)) for label, layer in sums.items()}
+    values = {label: jax.device_get(evaluate(layer, metrics)) for label, layer in sums.items()}
     for label, value in values.items():
         if np.isnan(value.get("target_linearity", 0)) and sums[label].moments is not None:
             reason = undefined_because(sums[label].moments)
@@ -105,6 +105,6 @@ def _unstacked(
 
 @in_float64
 @functools.partial(jax.jit, static_argnames="metrics")
-def _evaluate(layer: LayerSums, metrics: tuple[Metric, ...]) -> dict[str, Array]:
+def evaluate(layer: LayerSums, metrics: tuple[Metric, ...]) -> dict[str, Array]:
     """All metrics of a layer in one program, which layers of one shape share."""
     return {metric.name: metric(layer) for metric in metrics}

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 
 class Options(NamedTuple):
-    """What the user wants of all layers; ``random``: whether f draws numbers for each sample."""
+    """What the user wants of all layers.
+
+    ``random``: whether f draws numbers for each sample; ``tried``: whether rows are tried out.
+    """
 
     layers: Sequence[str] | None
     needs: frozenset[Need]
@@ -38,6 +41,7 @@ class Options(NamedTuple):
     width_limit: int
     ignore_label: int | None = None
     random: bool = False
+    tried: bool = True
 
 
 class Plan(NamedTuple):
@@ -85,6 +89,8 @@ def _with_rows(plan: Plan, held: list[Any], batch: Batch, options: Options) -> P
     tokens = batch.labels.shape[1:] if plan.classes else ()
     count = math.prod(tokens)
     rows, skipped = find_rows(traced, plan.axes, shapes, plan.n, count, options.positions)
+    if not options.tried:
+        return plan._replace(rows=rows, skipped=plan.skipped | skipped)
     follow = jax.device_get(_following(traced, tuple(rows.items()), options.random)(held, x))
     skipped |= {name: NOT_SAMPLES for name in rows if not follow[name]}
     rows = {name: how for name, how in rows.items() if follow[name]}

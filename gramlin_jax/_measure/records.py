@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import numpy as np
 from gramlin_jax._measure.charts import curves
 from gramlin_jax._measure.measurement import FLOORS, Measurement
 from gramlin_jax._measure.tables import Form, Library, frame
+from gramlin_jax.support.files import append_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,10 +25,10 @@ class Records:
     """A series of measurements over steps, in a file that only grows: a mapping of steps.
 
     The file holds one line of JSON for each measurement: its metrics, loss, accuracy, notes and a
-    checksum, not its sums. ``append`` returns once the line is on the disk. A process may be killed
-    at any moment: a last line that is torn is dropped with a note, and the rest is as it was. Where
-    training resumed from an earlier step, what it measured again takes the place of what it had
-    measured from there on.
+    checksum, not its sums. When ``append`` returns, the line is on the disk, or a warning says that
+    it is not. A process may be killed at any moment: a last line that is torn is dropped with a
+    note, and the rest is as it was. Where training resumed from an earlier step, what it measured
+    again takes the place of what it had measured from there on.
 
     Args:
         path: The file. It is made by the first ``append``; an older one is continued.
@@ -61,6 +61,7 @@ class Records:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser()
         self._measurements: dict[int, Measurement] = {}
+        self._unwritten = b""
         self.notes: tuple[str, ...] = ()
         if self.path.exists():
             self._read()
@@ -80,16 +81,26 @@ class Records:
     def append(self, step: int, measurement: Measurement) -> None:
         """Add the measurement of a step to the file.
 
-        Raises:
-            OSError: If it cannot be written, as on a full disk; the file is as it was then.
+        Where it cannot be written, as on a full disk, training goes on: the measurement is kept in
+        memory, and written with the next one that can be.
+
+        Warns:
+            RuntimeWarning: With the error, at the first measurement that cannot be written.
         """
         line = _line(int(step), measurement)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            _write(self.path, line)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self.path)) from error
         self._put(*_parsed(line))
+        failed_before, self._unwritten = bool(self._unwritten), self._unwritten + line
+        try:
+            append_lines(self.path, self._unwritten)
+            self._unwritten = b""
+        except OSError as error:
+            if not failed_before:
+                warnings.warn(
+                    f"step {step} was not written: {error}. It is kept in memory, and written "
+                    "with the next step that can be",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -211,29 +222,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write(path: Path, line: bytes) -> None:
-    """Append a line; a torn one before it is cut off, and so is this one where it fails."""
-    with path.open("ab+", buffering=0) as file:
-        whole = _end_of_last_line(file, file.seek(0, os.SEEK_END))
-        file.truncate(whole)
-        try:
-            while line:
-                line = line[file.write(line) :]
-            os.fsync(file.fileno())
-        except OSError:
-            file.truncate(whole)
-            raise
-
-
-def _end_of_last_line(file: Any, end: int) -> int:
-    """Where the last whole line ends."""
-    while end:
-        start = max(0, end - 2**16)
-        file.seek(start)
-        found = file.read(end - start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
-        end = start
-    return 0

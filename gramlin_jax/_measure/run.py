@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from gramlin_jax._measure.batch import Losses, refuse_unknown, summing
 from gramlin_jax._measure.finish import measured
+from gramlin_jax._measure.forecast import forecast
 from gramlin_jax._measure.measurement import Measurement
 from gramlin_jax._measure.plan import (
     Options,
@@ -57,6 +58,7 @@ def measure(
     seed: int = 0,
     mesh: Mesh | None = None,
     data_axes: str | tuple[str, ...] | None = None,
+    dry_run: bool = False,
     progress: bool = True,
 ) -> Measurement:
     """All metrics of all linear layers of ``f(params, x)``, in one pass over the samples.
@@ -109,9 +111,10 @@ def measure(
         mesh: Devices, over which samples are spread; None: those on which the parameters lie.
             Parameters that lie on its devices stay as they are. A mesh may span processes: then
             each passes NumPy arrays of its own samples, as many as every other, or JAX arrays of
-            all, and sums that are spread over processes stay there. An iterable must give as many
-            batches on each process: this is not checked, and those with more would wait for ever.
+            all, and sums that are spread over processes stay there.
         data_axes: Names of the mesh's axes along which samples are spread; None: the first.
+        dry_run: Return a ``Forecast`` instead: layers, sums, bytes and floating-point operations.
+            Nothing of ``f`` runs; the first batch is read for its shapes.
         progress: Show a bar of batches on standard error, in passes of more than ten seconds.
 
     Raises:
@@ -140,8 +143,11 @@ def measure(
     if first is None:
         raise ValueError("batches is empty: wanted one batch or more")
     tracing = Tracing(f, params, where)
-    options = Options(layers, needs, positions, width_limit, ignore_label)
+    options = Options(layers, needs, positions, width_limit, ignore_label, tried=not dry_run)
     plan = make_plan(tracing, options, first)
+    if dry_run:
+        samples = len(jax.tree.leaves(batches)[0]) if isinstance(batches, tuple) else None
+        return forecast(tracing, plan, losses, needs, probes, first, samples)  # type: ignore[return-value]
     plans = {inner_shapes(first): plan}
     projections = placed(projections_of(plan, seed), where)
     remarks = _tried(tracing, losses, first)

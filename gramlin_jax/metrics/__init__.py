@@ -11,6 +11,12 @@ from gramlin_jax.metrics.collapse import nc4_mismatch, neural_collapse
 from gramlin_jax.metrics.collapse_regression import regression_collapse
 from gramlin_jax.metrics.frames import debiased_isotropy, isotropy
 from gramlin_jax.metrics.gram import gram_only_step, polar_factor, weight_gram
+from gramlin_jax.metrics.health import (
+    dead_units,
+    feature_rank,
+    relative_feature_change,
+    relative_update,
+)
 from gramlin_jax.metrics.linearity import (
     heldout_target_linearity,
     noise_floor,
@@ -21,6 +27,7 @@ from gramlin_jax.metrics.linearity import (
 from gramlin_jax.metrics.nulls import alignment_null, fact_null, replaced_kernel, rotation_null
 from gramlin_jax.metrics.regression import LeastSquares, least_squares
 from gramlin_jax.metrics.representation import representation_alignments
+from gramlin_jax.metrics.separation import SeparationLaw, separation_law
 from gramlin_jax.metrics.similarity import (
     alignment,
     alignment_r2,
@@ -36,6 +43,7 @@ from gramlin_jax.metrics.spectra import (
     participation_ratio,
     power_law_exponent,
     significant_components,
+    spectral_entropy,
     spectrum,
     stable_rank,
 )
@@ -51,6 +59,13 @@ from gramlin_jax.metrics.virtual import (
 )
 
 __all__ = [
+    "SeparationLaw",
+    "separation_law",
+    "dead_units",
+    "feature_rank",
+    "relative_feature_change",
+    "relative_update",
+    "spectral_entropy",
     "LeastSquares",
     "alignment",
     "alignment_r2",

@@ -18,6 +18,13 @@ import numpy as np
 from gramlin_jax.metrics.ansatz import ansatz_exponent, nfa_correlation
 from gramlin_jax.metrics.collapse import neural_collapse
 from gramlin_jax.metrics.frames import all_identity, isotropy
+from gramlin_jax.metrics.health import (
+    dead_units,
+    feature_rank,
+    frobenius,
+    relative_feature_change,
+    relative_update,
+)
 from gramlin_jax.metrics.linearity import (
     noise_floor,
     surrogate,
@@ -25,9 +32,10 @@ from gramlin_jax.metrics.linearity import (
     target_linearity_adjusted,
 )
 from gramlin_jax.metrics.representation import RepresentationAlignments, representation_alignments
+from gramlin_jax.metrics.spectra import spectral_entropy, spectrum, stable_rank
 from gramlin_jax.metrics.stationarity import fact
 from gramlin_jax.metrics.virtual import gram_change, virtual_alignment, virtual_covariance
-from gramlin_jax.support.precision import in_float64, magnitude, matmul
+from gramlin_jax.support.precision import in_float64, matmul
 
 if TYPE_CHECKING:
     from jaxtyping import Array
@@ -35,6 +43,10 @@ if TYPE_CHECKING:
 Need: TypeAlias = Literal[
     "features", "rows", "classes", "kernel", "kernel_gradient", "output_gradients", "jacobians"
 ]
+Direction: TypeAlias = Literal["higher", "lower"] | None
+# Ranges of values.
+EVERY, SHARE, COSINE = (-np.inf, np.inf), (0.0, 1.0), (-1.0, 1.0)
+POSITIVE, AT_MOST_1, AT_LEAST_1 = (0.0, np.inf), (-np.inf, 1.0), (1.0, np.inf)
 # What a plain function gets; a Jacobian costs one backward pass for each output.
 EVERYTHING: frozenset[Need] = frozenset(get_args(Need)) - {"jacobians"}
 # What the rows of the features are needed for, and what samples have to be told apart for.
@@ -79,6 +91,53 @@ class LayerSums:
             "jacobians": self.jacobians is not None,
         }[need]
 
+    @in_float64
+    def heads(self, number: int) -> list[LayerSums]:
+        """Each attention head of a query, key or value by itself: o/number neighbouring outputs.
+
+        All heads read the same features. What a sum over outputs alone can give, the squares of
+        ``JacobianMoments``, is NaN.
+
+        Args:
+            number: Of heads, a divisor of o.
+
+        Returns:
+            Sums with kernels (i, o/number), in order.
+
+        Raises:
+            ValueError: If there is no kernel, it has groups, or ``number`` does not divide o.
+
+        Example:
+            >>> params = {"query": jnp.eye(4)}
+            >>> f, loss = lambda p, x: x @ p["query"], lambda z, y: ((z - y) ** 2).mean()
+            >>> m = measure(f, params, (jnp.eye(4), jnp.ones((4, 4))), loss=loss)
+            >>> [float(METRICS["kernel_norm"](head)) ** 2 for head in m.sums["query"].heads(2)]
+            [2.0000000000000004, 2.0000000000000004]
+        """
+        shape = None if self.kernel is None else jnp.shape(self.kernel)
+        if shape is None or len(shape) != 2 or number < 1 or shape[1] % number:
+            raise ValueError(f"number is {number}, kernel {shape}: wanted a divisor of o of (i, o)")
+        size = shape[1] // number
+        return [self._outputs(slice(at, at + size)) for at in range(0, shape[1], size)]
+
+    def _outputs(self, part: slice) -> LayerSums:
+        gradients, jacobians = self.gradients, self.jacobians
+        if gradients is not None:
+            of_output = gradients.output_sum
+            gradients = dataclasses.replace(
+                gradients,
+                kernel_sum=gradients.kernel_sum[:, part],
+                output_sum=None if of_output is None else of_output[part, part],
+            )
+        if jacobians is not None:
+            jacobians = dataclasses.replace(
+                jacobians,
+                products=jacobians.products[part, part],
+                squares=jnp.full_like(jacobians.squares, jnp.nan),
+            )
+        kernel = self.kernel[:, part]
+        return dataclasses.replace(self, kernel=kernel, gradients=gradients, jacobians=jacobians)
+
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
@@ -95,13 +154,15 @@ class Metric:
             layer.
         function: ``LayerSums -> scalar``, a JAX function.
         direction: Which values say more of what the metric is named for; None: neither.
+        range: Least and largest value.
     """
 
     name: str
     head: str
     needs: frozenset[Need]
     function: Callable[[LayerSums], Any]
-    direction: Literal["higher", "lower"] | None = None
+    direction: Direction = None
+    range: tuple[float, float] = EVERY
 
     @in_float64
     def __call__(self, layer: LayerSums) -> Array:
@@ -139,19 +200,13 @@ OF_J: tuple[Need, ...] = ("kernel", "jacobians")
 VIRTUAL: tuple[Need, ...] = ("kernel", "kernel_gradient", "output_gradients")
 
 
-def _norm(array: Array) -> Array:
-    array = jnp.asarray(array, jnp.float64)
-    unit = magnitude(array)  # or squares leave float64
-    return unit * jnp.sqrt(((array / unit) ** 2).sum())
-
-
 def _virtual(layer: LayerSums) -> Array:
     return virtual_covariance(layer.kernel, layer.gradients, layer.learning_rate)
 
 
 def _virtual_share(layer: LayerSums) -> Array:
     kernel = jnp.asarray(layer.kernel, jnp.float64)
-    return _norm(_virtual(layer)) / _norm(matmul(kernel, jnp.swapaxes(kernel, -1, -2)))
+    return frobenius(_virtual(layer)) / frobenius(matmul(kernel, jnp.swapaxes(kernel, -1, -2)))
 
 
 def _virtual_alignment(layer: LayerSums) -> Array:
@@ -187,6 +242,11 @@ def _alignment(name: str) -> Callable[[LayerSums], Any]:
     return of
 
 
+def _target_rank(layer: LayerSums) -> Array:
+    """Directions of the targets at most: columns that vary, which sum to 1 for labels."""
+    return (layer.moments.target_scatter > 0).sum() - layer.classes
+
+
 def _of_jacobians(function: Callable[[Array, Array], Any]) -> Callable[[LayerSums], Any]:
     """A metric of kernel and J; NaN at the last linear layer, where J = I whatever is learnt."""
 
@@ -217,10 +277,65 @@ def _entry(
     head: str,
     needs: Iterable[Need],
     function: Callable[[LayerSums], Any],
-    direction: Literal["higher", "lower"] | None = None,
+    range: tuple[float, float] = EVERY,
+    direction: Direction = None,
 ) -> tuple[str, Metric]:
-    return name, Metric(name, head, frozenset(needs), function, direction)
+    return name, Metric(name, head, frozenset(needs), function, direction, range)
 
+
+# What tells whether a layer can learn.
+HEALTH = (
+    _entry(
+        "relative_update",
+        "‖ΔK‖/‖K‖",
+        ["kernel", "kernel_gradient"],
+        lambda layer: relative_update(layer.kernel, layer.gradients, layer.learning_rate),
+        POSITIVE,
+    ),
+    _entry(
+        "relative_feature_change",
+        "‖Δz‖/‖z‖",
+        ["rows", "kernel", "kernel_gradient"],
+        lambda layer: relative_feature_change(
+            layer.moments, layer.kernel, layer.gradients, layer.learning_rate
+        ),
+        POSITIVE,
+    ),
+    _entry(
+        "dead_units",
+        "dead",
+        ["output_gradients"],
+        lambda layer: dead_units(layer.gradients),
+        SHARE,
+        "higher",
+    ),
+    _entry(
+        "feature_rank",
+        "rank H",
+        ["features"],
+        lambda layer: feature_rank(layer.moments),
+        POSITIVE,
+        "higher",
+    ),
+    _entry("rows", "rows", ["features"], lambda layer: layer.moments.count, POSITIVE),
+    _entry("target_rank", "rank Y", ["features"], _target_rank, POSITIVE),
+    _entry(
+        "stable_rank",
+        "s. rank K",
+        ["kernel"],
+        lambda layer: _over_stack(lambda k: stable_rank(spectrum(k)), layer.kernel),
+        AT_LEAST_1,
+        "higher",
+    ),
+    _entry(
+        "spectral_entropy",
+        "entropy K",
+        ["kernel"],
+        lambda layer: _over_stack(lambda k: spectral_entropy(spectrum(k)), layer.kernel),
+        SHARE,
+        "higher",
+    ),
+)
 
 METRICS: dict[str, Metric] = dict(
     (
@@ -229,6 +344,7 @@ METRICS: dict[str, Metric] = dict(
             "TL",
             ["features"],
             lambda layer: target_linearity(layer.moments),
+            SHARE,
             "higher",
         ),
         _entry(
@@ -236,45 +352,58 @@ METRICS: dict[str, Metric] = dict(
             "adj. TL",
             ["features"],
             lambda layer: target_linearity_adjusted(layer.moments),
+            AT_MOST_1,
             "higher",
         ),
-        _entry("noise_floor", "floor", ["features"], lambda layer: noise_floor(layer.moments)),
+        _entry(
+            "noise_floor", "floor", ["features"], lambda layer: noise_floor(layer.moments), SHARE
+        ),
         _entry(
             "surrogate",
             "surrogate",
             ["rows", "kernel"],
             lambda layer: surrogate(layer.moments, layer.kernel, normalized=True),
+            SHARE,
             "higher",
         ),
-        _entry("kernel_norm", "‖K‖", ["kernel"], lambda layer: _norm(layer.kernel)),
+        _entry("kernel_norm", "‖K‖", ["kernel"], lambda layer: frobenius(layer.kernel), POSITIVE),
         _entry(
             "gradient_norm",
             "‖∇L‖",
             ["kernel_gradient"],
-            lambda layer: _norm(layer.gradients.kernel_gradient),
+            lambda layer: frobenius(layer.gradients.kernel_gradient),
+            POSITIVE,
         ),
-        _entry("virtual_share", "VC/Gram", VIRTUAL, _virtual_share),
-        _entry("virtual_alignment", "cos(ΔG,VC)", VIRTUAL, _virtual_alignment, "higher"),
+        _entry("virtual_share", "VC/Gram", VIRTUAL, _virtual_share, POSITIVE),
+        _entry("virtual_alignment", "cos(ΔG,VC)", VIRTUAL, _virtual_alignment, COSINE, "higher"),
         _entry(
-            "nc1", "NC1", ["classes"], lambda layer: neural_collapse(layer.moments).nc1, "lower"
+            "nc1",
+            "NC1",
+            ["classes"],
+            lambda layer: neural_collapse(layer.moments).nc1,
+            POSITIVE,
+            "lower",
         ),
-        _entry("fact", "FACT", ["kernel", "kernel_gradient"], _fact, "higher"),
+        *HEALTH,
+        _entry("fact", "FACT", ["kernel", "kernel_gradient"], _fact, COSINE, "higher"),
         *(
             _entry(
                 name,
                 f"{name[:3].upper()} {name[4:]}",
                 ["rows", "kernel", "kernel_gradient", "output_gradients"],
                 _alignment(name),
+                COSINE,
                 "higher",
             )
             for name in RepresentationAlignments._fields
         ),
-        _entry("nfa", "NFA", OF_J, _of_jacobians(nfa_correlation), "higher"),
+        _entry("nfa", "NFA", OF_J, _of_jacobians(nfa_correlation), SHARE, "higher"),
         _entry(
             "isotropy",
             "isotropy",
             OF_J,
             _of_jacobians(lambda kernel, j: isotropy(j).cosine),
+            SHARE,
             "higher",
         ),
         _entry(
@@ -282,6 +411,7 @@ METRICS: dict[str, Metric] = dict(
             "iso. range",
             OF_J,
             _of_jacobians(lambda kernel, j: isotropy(j, kernel).cosine),
+            SHARE,
             "higher",
         ),
         _entry(
@@ -295,3 +425,8 @@ METRICS: dict[str, Metric] = dict(
 
 # What ``measure`` computes unless told otherwise: the entries before NC1.
 DEFAULT = tuple(itertools.takewhile(lambda name: name != "nc1", METRICS))
+# What ``diagnose`` reads.
+DIAGNOSTIC = (
+    *("target_linearity", "noise_floor", "rows", "gradient_norm", "kernel_norm"),
+    *("relative_update", "dead_units", "feature_rank", "target_rank"),
+)

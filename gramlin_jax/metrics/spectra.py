@@ -146,6 +146,23 @@ def effective_rank(eigenvalues: Float[Array, "*stack d"]) -> Float[Array, "*stac
 
 
 @in_float64
+def spectral_entropy(eigenvalues: Float[Array, "*stack d"]) -> Float[Array, "*stack"]:
+    """Normalised entropy −Σ p ln p/ln d with p = λ/Σλ. In [0, 1]: 1 for d equal eigenvalues.
+
+    Args, Returns, Raises: as ``participation_ratio``; NaN for one eigenvalue.
+
+    Source: ln ``effective_rank``/ln d.
+
+    Example:
+        >>> round(float(spectral_entropy(jnp.array([2.0, 2, 0, 0]))), 12)
+        0.5
+    """
+    d = jnp.shape(eigenvalues)[-1]
+    entropy = jnp.log(jnp.asarray(effective_rank(eigenvalues)))
+    return concrete(jnp.clip(entropy / np.log(d), 0, 1) if d > 1 else entropy * jnp.nan)
+
+
+@in_float64
 def marchenko_pastur_edges(
     n: int, d: int, variance: float | Float[Array, ""] = 1.0
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:

@@ -58,6 +58,44 @@ def write_whole(path: Path, write: Callable[[Any], None]) -> None:
         raise
 
 
+def append_lines(path: Path, lines: bytes) -> None:
+    """Append whole lines to a file; a torn line before them is cut off.
+
+    Args:
+        path: The file; it and its folder are made if they are absent.
+        lines: Each ends with a line feed.
+
+    Raises:
+        OSError: If they cannot be written, as on a full disk. The file then has none of them.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("ab+", buffering=0) as file:
+            whole = _end_of_last_line(file, file.seek(0, os.SEEK_END))
+            file.truncate(whole)
+            try:
+                while lines:
+                    lines = lines[file.write(lines) :]
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(whole)
+                raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _end_of_last_line(file: Any, end: int) -> int:
+    """Where the last whole line ends."""
+    while end:
+        start = max(0, end - 2**16)
+        file.seek(start)
+        found = file.read(end - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[None]:
     """Keep other processes out of a run folder, and remove what killed runs left unfinished in it.

@@ -172,6 +172,24 @@ TRACING = "gramlin_jax/_measure/tracing.py", "tests/test_measure_rows.py"
 PLAN = "gramlin_jax/_measure/plan.py", "tests/test_measure_inputs.py -k mix"
 PHASE = "experiments/shared/statistics.py", "tests/test_claims_neural_collapse.py"
 
+HEALTH = "gramlin_jax/metrics/health.py", "tests/metrics/test_health.py"
+ENTROPY = "gramlin_jax/metrics/spectra.py", "tests/metrics/test_health.py -k entropy"
+SEPARATION = "gramlin_jax/metrics/separation.py", "tests/metrics/test_separation.py"
+WIDTHS = "gramlin_jax/widths.py", "tests/test_widths.py -k standard or outputs or refused"
+SYMPTOMS = "gramlin_jax/_measure/symptoms.py", "tests/test_diagnosis.py -k limits or fall"
+PLANTED = "gramlin_jax/_measure/symptoms.py", "tests/test_diagnosis.py -k planted"
+BEGAN = "gramlin_jax/_measure/diagnosis.py", "tests/test_diagnosis.py -k stop_being or checked"
+FORECAST = "gramlin_jax/_measure/forecast.py", "tests/test_forecast.py -k hand or only or bytes"
+TRIED = "gramlin_jax/_measure/plan.py", "tests/test_forecast.py -k nothing"
+RECORDS = "gramlin_jax/_measure/records.py", "tests/test_records.py -k not frames"
+APPENDED = "gramlin_jax/support/files.py", "tests/test_records.py -k kill or disk"
+LOGGED = "gramlin_jax/loggers.py", "tests/test_loggers.py -k not biases"
+COMPARED = "gramlin_jax/_measure/comparison.py", "tests/test_records.py -k comparison"
+PROBE = "gramlin_jax/_measure/probe.py", "tests/test_probe.py -k bits or reads or says or refused"
+SPREAD = "gramlin_jax/_measure/probe.py", "tests/test_probe.py -k shard_map"
+FORGOTTEN = "gramlin_jax/_measure/forgetting.py", "tests/test_probe.py -k window or fade"
+CONSTANT = "gramlin_jax/_moments/features.py", "tests/test_moments.py -k constant"
+
 MUTATIONS = [
     Mutation(*place, *change)
     for place, change in (
@@ -218,7 +236,6 @@ MUTATIONS = [
         (GRAM, ("the step is always turned", "(2 * away + relative)) < 0", "(2 * away + relative)) < jnp.inf")),
         (ROTATION, ("shift of a million rounding errors", "SHIFT = 128", "SHIFT = 1e6")),
         (ROTATION, ("generator without its antisymmetry", "a = (s - s.T) / both", "a = s / both")),
-        (ROTATION, ("second order of the exponential", "further = a + dot(a, a) / 2", "further = a + dot(a, a)")),
         (ROTATION, ("a negative diagonal is no sign", "lost = finite & ~(converged & _is_positive(_symmetric(found.product)))", "lost = finite & ~converged")),
         (ROTATION, ("the basis does not follow", "rotation = h * gap / (gap**2 + (both / 10) ** 2)", "rotation = 0 * h * gap / (gap**2 + (both / 10) ** 2)")),
         (ROTATION, ("the cubic's constant", "3 * eye - rho * y", "2 * eye - rho * y")),
@@ -240,7 +257,7 @@ MUTATIONS = [
         (OPTIM, ("NNX's parameters are not found", 'if name != "value"', 'if name != "values"')),
         # registry
         # survived once:
-        (REGISTRY, ("virtual share of the kernel's norm", "_norm(_virtual(layer)) / _norm(matmul(kernel, jnp.swapaxes(kernel, -1, -2)))", "_norm(_virtual(layer)) / _norm(kernel)")),
+        (REGISTRY, ("virtual share of the kernel's norm", "frobenius(_virtual(layer)) / frobenius(matmul(kernel, jnp.swapaxes(kernel, -1, -2)))", "frobenius(_virtual(layer)) / frobenius(kernel)")),
         # survived once:
         (REGISTRY, ("virtual alignment without its learning rate", "kernel - layer.learning_rate * layer.gradients.kernel_gradient", "kernel - layer.gradients.kernel_gradient")),
         (REGISTRY, ("surrogate is not normalised", "layer.kernel, normalized=True", "layer.kernel, normalized=False")),
@@ -428,6 +445,58 @@ MUTATIONS = [
         (LAYERS, ("a second use has the first one's name", "while free in taken:", "while False:")),
         (COMPAT, ("scans run forwards", '("reverse", "unroll", "_split_transpose")', '("unroll", "_split_transpose")')),
         (COMPAT, ("custom rules are entered", '("custom_", "remat", "checkpoint", "shard_map")', '("remat", "checkpoint", "shard_map")')),
+        # watching layers
+        (HEALTH, ("a step of any learning rate", "ratio = learning_rate * frobenius(gradient)", "ratio = frobenius(gradient)")),
+        (HEALTH, ("outputs change about their mean alone", "jnp.maximum(spread, 0) + (mean**2).sum()", "jnp.maximum(spread, 0)")),
+        (HEALTH, ("a unit dies with one sample", "(squares == 0).mean()", "(squares < squares.max()).mean()")),
+        (HEALTH, ("constant features have a rank", "jnp.where(values.max() > 0, rank, 0)", "rank")),
+        (HEALTH, ("gradients that are not finite are alive", "jnp.where(jnp.isfinite(squares).all(), (squares == 0).mean(), jnp.nan)", "(squares == 0).mean()")),
+        (ENTROPY, ("entropy is not over its largest value", "jnp.clip(entropy / np.log(d), 0, 1)", "entropy")),
+        (SEPARATION, ("as many degrees of freedom as layers", "len(values) - 2) * fit", "len(values)) * fit")),
+        (SEPARATION, ("NC1 itself over depth", "np.log(values))", "values)")),
+        (WIDTHS, ("each width has its own seeds' logs", "np.repeat(np.log(widths), seeds)", "np.tile(np.log(widths), seeds)")),
+        (WIDTHS, ("a sum over coordinates", "** 2).mean())", "** 2).sum())")),
+        (WIDTHS, ("what shrinks is stable", "if high < -TOLERANCE:", "if high < -9:")),
+        (WIDTHS, ("one step more", "length=steps)", "length=steps + 1)")),
+        (SYMPTOMS, ("no chance at the floor", "_deviation(floor, rows.get(layer, math.inf))", "0.0")),
+        (SYMPTOMS, ("two classes need a second direction", "(directions - 1) / 10", "directions / 10")),
+        (SYMPTOMS, ("updates explode late", "LARGEST, USUAL, SMALLEST = 1.0,", "LARGEST, USUAL, SMALLEST = 1.1,")),
+        (SYMPTOMS, ("updates vanish by themselves", "if value < SMALLEST * median:", "if value < SMALLEST:")),
+        (SYMPTOMS, ("half of the units may die", "if DEAD < share < 1:", "if DEAD <= share < 1:")),
+        (SYMPTOMS, ("a converged network is not reached", "if not others and numbers.loss == 0:", "if False:")),
+        (SYMPTOMS, ("memorisation since the first step", "best, (floor, rows) = int(other.argmax())", "best, (floor, rows) = 0 * int(other.argmax())")),
+        (SYMPTOMS, ("held-out samples with their floor", "return (value - floor) / (1 - floor) if", "return value if")),
+        (SYMPTOMS, ("a fall that training samples share", "and own[-1] > own[best] + LOST", "")),
+        (PLANTED, ("gradients are lost first in the first layer", "Symptom(backward[-1], len(backward)", "Symptom(backward[0], len(backward)")),
+        (PLANTED, ("features are lost last", "first = forward[0]", "first = forward[-1]")),
+        (PLANTED, ("only the last layer is at its floor", "elif before or layer == layers[-1]:", "elif layer == layers[-1]:")),
+        (BEGAN, ("values are not finite at each step", "            break\n", "            continue\n")),
+        (BEGAN, ("what cannot be checked is not said", "if absent := missing(series[last], metrics):", "if absent := missing(series[last], metrics) and []:")),
+        (FORECAST, ("a backward pass costs as much as a forward one", "(3 if", "(2 if")),
+        (FORECAST, ("products with the targets are free", "d * (d + k)", "d * d")),
+        (FORECAST, ("projections are free", "2 * each * how.width * d if how.width > d else 0", "0")),
+        (FORECAST, ("bytes of four", "leaf.dtype.itemsize", "4")),
+        (TRIED, ("a dry run tries the rows", "if not options.tried:", "if False:")),
+        (RECORDS, ("what was not written is lost", "self._unwritten + line", "line")),
+        (RECORDS, ("each step on a full disk is shown", "if not failed_before:", "if True:")),
+        (RECORDS, ("what was written is written again", 'self._unwritten = b""\n        except', "pass\n        except")),
+        (RECORDS, ("steps after a resume stay", "if s < step}", "if s != step}")),
+        (RECORDS, ("checksums are not compared", "if checksum != _checksum(record):", "if False:")),
+        (RECORDS, ("infinite numbers are null", "return str(value) if isinstance(value, float)", "return None if isinstance(value, float)")),
+        (APPENDED, ("torn lines stay", "file.truncate(whole)\n            try:", "pass\n            try:")),
+        (APPENDED, ("a full disk tears a line", "except OSError:\n                file.truncate(whole)", "except OSError:\n                pass")),
+        (LOGGED, ("each error of a logger is shown", "if index not in self._failed:", "if True:")),
+        (COMPARED, ("before less after", "self.after[layer][name] - value", "value - self.after[layer][name]")),
+        (COMPARED, ("missing layers on the other side", '{"first": self.only_before, "second": self.only_after}', '{"second": self.only_before, "first": self.only_after}')),
+        (PROBE, ("the first call is not watched", "state.step % self.every == 0 if", "state.step % self.every == 1 if")),
+        (PROBE, ("watched calls are not counted", "state.watched + 1, sums", "state.watched, sums")),
+        (PROBE, ("the caller's choice is ignored", "if watch is None else jnp.asarray(watch)", "")),
+        (PROBE, ("states of other probes are let through", "if given != wanted:", "if False:")),
+        (SPREAD, ("sums of one device", "sums = _over_devices(sums, axis_name)", "pass")),
+        (FORGOTTEN, ("the window's first batch alone", "at = watched % window", "at = 0 * watched")),
+        (FORGOTTEN, ("nothing fades", "else factor * sums", "else sums")),
+        (FORGOTTEN, ("moments do not fade", "sums.scaled(factor) if", "sums if")),
+        (CONSTANT, ("constant columns keep their rounding", "_kept(_varies(squares, mean, count)[None], rows)", "rows")),
         # two networks, and deep linear ones
         (SIMILARITY, ("HSIC pairs samples with themselves", "products[p, q] * n / (n - 2)", "products[p, q]")),
         (SIMILARITY, ("HSIC: no term of the totals", "+ totals[p] * totals[q]", "- totals[p] * totals[q]")),

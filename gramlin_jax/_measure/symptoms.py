@@ -1,0 +1,245 @@
+"""The faults that ``diagnose`` looks for: one function each, from the numbers of all layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from gramlin_jax._measure.finish import evaluate
+from gramlin_jax._measure.measurement import Measurement
+from gramlin_jax.metrics.registry import DIAGNOSTIC, METRICS
+
+# A layer's step is too large where it is as large as the kernel, and too small below this share of
+# the median layer's.
+LARGEST, USUAL, SMALLEST = 1.0, 1e-3, 1e-5
+DEAD = 0.5  # share of units
+FULL = 0.9  # of a noise floor above which target linearity says nothing
+LOST = 0.05  # of held-out target linearity, beyond chance
+KNOWN = 0.3  # target linearity of training samples that noise on held-out ones contradicts
+DEVIATIONS = 2.0  # of chance
+
+
+class Symptom(NamedTuple):
+    """What a check found at a layer: a number, and what it is where nothing is wrong."""
+
+    layer: str
+    value: float
+    null: float
+    text: str
+
+
+class Numbers:
+    """Metrics of a measurement; those that it does not hold are computed from its sums."""
+
+    def __init__(self, measurement: Measurement) -> None:
+        self.loss, self.layers = float(measurement.loss), measurement.layers
+        self._sums = measurement.sums
+        self._values = {}
+        for layer, values in measurement.metrics.items():
+            sums = self._sums.get(layer)
+            absent = tuple(METRICS[name] for name in DIAGNOSTIC if name not in values)
+            absent = tuple(m for m in absent if sums and all(map(sums.has, m.needs)))
+            more = jax.device_get(evaluate(sums, absent)) if absent else {}
+            self._values[layer] = {**more, **values}
+
+    def of(self, metric: str, layer: str) -> float:
+        """The value; NaN where there are neither value nor sums."""
+        return float(self._values.get(layer, {}).get(metric, math.nan))
+
+    def all(self, metric: str) -> dict[str, float]:
+        """The values that are finite, by layer."""
+        values = {layer: self.of(metric, layer) for layer in self.layers}
+        return {layer: value for layer, value in values.items() if math.isfinite(value)}
+
+    def knows(self, metric: str, layer: str) -> bool:
+        """Whether it was measured, be it NaN."""
+        return metric in self._values[layer]
+
+    def has_kernel(self, layer: str) -> bool:
+        """Whether it is no named activation, which has no kernel whose norm could be NaN."""
+        sums = self._sums.get(layer)
+        return sums.kernel is not None if sums else not math.isfinite(self.loss)
+
+
+def not_finite(numbers: Numbers) -> Iterator[Symptom]:
+    """Where the first value that is not finite is made: forward, else backward, else the loss."""
+    rows = numbers.all("rows")  # NaN where the features were not measured
+    bad = {
+        metric: [
+            layer
+            for layer in numbers.layers
+            if numbers.knows(metric, layer)
+            and not math.isfinite(numbers.of(metric, layer))
+            and (layer in rows if metric == "feature_rank" else numbers.has_kernel(layer))
+        ]
+        for metric in ("feature_rank", "kernel_norm", "gradient_norm")
+    }
+    forward = [x for x in numbers.layers if x in bad["feature_rank"] or x in bad["kernel_norm"]]
+    backward = bad["gradient_norm"]
+    if forward:
+        first = forward[0]
+        holds = "features that it reads are" if first in bad["feature_rank"] else "kernel is"
+        yield Symptom(first, len(forward), 0, f"the {holds} not finite, the first in the network")
+    elif backward:
+        text = "gradient is not finite, the first on the way back from the loss"
+        yield Symptom(backward[-1], len(backward), 0, text)
+    elif not math.isfinite(numbers.loss):
+        yield Symptom("loss", 1, 0, "the loss is not finite, and every layer is")
+
+
+def below_floor(numbers: Numbers) -> Iterator[Symptom]:
+    """Layers whose target linearity is that of noise, behind one where it is not, and the last."""
+    before = False
+    linearity, floors, rows = map(numbers.all, ("target_linearity", "noise_floor", "rows"))
+    layers = [x for x in numbers.layers if x in linearity and floors.get(x, 1) <= FULL]
+    for layer in layers:
+        value, floor = linearity[layer], floors[layer]
+        chance = DEVIATIONS * _deviation(floor, rows.get(layer, math.inf))
+        if value > floor + chance:
+            before = True
+        elif before or layer == layers[-1]:
+            text = "target linearity of the features is that of noise"
+            yield Symptom(layer, value, floor, text)
+
+
+def collapsed(numbers: Numbers) -> Iterator[Symptom]:
+    """Layers whose features vary along about one direction, where the targets need several."""
+    wanted = numbers.all("target_rank")
+    for layer, rank in numbers.all("feature_rank").items():
+        directions = wanted.get(layer, 1)
+        if rank < 1 + min(0.5, (directions - 1) / 10):
+            text = "effective rank of the features; the targets have several directions"
+            yield Symptom(layer, rank, directions, text)
+
+
+def exploding(numbers: Numbers) -> Iterator[Symptom]:
+    """Layers whose step of gradient descent is as large as their kernel."""
+    updates = numbers.all("relative_update")
+    for layer, value in updates.items():
+        if value > LARGEST:
+            yield Symptom(layer, value, USUAL, "a step relative to the kernel, ‖ΔK‖/‖K‖")
+
+
+def vanishing(numbers: Numbers) -> Iterator[Symptom]:
+    """Layers whose step is far smaller than that of the others."""
+    updates = {layer: v for layer, v in numbers.all("relative_update").items() if v > 0}
+    median = float(np.median(list(updates.values()))) if updates else 0.0
+    for layer, value in updates.items():
+        if value < SMALLEST * median:
+            text = "a step relative to the kernel, ‖ΔK‖/‖K‖, far below the median layer's"
+            yield Symptom(layer, value, median, text)
+
+
+def dead(numbers: Numbers) -> Iterator[Symptom]:
+    """Layers most of whose units no sample's gradient reaches; where it is all, see below."""
+    for layer, share in numbers.all("dead_units").items():
+        if DEAD < share < 1:
+            yield Symptom(layer, share, 0.0, "share of units that no sample's gradient reaches")
+
+
+def unreached(numbers: Numbers) -> Iterator[Symptom]:
+    """Layers whose gradient is exactly zero, unless the loss is."""
+    norms = numbers.all("gradient_norm")
+    others = [norm for norm in norms.values() if norm > 0]
+    if not others and numbers.loss == 0:
+        return
+    for layer, norm in norms.items():
+        if norm == 0:
+            median = float(np.median(others)) if others else 0.0
+            yield Symptom(layer, norm, median, "norm of the gradient: the loss does not reach it")
+
+
+def memorised(train: Mapping[int, Numbers], heldout: Mapping[int, Numbers]) -> Iterator[Symptom]:
+    """Layers that separate training samples ever better, and held-out ones worse or not at all.
+
+    The step where target linearity was best on held-out samples is compared with the last one. It
+    is of a fit of their own, above the noise floor, (TL − floor)/(1 − floor): a fit to training
+    samples is unbounded on others where features hardly vary.
+    """
+    steps = sorted(set(train) & set(heldout))
+    for layer in train[steps[-1]].layers if steps else ():
+        own, other = (np.array([_above(of[s], layer) for s in steps]) for of in (train, heldout))
+        if not np.isfinite([own, other]).all():
+            continue
+        best, (floor, rows) = int(other.argmax()), _floor(heldout[steps[-1]], layer)
+        noise, chance = (
+            DEVIATIONS * _deviation(floor, rows, above) / (1 - floor) for above in (0, other[best])
+        )
+        fell = other[-1] < other[best] - LOST - chance and own[-1] > own[best] + LOST
+        nothing = other[-1] < noise and own[-1] > KNOWN
+        if fell or nothing:
+            text = "target linearity on held-out samples, beside that on training samples"
+            yield Symptom(layer, other[-1], own[-1], text)
+
+
+def _above(numbers: Numbers, layer: str) -> float:
+    floor, _ = _floor(numbers, layer)
+    return (
+        (numbers.of("target_linearity", layer) - floor) / (1 - floor) if floor <= FULL else math.nan
+    )
+
+
+def _floor(numbers: Numbers, layer: str) -> tuple[float, float]:
+    return numbers.of("noise_floor", layer), numbers.of("rows", layer)
+
+
+def _deviation(floor: float, rows: float, above: float = 0.0) -> float:
+    """Standard deviation of R² over samples: by the beta law for noise, and by Fisher's beyond."""
+    share = max(above, 0.0)
+    return math.sqrt((2 * floor * (1 - floor) + 4 * share * (1 - share) ** 2) / (rows + 1))
+
+
+# By kind of finding: the check, the metrics that it reads, and what to do.
+CHECKS: dict[str, tuple[Callable[[Numbers], Iterator[Symptom]], tuple[str, ...], str]] = {
+    "not finite": (
+        not_finite,
+        ("feature_rank", "kernel_norm", "gradient_norm", "rows"),
+        "look at what is computed there: a logarithm, root or quotient at 0, an exponential that "
+        "overflows; then at the learning rate and at half precision",
+    ),
+    "at its noise floor": (
+        below_floor,
+        ("target_linearity", "noise_floor", "rows"),
+        "what earlier layers knew of the targets is lost here: look at scale, normalisation and "
+        "learning rate of the layer before it",
+    ),
+    "collapsed rank": (
+        collapsed,
+        ("feature_rank", "target_rank"),
+        "centre and normalise what it reads; look for a saturated or constant layer before it",
+    ),
+    "exploding update": (
+        exploding,
+        ("relative_update",),
+        "lower the learning rate, clip gradients, or scale the loss or this layer's initialisation",
+    ),
+    "vanishing update": (
+        vanishing,
+        ("relative_update",),
+        "use residual branches, normalisation or an activation that does not saturate behind it",
+    ),
+    "dead units": (
+        dead,
+        ("dead_units",),
+        "lower the learning rate, start biases at 0, or use an activation with a slope on both "
+        "sides",
+    ),
+    "not reached by the loss": (
+        unreached,
+        ("gradient_norm",),
+        "look for a stopped gradient, an output that the loss leaves out, dead units or a kernel "
+        "of zeros behind it",
+    ),
+}
+MEMORISATION = (
+    "stop where the held-out value was best; add data, augmentation or weight decay; check labels"
+)
+
+
+def missing(numbers: Numbers, metrics: tuple[str, ...]) -> list[str]:
+    """Which of these metrics were measured at no layer."""
+    return [m for m in metrics if not any(numbers.knows(m, layer) for layer in numbers.layers)]

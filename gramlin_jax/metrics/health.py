@@ -1,0 +1,168 @@
+"""Whether a layer can learn: the size of a step beside what it changes, dead units, rank.
+
+Shapes: n samples, i inputs, o outputs; stack, groups of a convolution or heads.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import jax.numpy as jnp
+
+from gramlin_jax._moments.features import Moments, check_moments
+from gramlin_jax._moments.gradients import GradientMoments
+from gramlin_jax.metrics.spectra import effective_rank
+from gramlin_jax.support.checks import check_array, check_same_shape
+from gramlin_jax.support.precision import concrete, dot, eigh, in_float64, magnitude
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+
+@in_float64
+def relative_update(
+    kernel: Float[Array, "*stack i o"],
+    gradients: GradientMoments,
+    learning_rate: float | Float[Array, ""],
+) -> Float[Array, ""]:
+    """Relative size η‖∇_K L‖/‖K‖ of a step of gradient descent.
+
+    Args:
+        kernel: K (*stack, i, o).
+        gradients: Of its layer.
+        learning_rate: η ≥ 0.
+
+    Returns:
+        A float64 scalar ≥ 0. About 1e-3 is usual; above 1 a step replaces the kernel. NaN for a
+        kernel of zeros.
+
+    Raises:
+        ValueError: If the gradient has another shape than the kernel.
+
+    Example:
+        >>> f = lambda params, x: x @ params["w"]
+        >>> params, x = {"w": jnp.ones((3, 2))}, jnp.ones((4, 3))
+        >>> g = gradient_moments(f, params, x, loss=lambda out: out.mean())["w"]
+        >>> round(float(relative_update(params["w"], g, 0.1)), 12)
+        0.05
+    """
+    kernel, gradient = _pair(kernel, gradients)
+    size = frobenius(kernel)
+    ratio = learning_rate * frobenius(gradient) / jnp.where(size > 0, size, jnp.nan)
+    return concrete(ratio)
+
+
+@in_float64
+def relative_feature_change(
+    m: Moments,
+    kernel: Float[Array, "i o"],
+    gradients: GradientMoments,
+    learning_rate: float | Float[Array, ""],
+) -> Float[Array, ""]:
+    """Relative change ‖ηX∇_K L‖/‖XK‖ of a layer's outputs by a step in its own kernel.
+
+    Under the maximal update parametrisation it does not depend on the width, see
+    ``coordinate_check``, which trains and takes the step of any optimiser.
+
+    Args:
+        m: Moments of the rows X (n, i) that the kernel multiplies.
+        kernel: K (i, o).
+        gradients: Of its layer.
+        learning_rate: η ≥ 0.
+
+    Returns:
+        A float64 scalar ≥ 0; NaN where XK = 0.
+
+    Raises:
+        ValueError: If the shapes differ, or the moments are stacked.
+
+    Source: Yang et al., Tensor Programs V (arXiv 2203.03466), the coordinate check.
+
+    Example:
+        >>> f = lambda params, x: x @ params["w"]
+        >>> params, x = {"w": jnp.ones((3, 2))}, jnp.ones((4, 3))
+        >>> g = gradient_moments(f, params, x, loss=lambda out: out.mean())["w"]
+        >>> round(float(relative_feature_change(moments(x), params["w"], g, 0.1)), 12)
+        0.05
+    """
+    check_moments(m, targets=False)
+    kernel, gradient = _pair(check_array("kernel", kernel, ("i", "o")), gradients)
+    size = _image(m, kernel)
+    ratio = learning_rate * _image(m, gradient) / jnp.where(size > 0, size, jnp.nan)
+    return concrete(ratio)
+
+
+@in_float64
+def dead_units(gradients: GradientMoments) -> Float[Array, ""]:
+    """Share of the units z_j of a layer that no sample's gradient reaches: Σ δ_j² = 0.
+
+    For ReLU these are the units that are negative for every sample: none of them can learn. It is
+    1 where the loss does not depend on the layer at all.
+
+    Args:
+        gradients: Of the layer, with ``output_sum``.
+
+    Returns:
+        A float64 scalar in [0, 1]; NaN if gradients are not finite.
+
+    Raises:
+        ValueError: If ``output_sum`` was not summed.
+
+    Example:
+        >>> f = lambda params, x: jax.nn.relu(x @ params["w"])
+        >>> params = {"w": jnp.array([[1.0, -1.0]])}
+        >>> g = gradient_moments(f, params, jnp.ones((4, 1)), loss=lambda out: out.mean())["w"]
+        >>> float(dead_units(g))
+        0.5
+    """
+    squares = jnp.diagonal(gradients.output_products, axis1=-2, axis2=-1)
+    return concrete(jnp.where(jnp.isfinite(squares).all(), (squares == 0).mean(), jnp.nan))
+
+
+@in_float64
+def feature_rank(m: Moments) -> Float[Array, ""]:
+    """Effective rank of centred features: exp of the entropy of their covariance's spectrum.
+
+    Args:
+        m: Moments of features (n, d).
+
+    Returns:
+        A float64 scalar in [1, d]; 0 where no feature varies, NaN for moments that are not finite.
+
+    Raises:
+        ValueError: If the moments are stacked (use ``jax.vmap``).
+
+    Source: ``effective_rank`` of the features' scatter.
+
+    Example:
+        >>> round(float(feature_rank(moments(jnp.eye(4)))), 12)
+        3.0
+    """
+    check_moments(m, targets=False)
+    scatter = jnp.asarray(m.feature_scatter, jnp.float64)
+    finite = jnp.isfinite(scatter).all()
+    values, _ = eigh(jnp.where(finite, scatter, 0) / magnitude(jnp.where(finite, scatter, 0)))
+    rank = effective_rank(jnp.maximum(values, 0) + jnp.where(values.max() > 0, 0, 1))
+    return concrete(jnp.where(finite, jnp.where(values.max() > 0, rank, 0), jnp.nan))
+
+
+def frobenius(array: Array) -> Array:
+    """‖A‖ in float64, of any scale."""
+    array = jnp.asarray(array, jnp.float64)
+    unit = magnitude(array)  # or squares leave float64
+    return unit * jnp.sqrt(((array / unit) ** 2).sum())
+
+
+def _pair(kernel: Array, gradients: GradientMoments) -> tuple[Array, Array]:
+    gradient = gradients.kernel_gradient
+    check_same_shape("gradients", gradient, "kernel", kernel)
+    return jnp.asarray(kernel, jnp.float64), jnp.asarray(gradient, jnp.float64)
+
+
+def _image(m: Moments, matrix: Array) -> Array:
+    """‖XA‖/√n: of the centred rows and of their mean, which would cancel in one product."""
+    unit = magnitude(matrix)
+    matrix = matrix / unit
+    spread = (matrix * dot(jnp.asarray(m.feature_scatter), matrix)).sum() / m.count
+    mean = dot(jnp.asarray(m.feature_mean), matrix)
+    return unit * jnp.sqrt(jnp.maximum(spread, 0) + (mean**2).sum())

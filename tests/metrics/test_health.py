@@ -1,0 +1,93 @@
+"""Metrics of a layer's health, against NumPy's long double and exact cases."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gramlin_jax import (
+    GradientMoments,
+    dead_units,
+    feature_rank,
+    moments,
+    relative_feature_change,
+    relative_update,
+    spectral_entropy,
+)
+
+RNG = np.random.default_rng(0)
+N, INPUTS, OUTPUTS = 40, 6, 4
+X = RNG.normal(size=(N, INPUTS)) + 3
+DELTA = RNG.normal(size=(N, OUTPUTS)) / N
+KERNEL = RNG.normal(size=(INPUTS, OUTPUTS))
+
+
+def gradients(x=X, delta=DELTA, n=N):
+    """Of the mean loss, whose Δ these are."""
+    with jax.enable_x64(True):
+        sums = n, n * x.T @ delta, n**2 * delta.T @ delta
+        return GradientMoments(*(jnp.asarray(a, jnp.float64) for a in sums))
+
+
+def long(*arrays):
+    return [np.asarray(a, np.longdouble) for a in arrays]
+
+
+def norm(a):
+    return np.sqrt((a**2).sum())
+
+
+def exact_moments(x):
+    with jax.enable_x64(True):
+        return moments(jnp.asarray(x, jnp.float64))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-100, 1e120])
+def test_a_step_beside_the_kernel(scale):
+    x, delta, kernel = long(X, DELTA, KERNEL)
+    found = relative_update(scale * KERNEL, gradients(delta=scale * DELTA), 0.3)
+    expected = np.longdouble(0.3) * norm(x.T @ delta) / norm(kernel)
+    np.testing.assert_allclose(float(found), float(expected), rtol=1e-13)
+    assert np.isnan(relative_update(0 * KERNEL, gradients(), 0.3))
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e6])
+def test_a_step_beside_the_outputs_that_it_changes(offset):
+    """An offset to which the kernel is orthogonal would cancel in products about zero."""
+    kernel = KERNEL - KERNEL.mean(0)
+    x, delta, k = long(X + offset, DELTA, kernel)
+    found = relative_feature_change(exact_moments(X + offset), kernel, gradients(X + offset), 0.3)
+    expected = np.longdouble(0.3) * norm(x @ (x.T @ delta)) / norm(x @ k)
+    # The kernel's columns sum to 0 up to rounding, which the offset multiplies.
+    np.testing.assert_allclose(float(found), float(expected), rtol=1e-10)
+    assert np.isnan(relative_feature_change(exact_moments(X), 0 * kernel, gradients(), 0.3))
+
+
+def test_units_without_a_gradient_are_dead():
+    delta = DELTA.copy()
+    delta[:, 1] = 0
+    delta[1:, 2] = 0  # one sample is enough
+    assert dead_units(gradients(delta=delta)) == 0.25
+    assert dead_units(gradients(delta=0 * delta)) == 1
+    delta[0, 0] = np.nan
+    assert np.isnan(dead_units(gradients(delta=delta)))
+
+
+def test_the_rank_of_features_is_that_of_their_covariance():
+    x = long(X)[0]
+    values = np.linalg.eigvalsh(np.float64((x - x.mean(0)).T @ (x - x.mean(0))))
+    shares = values / values.sum()
+    np.testing.assert_allclose(
+        feature_rank(exact_moments(X)), np.exp(-(shares * np.log(shares)).sum()), rtol=1e-12
+    )
+    one = X[:, :1] * np.arange(1.0, INPUTS + 1) + 5
+    np.testing.assert_allclose(feature_rank(exact_moments(one)), 1, rtol=1e-10)
+    assert feature_rank(exact_moments(np.ones((N, INPUTS)))) == 0
+    lost = jax.jit(lambda x: feature_rank(moments(x)))(jnp.full((5, 2), jnp.nan))
+    assert np.isnan(lost)
+
+
+def test_entropy_of_a_spectrum():
+    np.testing.assert_allclose(spectral_entropy(np.ones(7)), 1, rtol=1e-15)
+    np.testing.assert_allclose(spectral_entropy(np.array([3.0, 3, 0, 0, 0])), np.log(2) / np.log(5))
+    assert spectral_entropy(np.array([1.0, 0])) == 0 and np.isnan(spectral_entropy(np.ones(1)))
