@@ -34,4 +34,4 @@ def write_gallery(root: Path, out: Path | None = None) -> str:
     out = out or root / "gallery.html"
     text = page(runs, root)
     write_whole(out, lambda file: file.write(text.encode()))
-    return f"gallery of {len(runs)} runs: {out}"
+    return f"gallery of {len(runs)} run{'s' * (len(runs) > 1)}: {out}"

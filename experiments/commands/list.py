@@ -10,8 +10,10 @@ from .options import Options
 
 def main(arguments: Sequence[str], prog: str) -> None:
     """Print a line for each experiment."""
-    Options(prog, "List the experiments and the time of their default preset.").read(arguments)
+    Options(prog, "List the experiments and the processor time of their default presets.").read(
+        arguments
+    )
     for experiment in EXPERIMENTS:
         print(f"{experiment.name:28}{experiment.duration('default'):13}{experiment.title}")
     meanings = ", ".join(f"{name} ({meaning})" for name, meaning in PRESETS.items())
-    print(f"presets of each: {meanings}; times are of preset default on two cores")
+    print(f"presets of each: {meanings}; times are the processor's, for preset default")

@@ -123,7 +123,7 @@ def _minutes(experiments: Sequence[Experiment], preset: str) -> str:
     """The time left, where that of all is known."""
     minutes = [experiment.minutes.get(preset) for experiment in experiments]
     known = [value for value in minutes if value is not None]
-    return f", {duration(60 * sum(known))} left" if len(known) == len(minutes) else ""
+    return f", about {duration(60 * sum(known))} left" if len(known) == len(minutes) else ""
 
 
 def table_of_claims(outcomes: Sequence[Outcome]) -> str:

@@ -30,10 +30,10 @@ def expected_time(place: Place) -> str:
     """How long the run takes, as far as that is known."""
     if (place.folder / "result.npz").exists():
         return "finished before"
-    text = place.experiment.duration(place.preset)
+    time = place.experiment.duration(place.preset)
     if place.config == place.experiment.preset(place.preset):
-        return text
-    return f"with its own settings, preset {place.preset} takes {text}"
+        return f"preset {place.preset}; processor time: {time}"
+    return f"settings of its own; processor time of preset {place.preset}: {time}"
 
 
 def print_rest(experiment: Experiment, result: Result, folder: Path) -> None:

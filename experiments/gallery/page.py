@@ -35,8 +35,9 @@ def page(runs: Sequence[Run], root: Path) -> str:
 def _summary(runs: Sequence[Run], root: Path) -> str:
     claims = itertools.chain.from_iterable(run.claims for run in runs)
     counts = Counter(claim["holds"] for claim in claims)
+    number = f"{len(runs)} run{'s' * (len(runs) > 1)}"
     return (
-        f"{len(runs)} runs in <code>{html.escape(str(root))}</code>. Of their claims "
+        f"{number} in <code>{html.escape(str(root))}</code>. Of their claims "
         f"{counts[True]} hold, {counts[False]} fail and {counts[None]} are undecided."
     )
 

@@ -70,9 +70,14 @@ def magnitude(a: Float[Array, "..."], axis: int | tuple[int, ...] | None = None)
     """
     largest = abs(a).max(axis, keepdims=axis is not None)
     usable = (largest > 0) & jnp.isfinite(largest)
-    exponent = jnp.frexp(jnp.where(usable, largest, 1))[1] - 1
     info = jnp.finfo(a.dtype)
-    return jnp.ldexp(jnp.ones_like(largest), jnp.clip(exponent, info.minexp, -info.minexp))
+    # Without its mantissa's bits. JAX's own frexp is expanded where float64 may be switched off.
+    kind = np.dtype(f"uint{info.bits}")
+    exponent = np.array(((1 << info.nexp) - 1) << info.nmant, kind)
+    bits = lax.bitcast_convert_type(jnp.where(usable, largest, 1), kind)
+    power = lax.bitcast_convert_type(bits & exponent, a.dtype)
+    least = float(info.tiny)
+    return jnp.clip(power, least, 1 / least)
 
 
 def dot(a: Float[Array, "... i"], b: Float[Array, "i ..."]) -> Array:
