@@ -319,7 +319,7 @@ MUTATIONS = [
         (TOKENS, ("accuracy over samples", 'numbers["correct"] / numbers["labels"] if', 'numbers["correct"] / numbers["count"] if')),
         (TRACING, ("layers of another batch size differ", "first.keys() == second.keys() and all(", "True or all(")),
         (PLAN, ("reasons are lost", "        skipped |= unclear\n", "")),
-        (NEEDS, ("a backward pass for features alone", 'run_backward if {"kernel_gradient", "output_gradients"} & needs else run_forward', "run_backward")),
+        (NEEDS, ("a backward pass for features alone", "run_backward if OF_GRADIENTS & needs else run_forward", "run_backward")),
         (NEEDS, ("products of gradients always", 'products = "output_gradients" in needs', "products = True")),
         (NEEDS, ("Jacobians always", 'if "jacobians" in needs:', 'if needs:')),
         (MOVED, ("features that do not follow are measured", "> 1e-2 * spread + rounding", "> 1e2 * spread + rounding")),
