@@ -155,6 +155,10 @@ def test_bad_steps():
     cxx, cxy = x.T @ x / len(x), x.T @ y / len(x)
     with pytest.raises(ValueError, match="learning_rate is 30.0: wanted a smaller one; the step d"):
         covariance_step(kernels, cxx, cxy, 30.0)
+    one, none = np.ones((1, 1)), np.zeros((1, 1))  # K ← (1 − η)K
+    with pytest.raises(ValueError, match=r"½E‖y‖² from 0\.5 to 0\.605"):
+        covariance_step([one], one, none, 2.1)
+    np.testing.assert_allclose(covariance_step([one], one, none, 1.9), [-0.9 * one])
     with pytest.raises(ValueError, match="learning_rate is 0"):
         covariance_step(kernels, cxx, cxy, 0.0)
     for bad in ([], kernels[1:], kernels[:-1]):

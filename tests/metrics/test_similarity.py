@@ -142,9 +142,9 @@ def test_a_permuted_copy_is_the_same_network():
 def test_stability_orders_by_eigenvalue():
     rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
     first = rotation @ np.diag([1.0, 5, 3]) @ rotation.T
-    found = eigenvector_stability(first, np.diag([5.0, 1, 3]), rotation, 2)
-    # By eigenvalue, the first's are rotated e₂ and e₃, and the second's e₁ and e₃.
-    np.testing.assert_allclose(found, [[0, 0], [0, 1]], atol=1e-7)
+    found = eigenvector_stability(first, np.diag([1.0, 3, 5]), rotation, 2)
+    # By eigenvalue, the first's are rotated e₂ and e₃, and the second's e₃ and e₂.
+    np.testing.assert_allclose(found, [[0, 1], [1, 0]], atol=1e-7)
 
 
 def test_without_variance_nothing_is_known():
