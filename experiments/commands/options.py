@@ -63,6 +63,8 @@ class Options(argparse.ArgumentParser):
         try:
             return self.parse_known_args([_dashed(word) for word in arguments])
         except argparse.ArgumentError as error:
+            if error.argument_name is None:  # from Python 3.13 on, where one is absent
+                self.error(error.message)
             name = str(error.argument_name).split("/")[-1].lstrip("-").replace("-", "_")
             if error.message.startswith("expected"):
                 raise ValueError(f"{name} has no value: wanted one behind it") from None
