@@ -209,6 +209,7 @@ EXPERIMENTS = (
         "vae",
         "Figure 5: a VAE interpolates between images as linearly as its code is linear in them.",
         view="interpolation",
+        minutes={"default": 1.5},
     ),
     Experiment(
         "fig06_gram_whitening_cnn",
@@ -235,6 +236,7 @@ EXPERIMENTS = (
         "vae",
         "Figure 10: reconstruction error and target linearity of a VAE's code, as it trains.",
         view="linearity",
+        minutes={"default": 1.5},
     ),
     Experiment(
         "fig11_bert",
