@@ -284,7 +284,7 @@ EXPERIMENTS = (
         "deep_linear",
         "deep_linear",
         "Deep linear networks: steps on data and on covariances alone, and the exact curves.",
-        minutes={"paper": 17},
+        minutes={"default": 1.2, "paper": 17},
     ),
     Experiment(
         "ansatz",
