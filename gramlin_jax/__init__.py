@@ -34,6 +34,7 @@ from gramlin_jax.metrics import (
     fact_null,
     feature_learning_sides,
     feature_rank,
+    gradient_noise,
     gram_change,
     gram_only_step,
     heldout_alignment,
@@ -159,6 +160,7 @@ __all__ = [
     # whether a layer can learn
     "dead_units",
     "feature_rank",
+    "gradient_noise",
     "relative_feature_change",
     "relative_update",
     # weights

@@ -77,3 +77,8 @@ def test_only_what_the_metrics_need():
     found = measure(network, PARAMS, [(X, Y)], dry_run=True, **options)
     assert found.layers["out"].sums == (("∇L", (30, 3)),) and found.samples is None
     assert found.layers["out"].flops == 3 * 2 * 30 * 3
+    noise = measure(
+        network, PARAMS, (X, Y), loss=loss, metrics=["gradient_noise"], dry_run=True
+    ).layers["in"]
+    assert noise.sums[-1] == ("Σ‖∇ℓ‖²", ())
+    assert noise.flops == 3 * 2 * 5 * 4 * 6 + 2 * 5 * 5 * (4 + 6) + 2 * 20 * (20 + 3)

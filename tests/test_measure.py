@@ -242,7 +242,7 @@ def test_every_metric_of_the_registry():
         assert (
             metric.name == name
             and len(metric.head) <= 10
-            and metric.needs <= {*EVERYTHING, "jacobians"}
+            and metric.needs <= {*EVERYTHING, "jacobians", "sample_gradients"}
         )
 
 

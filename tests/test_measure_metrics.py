@@ -1,5 +1,6 @@
 """The metrics of ``measure`` that no other test holds against their definition."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -89,3 +90,28 @@ def test_a_class_without_samples_is_allowed():
     np.testing.assert_allclose(m.accuracy, np.mean(logits.argmax(1) == y))
     losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(90), y]
     np.testing.assert_allclose(m.loss, losses.mean(), rtol=1e-6)
+
+
+def of_samples(x, y, rows):
+    """tr Cov/‖mean‖² of the gradients of single samples, by autodiff for each, layer by layer."""
+    gradient = jax.grad(lambda params, x, y: squares(rows(params, x[None]), y[None]))
+    each = jax.vmap(gradient, (None, 0, 0))(PARAMS, x, y)
+    found = {}
+    for name, g in each.items():
+        g = np.float64(g).reshape(len(x), -1)
+        found[name] = g.var(0, ddof=1).sum() / (g.mean(0) ** 2).sum()
+    return found
+
+
+def pooled(params, x):
+    """Several tokens a sample, so that its gradient is a sum."""
+    return network(params, x).mean(1)
+
+
+@pytest.mark.parametrize("f", [network, pooled])
+def test_gradient_noise_is_the_variance_between_samples(f):
+    x = X if f is network else np.stack([X, 2 * X[::-1], X - 1], 1)
+    options = {"loss": squares, "metrics": ["gradient_noise"], "batch_size": 40}
+    found = measure(f, PARAMS, (x, Y), **options)
+    for name, expected in of_samples(x, Y, f).items():
+        np.testing.assert_allclose(found[name]["gradient_noise"], expected, rtol=1e-4)

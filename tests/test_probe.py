@@ -70,6 +70,7 @@ def assert_same_bits(a, b):
 QUICK = {
     "count": Metric("count", "count", frozenset({"features"}), lambda layer: layer.moments.count),
     "gradient_norm": METRICS["gradient_norm"],
+    "gradient_noise": METRICS["gradient_noise"],
     "kernel_norm": METRICS["kernel_norm"],
 }
 

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 from gramlin_jax.support.files import write_whole
 
 from ..gallery.folders import runs_in
 from ..gallery.page import page
-from .options import Options
-from .place import add_runs
+from .options import read
+from .place import PATH
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """Options.
+
+    Attributes:
+        runs: The folder of all runs.
+        out: The page; by default RUNS/gallery.html.
+    """
+
+    runs: Path = Path("runs")
+    out: Annotated[Path | None, PATH] = None
 
 
 def main(arguments: Sequence[str], prog: str) -> None:
     """Write the page and say where it is."""
-    parser = Options(prog, "Write one page with all runs: figures, settings, claims and versions.")
-    add_runs(parser)
-    parser.add_argument("--out", type=Path, metavar="PATH", help="the page (RUNS/gallery.html)")
-    found = parser.read(arguments)
+    purpose = "Write one page with all runs: figures, settings, claims and versions."
+    found = read(Page, arguments, prog, purpose)
     print(write_gallery(found.runs, found.out))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import html
 import importlib.util
 import inspect
@@ -11,11 +12,14 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
 
 from gramlin_jax.support.files import write_whole
 
-from .options import Options
+from .options import read
+from .place import PATH
 
 if TYPE_CHECKING:
     from gramlin_jax import Measurement
@@ -30,15 +34,39 @@ gramlin_jax.measure by name, as in
         return {"f": model.apply, "params": params, "batches": (x, y), "loss": loss}"""
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Options.
+
+    Attributes:
+        target: As model.py:digits.
+        metrics: Metrics instead of the usual.
+        layers: Layers instead of all.
+        batch_size: Samples per slice.
+        coverage: Print how parameters are used.
+        csv: Write the table as CSV.
+        html: Write the table as a page.
+        save: Write it for ``Measurement.load``.
+    """
+
+    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE:FUNCTION")]
+    metrics: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
+    layers: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
+    batch_size: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    coverage: bool = False
+    csv: Annotated[Path | None, PATH] = None
+    html: Annotated[Path | None, PATH] = None
+    save: Annotated[Path | None, PATH] = None
+
+
 def main(arguments: Sequence[str], prog: str) -> None:
     """Print the table of a measurement, and write what the options name."""
     from gramlin_jax import measure
 
-    parser = _parser(prog)
-    found = parser.read(arguments)
+    found = read(Options, arguments, prog, PURPOSE)
     given = _returned(found.target)
     for name in ("metrics", "layers", "batch_size"):
-        if (value := getattr(found, name)) is not None:
+        if value := getattr(found, name):
             given[name] = value
     _check_names(given)
     m = measure(**given)
@@ -51,19 +79,6 @@ def main(arguments: Sequence[str], prog: str) -> None:
             write_whole(path, lambda file, content=content: file.write(content.encode()))  # type: ignore[misc]
     if found.save:
         m.save(found.save)
-
-
-def _parser(prog: str) -> Options:
-    parser = Options(prog, PURPOSE)
-    parser.add_argument("target", metavar="FILE:FUNCTION", help="as model.py:digits")
-    parser.add_argument("--metrics", nargs="+", metavar="NAME", help="metrics instead of the usual")
-    parser.add_argument("--layers", nargs="+", metavar="NAME", help="layers instead of all")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="samples per slice")
-    parser.add_argument("--coverage", action="store_true", help="print how parameters are used")
-    parser.add_argument("--csv", type=Path, metavar="PATH", help="write the table as CSV")
-    parser.add_argument("--html", type=Path, metavar="PATH", help="write the table as a page")
-    parser.add_argument("--save", type=Path, metavar="PATH", help="for Measurement.load")
-    return parser
 
 
 def _returned(target: str) -> dict[str, Any]:

@@ -1,19 +1,17 @@
-"""Options of the command line, and settings of a configuration as such; errors are one line."""
+"""Options of the command line, read by tyro; what is wrong with them is one line."""
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import dataclasses
-import difflib
 import inspect
+import io
 import re
 import typing
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NoReturn
+from typing import Annotated, Any, TypeVar
 
-from ..shared.checks import KINDS
-
-HELP = ("-h", "--help")
+T = TypeVar("T")
 
 MEANINGS = {
     "activation": "Activation of the hidden layers.",
@@ -21,129 +19,72 @@ MEANINGS = {
     "dataset": "Data set: digits, or a name that ``gramlin_jax.data.load`` knows.",
     "depth": "Number of hidden layers.",
     "epochs": "Epochs of training.",
+    "heads": "Attention heads of each layer.",
     "learning_rate": "Learning rate.",
+    "learning_rates": "Learning rates.",
     "momentum": "Momentum of SGD.",
     "optimizer": "Optimiser.",
+    "pretraining_rate": "Learning rate of pre-training.",
     "samples": "Training samples to use, 0 for all.",
     "seeds": "Number of random seeds.",
     "steps": "Steps of training.",
+    "weight_decays": "Weight decays.",
     "width": "Units of each hidden layer.",
 }
 """What settings mean whose configuration does not say otherwise."""
 
 
-class Options(argparse.ArgumentParser):
-    """A parser that raises ``ValueError`` where argparse would print its usage and exit."""
-
-    def __init__(self, prog: str, description: str, **more: Any) -> None:
-        form = argparse.RawDescriptionHelpFormatter
-        super().__init__(
-            prog=prog,
-            usage=f"{prog} [options]",
-            description=description,
-            formatter_class=form,
-            allow_abbrev=False,
-            exit_on_error=False,
-            **more,
-        )
-
-    def read(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Read all arguments.
-
-        Raises:
-            ValueError: If one is unknown, lacks its value or has one of the wrong kind.
-        """
-        found, rest = self.read_known(arguments)
-        if rest:
-            self._refuse(next((word for word in rest if word.startswith("-")), rest[0]))
-        return found
-
-    def read_known(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-        """Read what is known; the rest comes back."""
-        try:
-            return self.parse_known_args([_dashed(word) for word in arguments])
-        except argparse.ArgumentError as error:
-            if error.argument_name is None:  # from Python 3.13 on, where one is absent
-                self.error(error.message)
-            name = str(error.argument_name).split("/")[-1].lstrip("-").replace("-", "_")
-            if error.message.startswith("expected"):
-                raise ValueError(f"{name} has no value: wanted one behind it") from None
-            raise ValueError(f"{name} is {error.message}") from None
-
-    def error(self, message: str) -> NoReturn:
-        """Raise what is wrong."""
-        missing = message.partition("required: ")[2]
-        raise ValueError(f"{missing} is absent: see {self.prog} --help" if missing else message)
-
-    def _refuse(self, word: str) -> NoReturn:
-        if not word.startswith("-"):
-            raise ValueError(f"{word!r} is one word too many: see {self.prog} --help")
-        option = word.partition("=")[0]
-        near = difflib.get_close_matches(option, self._option_string_actions, n=1)
-        wanted = f"wanted {near[0]}, or another" if near else "wanted one"
-        raise ValueError(f"option {option} is unknown: {wanted} of {self.prog} --help")
-
-
-def _dashed(word: str) -> str:
-    """``--learning_rate`` is ``--learning-rate``."""
-    return re.sub(r"^--\w[\w-]*", lambda found: found[0].replace("_", "-"), word)
-
-
-def add_settings(parser: Options, config: Any, title: str) -> None:
-    """An option for each setting of a configuration, with its meaning and value."""
-    group = parser.add_argument_group(title)
-    kind = type(config)
-    meanings = MEANINGS | told(inspect.getdoc(kind) or "")
-    for name, annotation in typing.get_type_hints(kind).items():
-        value = getattr(config, name)
-        shown = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        group.add_argument(
-            f"--{name.replace('_', '-')}",
-            dest=name,
-            default=argparse.SUPPRESS,
-            help=f"{meanings.get(name, '')} ({shown})".replace("%", "%%").replace("``", "").strip(),
-            **_reading(annotation),
-        )
-
-
-def _reading(annotation: Any) -> dict[str, Any]:
-    """How argparse reads a setting of that annotation."""
-    if annotation is bool:
-        return {"action": argparse.BooleanOptionalAction}
-    if typing.get_origin(annotation) is tuple:
-        kind, *others = typing.get_args(annotation)
-        count = "*" if others == [...] else 1 + len(others)
-        return {**_reading(kind), "nargs": count}
-    if typing.get_origin(annotation) is Literal:
-        return {"metavar": "|".join(typing.get_args(annotation))}
-    return {"type": _reader(annotation), "metavar": {int: "N", float: "X"}.get(annotation, "NAME")}
-
-
-def _reader(kind: Callable[[str], Any]) -> Callable[[str], Any]:
-    def read(text: str) -> Any:
-        try:
-            return kind(text)
-        except ValueError:
-            wanted = KINDS[kind][1]  # type: ignore[index]
-            raise argparse.ArgumentTypeError(f"{text!r}: wanted {wanted}") from None
-
-    return read
-
-
-def told(docstring: str) -> dict[str, str]:
-    """What a docstring says of the attributes, by name."""
-    section = docstring.partition("Attributes:\n")[2].partition("\n\n")[0]
-    found = re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE)
-    return {name: " ".join(text.split()) for name, text in found}
-
-
-def configured(config: Any, found: argparse.Namespace) -> Any:
-    """The configuration with the settings that were given.
+def read(form: Callable[..., T], arguments: Sequence[str], prog: str, purpose: str) -> T:
+    """Call ``form``, a dataclass, with the arguments that its fields say.
 
     Raises:
-        ValueError: As the configuration does.
+        ValueError: If one is unknown, lacks its value or has one of the wrong kind.
+        SystemExit: After ``--help`` was printed.
     """
-    names = {field.name for field in dataclasses.fields(config)}
-    given = {name: value for name, value in vars(found).items() if name in names}
-    given = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
-    return dataclasses.replace(config, **given)
+    return _called(form, arguments, prog, purpose)
+
+
+def read_known(form: Callable[..., T], arguments: Sequence[str]) -> T:
+    """As ``read``, leaving out what is unknown."""
+    return _called(form, arguments, "", "", return_unknown_args=True)[0]
+
+
+def _called(form: Any, arguments: Sequence[str], prog: str, purpose: str, **more: Any) -> Any:
+    import tyro
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            return tyro.cli(form, args=[*arguments], prog=prog, description=purpose, **more)
+    except SystemExit as end:
+        if end.code:
+            raise ValueError(_in_a_line(said.getvalue())) from None
+        print(said.getvalue(), end="")
+        raise
+
+
+def _in_a_line(box: str) -> str:
+    """What tyro says of an error, and what it guesses was meant, without its box."""
+    parts = re.split(r"^[\W_]*[-─]{9,}[\W_]*$", box, flags=re.MULTILINE)
+    words = [" ".join(re.sub("[│╭╮╰╯]", " ", part).split()) for part in parts]
+    said, *rest = words[1:] or words
+    guess = next((part for part in rest if part.startswith("Perhaps")), "")
+    return f"{said} {guess}".strip()
+
+
+def settings_of(config: Any) -> list[tuple[str, Any, Any]]:
+    """The settings of a configuration as fields of a dataclass that tyro reads."""
+    import docstring_parser
+    import tyro
+
+    kind = type(config)
+    told = docstring_parser.parse(inspect.getdoc(kind) or "").params
+    meanings = MEANINGS | {item.arg_name: item.description or "" for item in told}
+    return [
+        (
+            name,
+            Annotated[hint, tyro.conf.arg(help=meanings.get(name, ""))],
+            dataclasses.field(default=getattr(config, name)),
+        )
+        for name, hint in typing.get_type_hints(kind).items()
+    ]

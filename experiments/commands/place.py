@@ -3,12 +3,44 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from ..registry import EXPERIMENTS, PRESETS, Experiment, find
-from .options import HELP, Options, add_settings, configured
+import tyro
+
+from ..registry import EXPERIMENTS, Experiment, find
+from .options import read, read_known, settings_of
+
+HELP = ("-h", "--help")
+PATH = tyro.conf.arg(metavar="PATH")
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Options of every command that carries out experiments.
+
+    Attributes:
+        preset: smoke (seconds), default (minutes, embedded data), paper (its data and sizes), or
+            another that the experiment has.
+        runs: The folder of all runs.
+        data_dir: The folder of data sets; by default $GRAMLIN_DATA_DIR or $TFDS_DATA_DIR.
+    """
+
+    preset: str = "default"
+    runs: Path = Path("runs")
+    data_dir: Annotated[str | None, PATH] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(Data):
+    """Options of every experiment.
+
+    Attributes:
+        folder: The folder of this run; by default RUNS/NAME/PRESET-HASH.
+    """
+
+    folder: Annotated[Path | None, PATH] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,49 +70,18 @@ def read_place(arguments: Sequence[str], prog: str, purpose: str) -> Place:
     """
     from ..runs import folder_of
 
-    names = "\n  ".join(f"{e.name:28}{e.title}" for e in EXPERIMENTS)
-    plain = Options(f"{prog} NAME", f"{purpose}\n\nNAME is one of\n  {names}", add_help=False)
-    _add_common(plain, PRESETS)
     words = [word for word in arguments if word not in HELP]
-    if not words and len(arguments):
-        plain.print_help()
-        raise SystemExit
+    if not words and arguments:
+        names = "\n".join(f"  {e.name:28}{e.title}" for e in EXPERIMENTS)
+        read(Options, HELP[:1], f"{prog} NAME", f"{purpose}\n\nNAME is one of\n{names}")
     if not words or words[0].startswith("-"):
         raise ValueError(f"name is absent: wanted one of {', '.join(e.name for e in EXPERIMENTS)}")
     experiment = find(words[0])
-    found, _ = plain.read_known(words[1:])
-    preset = experiment.preset(found.preset)
-    full = Options(f"{prog} {words[0]}", f"{purpose}\n\n{experiment.name}: {experiment.title}")
-    _add_common(full, experiment.presets)
-    add_settings(full, preset, f"settings of {experiment.name}, preset {found.preset}")
-    found = full.read(arguments[1:])
-    config = configured(preset, found)
+    preset = experiment.preset(read_known(Options, words[1:]).preset)
+    form = dataclasses.make_dataclass("Run", settings_of(preset), bases=(Options,), frozen=True)
+    title = f"{purpose}\n\n{experiment.name}: {experiment.title}"
+    found: Any = read(form, arguments[1:], f"{prog} {words[0]}", title)
+    settings = [field.name for field in dataclasses.fields(preset)]
+    config = dataclasses.replace(preset, **{name: getattr(found, name) for name in settings})
     folder = found.folder or folder_of(found.runs, experiment.name, found.preset, config)
     return Place(experiment, found.preset, config, folder.expanduser(), found.data_dir)
-
-
-def _add_common(parser: Options, presets: Iterable[str]) -> None:
-    told = ", ".join(f"{n}: {PRESETS[n]}" if n in PRESETS else n for n in presets)
-    group = parser.add_argument_group("options of every experiment")
-    group.add_argument("--preset", default="default", metavar="NAME", help=f"{told} (default)")
-    add_runs(group)
-    group.add_argument(
-        "--folder", type=Path, metavar="PATH", help="folder of this run (RUNS/NAME/PRESET-HASH)"
-    )
-    add_data_dir(group)
-
-
-def add_runs(group: Any) -> None:
-    """The option ``--runs``."""
-    group.add_argument(
-        "--runs", type=Path, default=Path("runs"), metavar="PATH", help="folder of all runs (runs)"
-    )
-
-
-def add_data_dir(group: Any) -> None:
-    """The option ``--data-dir``."""
-    group.add_argument(
-        "--data-dir",
-        metavar="PATH",
-        help="folder of data sets ($GRAMLIN_DATA_DIR, or else $TFDS_DATA_DIR)",
-    )

@@ -11,9 +11,10 @@ import traceback
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
+import tyro
 
 from ..registry import EXPERIMENTS, Experiment, find
 from ..runs import folder_of, perform
@@ -22,12 +23,23 @@ from ..shared.durations import duration
 from ..shared.progress import FRONT
 from .errors import line_of
 from .gallery import write_gallery
-from .options import Options
-from .place import add_data_dir, add_runs
+from .options import read
+from .place import Data
 
 PURPOSE = """Carry out all experiments whose data are at hand, and go on where a run was cut off.
 
 In the end stand the gallery of all runs and a table: claim, paper, here, verdict."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen(Data):
+    """Options.
+
+    Attributes:
+        names: Experiments; by default all.
+    """
+
+    names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME ...")] = ()
 
 
 @dataclasses.dataclass
@@ -43,14 +55,7 @@ class Outcome:
 
 def main(arguments: Sequence[str], prog: str) -> None:
     """Carry out the experiments and print the table."""
-    parser = Options(prog, PURPOSE)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="experiments instead of all")
-    parser.add_argument(
-        "--preset", default="default", metavar="NAME", help="smoke, default or paper (default)"
-    )
-    add_runs(parser)
-    add_data_dir(parser)
-    found = parser.read(arguments)
+    found = read(Chosen, arguments, prog, PURPOSE)
     chosen = [find(name) for name in found.names] or EXPERIMENTS
     outcomes = [Outcome(e, e.preset(found.preset)) for e in chosen]
     find_data(outcomes, found.data_dir)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,12 +21,12 @@ from gramlin_jax._moments.gradients import (
 )
 from gramlin_jax._moments.jacobians import reduce_jacobians
 from gramlin_jax._moments.projection import Projection, projected
-from gramlin_jax.metrics.registry import Need
+from gramlin_jax.metrics.registry import OF_GRADIENTS, Need
 from gramlin_jax.support.accuracy import hits
 from gramlin_jax.support.memory import remembered
 from gramlin_jax.support.precision import in_float64
 from gramlin_jax.taps import Site, Traced
-from gramlin_jax.taps.rows import Rows, feature_rows
+from gramlin_jax.taps.rows import Rows, feature_rows, samples_first
 
 if TYPE_CHECKING:
     from jaxtyping import Array
@@ -96,7 +97,7 @@ def summing(
         ``(held, projections, key, stack) -> sums``: values of the trace before those of x,
         projections by site, a key for the probes, and a ``Batch`` with one more leading axis.
     """
-    run = run_backward if {"kernel_gradient", "output_gradients"} & needs else run_forward
+    run = run_backward if OF_GRADIENTS & needs else run_forward
     summed = Summed(losses, names, dict(rows), dict(axes), needs, probes)
 
     def of_batch(
@@ -140,11 +141,12 @@ def reduced(
     """
     losses, names, rows, axes, needs, probes = summed
     n, outputs = len(batch.labels), losses.outputs or (lambda output: output)
+    sites = traced.layers.sites
     scored = score(losses, passed.output, batch)
     of_features = {
         name: _moments(
-            feature_rows(passed.taps[name].features, traced.layers.sites[name], how, n),
-            traced.layers.sites[name],
+            feature_rows(passed.taps[name].features, sites[name], how, n),
+            sites[name],
             scored,
             projections.get(name),
         )
@@ -153,6 +155,13 @@ def reduced(
     loss = _times(scored.weight, passed.loss)
     numbers = {**scored.numbers, "count": n, "weight": scored.weight, "loss": loss}
     products = "output_gradients" in needs
+    by_sample: dict[str, Any] = {}
+    if "sample_gradients" in needs and scored.weights is None:  # else samples are no equals
+        by_sample = {
+            name: functools.partial(samples_first, site=sites[name], axis=rows[name].axis, n=n)
+            for name in rows
+            if name in names and sites[name].primitive == "dot_general"
+        }
     of_outputs: dict[str, Any] = {}
     if "jacobians" in needs:
         of_outputs = reduce_jacobians(
@@ -161,7 +170,9 @@ def reduced(
     return {
         "numbers": {name: _as_float64(value) for name, value in numbers.items()},
         "moments": of_features,
-        "gradients": reduce_gradients(passed, scored.weight, names, products=products),
+        "gradients": reduce_gradients(
+            passed, scored.weight, names, products=products, by_sample=by_sample
+        ),
         "jacobians": of_outputs,
     }
 

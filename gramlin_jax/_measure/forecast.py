@@ -122,6 +122,7 @@ def _cost(site: Site, plan: Plan, sums: dict[str, Any]) -> LayerCost:
         "HᵀY": features and features.cross_scatter,
         "∇L": gradients and gradients.kernel_sum,
         "ΔᵀΔ": gradients and gradients.output_sum,
+        "Σ‖∇ℓ‖²": gradients and gradients.square_sum,
         "J": jacobians and jacobians.products,
     }
     shapes = tuple((label, a.shape) for label, a in named.items() if a is not None)
@@ -136,6 +137,9 @@ def _flops(site: Site, plan: Plan, shapes: dict[str, tuple[int, ...]]) -> float:
     total = product * (3 if "∇L" in shapes else 1)  # forward; to the inputs; to the kernel
     if "ΔᵀΔ" in shapes:
         total += 2 * rows * site.fan_out**2
+    if "Σ‖∇ℓ‖²" in shapes:  # products of positions
+        positions = math.prod(site.rows) / plan.n
+        total += 2 * rows * positions * (site.fan_in + site.fan_out)
     if "HᵀH" in shapes:
         how, (*layers, d, k) = plan.rows[site.name], shapes["HᵀY"]
         each = rows if how.rule == "tokens" else math.prod(layers)

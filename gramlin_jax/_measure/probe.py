@@ -21,7 +21,14 @@ from gramlin_jax._measure.tracing import Tracing
 from gramlin_jax._moments.additive import Additive
 from gramlin_jax._moments.gradients import Backward, scalar_loss
 from gramlin_jax._moments.projection import Projection
-from gramlin_jax.metrics.registry import DEFAULT, LayerSums, Metric, chosen_metrics, needs_of
+from gramlin_jax.metrics.registry import (
+    DEFAULT,
+    OF_GRADIENTS,
+    LayerSums,
+    Metric,
+    chosen_metrics,
+    needs_of,
+)
 from gramlin_jax.support.checks import check_at_least, is_traced
 from gramlin_jax.support.devices import placed, placement
 from gramlin_jax.support.precision import in_float64, widened
@@ -270,8 +277,8 @@ class Probe:
         )
         plan = for_size(plan, traced, len(labels))
         names = [name for name in plan.names if traced.layers.sites[name].has_kernel]
-        gradients = {"kernel_gradient", "output_gradients"} & self._needs
-        result, passed = _pass(call, traced, values, names if gradients else [])
+        sites = names if OF_GRADIENTS & self._needs else []
+        result, passed = _pass(call, traced, values, sites)
         used = Backward(
             *passed[:2],
             {name: Tap(passed.taps[name].features) for name in plan.rows},

@@ -177,10 +177,9 @@ def memorised(train: Mapping[int, Numbers], heldout: Mapping[int, Numbers]) -> I
 
 
 def _above(numbers: Numbers, layer: str) -> float:
-    floor, _ = _floor(numbers, layer)
-    return (
-        (numbers.of("target_linearity", layer) - floor) / (1 - floor) if floor <= FULL else math.nan
-    )
+    """Target linearity above its noise floor, 1 at most; NaN where the floor leaves no room."""
+    value, (floor, _) = numbers.of("target_linearity", layer), _floor(numbers, layer)
+    return (value - floor) / (1 - floor) if floor <= FULL else math.nan
 
 
 def _floor(numbers: Numbers, layer: str) -> tuple[float, float]:

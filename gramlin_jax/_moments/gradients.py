@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -38,11 +38,13 @@ class GradientMoments(Additive):
         count: Number of samples n.
         kernel_sum: Σ x δᵀ (*stack, i, o).
         output_sum: Σ δ δᵀ (*stack, o, o); None where it was not asked for.
+        square_sum: Σ ‖∇_K ℓ‖² (*stack,), over samples; None where it was not asked for.
     """
 
     count: Float[Array, "*runs"]
     kernel_sum: Float[Array, "*runs_and_stack i o"]
     output_sum: Float[Array, "*runs_and_stack o o"] | None
+    square_sum: Float[Array, "*runs_and_stack"] | None = None
 
     @classmethod
     @in_float64
@@ -178,7 +180,12 @@ def gradient_moments(
 
 
 def reduce_gradients(
-    passed: Backward, count: Any, names: Collection[str] | None = None, *, products: bool = True
+    passed: Backward,
+    count: Any,
+    names: Collection[str] | None = None,
+    *,
+    products: bool = True,
+    by_sample: Mapping[str, Callable[[Array], Array]] | None = None,
 ) -> dict[str, GradientMoments]:
     """The gradient moments of a pass over ``count`` samples, of all sites or those named.
 
@@ -187,13 +194,19 @@ def reduce_gradients(
         count: Number of samples, or the sum of their weights.
         names: Of sites; None: all with a kernel.
         products: Whether to make Σ δδᵀ, which is (o, o).
+        by_sample: By site where Σ ‖∇_K ℓ‖² is wanted, what brings features and Δ into the form
+            (*stack, n, positions, columns).
     """
-    moments = {}
+    moments, forms = {}, by_sample or {}
     for name, kernel_gradient in passed.kernel_gradients.items():
         if names is None or name in names:
             delta = _rows(passed.output_gradients[name], kernel_gradient.shape[:-2])
             squares = _products(delta) if products else None
-            moments[name] = _gradient_moments(count, kernel_gradient, squares)
+            sums = _gradient_moments(count, kernel_gradient, squares)
+            if form := forms.get(name):
+                rows = form(passed.taps[name].features), form(passed.output_gradients[name])
+                sums = dataclasses.replace(sums, square_sum=_sample_squares(count, *rows))
+            moments[name] = sums
     return moments
 
 
@@ -209,6 +222,23 @@ def _products(delta: Array) -> Array:
     scale = magnitude(delta, (-2, -1))
     delta = delta / scale
     return scale.astype(jnp.float64) ** 2 * matmul(jnp.swapaxes(delta, -1, -2), delta)
+
+
+@in_float64
+def _sample_squares(count: Any, h: Array, delta: Array) -> Array:
+    """Σ ‖∇_K ℓ‖² over samples, from h (*stack, n, s, i) and Δ (*stack, n, s, o).
+
+    The gradient of a sample is Σ_s hδᵀ, and its square Σ_st (h_s·h_t)(δ_s·δ_t): no gradient is
+    made.
+    """
+    scale = magnitude(delta)
+    h, delta = widened(h), widened(delta / scale)
+
+    def gram(rows: Array) -> Array:
+        return matmul(rows, jnp.swapaxes(rows, -1, -2)).astype(jnp.float64)
+
+    squares = (gram(h) * gram(delta)).sum((-1, -2, -3))
+    return (jnp.asarray(count) * scale.astype(jnp.float64)) ** 2 * squares
 
 
 @in_float64

@@ -14,6 +14,7 @@ from gramlin_jax.metrics.gram import gram_only_step, polar_factor, weight_gram
 from gramlin_jax.metrics.health import (
     dead_units,
     feature_rank,
+    gradient_noise,
     relative_feature_change,
     relative_update,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "separation_law",
     "dead_units",
     "feature_rank",
+    "gradient_noise",
     "relative_feature_change",
     "relative_update",
     "spectral_entropy",

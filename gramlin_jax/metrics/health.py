@@ -120,6 +120,37 @@ def dead_units(gradients: GradientMoments) -> Float[Array, ""]:
 
 
 @in_float64
+def gradient_noise(gradients: GradientMoments) -> Float[Array, ""]:
+    """Variance of the gradient between samples over its squared mean, tr Cov(∇_K ℓ)/‖∇_K L‖².
+
+    A batch of so many samples has a gradient as large as its noise: the simple noise scale. From
+    n samples it is no larger than about n, whose mean is then noise itself.
+
+    Args:
+        gradients: Of the layer, with ``square_sum``.
+
+    Returns:
+        A float64 scalar ≥ 0; NaN for one sample, and where the mean is 0.
+
+    Raises:
+        ValueError: If ``square_sum`` was not summed.
+
+    Source: McCandlish et al., An empirical model of large-batch training (arXiv 1812.06162).
+
+    Example:
+        >>> sums = GradientMoments(jnp.float32(2), jnp.full((1, 1), 4.0), None, jnp.float32(10))
+        >>> float(gradient_noise(sums))
+        0.5
+    """
+    if gradients.square_sum is None:
+        raise ValueError("square_sum is None: wanted it among the needs of a metric")
+    n, mean = jnp.asarray(gradients.count, jnp.float64), frobenius(gradients.kernel_gradient)
+    ratio = jnp.asarray(gradients.square_sum, jnp.float64).sum() / n / mean / mean
+    spread = jnp.maximum(ratio - 1, 0) * n / (n - 1)
+    return concrete(jnp.where((n > 1) & (mean > 0), spread, jnp.nan))
+
+
+@in_float64
 def feature_rank(m: Moments) -> Float[Array, ""]:
     """Effective rank of centred features: exp of the entropy of their covariance's spectrum.
 

@@ -22,6 +22,7 @@ from gramlin_jax.metrics.health import (
     dead_units,
     feature_rank,
     frobenius,
+    gradient_noise,
     relative_feature_change,
     relative_update,
 )
@@ -41,16 +42,27 @@ if TYPE_CHECKING:
     from jaxtyping import Array
 
 Need: TypeAlias = Literal[
-    "features", "rows", "classes", "kernel", "kernel_gradient", "output_gradients", "jacobians"
+    "features",
+    "rows",
+    "classes",
+    "kernel",
+    "kernel_gradient",
+    "output_gradients",
+    "sample_gradients",
+    "jacobians",
 ]
 Direction: TypeAlias = Literal["higher", "lower"] | None
 # Ranges of values.
 EVERY, SHARE, COSINE = (-np.inf, np.inf), (0.0, 1.0), (-1.0, 1.0)
 POSITIVE, AT_MOST_1, AT_LEAST_1 = (0.0, np.inf), (-np.inf, 1.0), (1.0, np.inf)
-# What a plain function gets; a Jacobian costs one backward pass for each output.
-EVERYTHING: frozenset[Need] = frozenset(get_args(Need)) - {"jacobians"}
+# What a plain function gets. A Jacobian costs one backward pass for each output, and gradients of
+# samples the square of the positions.
+EVERYTHING: frozenset[Need] = frozenset(get_args(Need)) - {"jacobians", "sample_gradients"}
 # What the rows of the features are needed for, and what samples have to be told apart for.
 OF_FEATURES: frozenset[Need] = frozenset({"features", "rows", "classes"})
+OF_GRADIENTS: frozenset[Need] = frozenset(
+    {"kernel_gradient", "output_gradients", "sample_gradients"}
+)
 OF_SAMPLES: frozenset[Need] = OF_FEATURES | {"jacobians"}
 
 
@@ -88,6 +100,7 @@ class LayerSums:
             "kernel": self.kernel is not None,
             "kernel_gradient": self.gradients is not None,
             "output_gradients": self.gradients is not None,
+            "sample_gradients": getattr(self.gradients, "square_sum", None) is not None,
             "jacobians": self.jacobians is not None,
         }[need]
 
@@ -149,9 +162,9 @@ class Metric:
         needs: What it is computed from; ``measure`` makes the sums for that, and where a layer has
             not all of it the value is NaN. ``"features"`` are moments; ``"rows"`` moments of the
             very rows that the kernel multiplies; ``"classes"`` moments with one-hot targets;
-            ``"kernel_gradient"`` ∇_K L; ``"output_gradients"`` ΔᵀΔ; ``"jacobians"`` the moments of
-            ∂f/∂z. A metric that names no needs gets all sums but the last, and is asked at every
-            layer.
+            ``"kernel_gradient"`` ∇_K L; ``"output_gradients"`` ΔᵀΔ; ``"sample_gradients"``
+            Σ ‖∇_K ℓ‖² (name ``"features"`` too); ``"jacobians"`` the moments of ∂f/∂z. A metric
+            that names no needs gets all sums but the last two, and is asked at every layer.
         function: ``LayerSums -> scalar``, a JAX function.
         direction: Which values say more of what the metric is named for; None: neither.
         range: Least and largest value.
@@ -307,6 +320,14 @@ HEALTH = (
         ["output_gradients"],
         lambda layer: dead_units(layer.gradients),
         SHARE,
+        "higher",
+    ),
+    _entry(
+        "gradient_noise",
+        "noise ∇L",
+        ["features", "kernel_gradient", "sample_gradients"],
+        lambda layer: gradient_noise(layer.gradients),
+        POSITIVE,
         "higher",
     ),
     _entry(

@@ -1,5 +1,7 @@
 """Metrics of a layer's health, against NumPy's long double and exact cases."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from gramlin_jax import (
     GradientMoments,
     dead_units,
     feature_rank,
+    gradient_noise,
     moments,
     relative_feature_change,
     relative_update,
@@ -91,3 +94,19 @@ def test_entropy_of_a_spectrum():
     np.testing.assert_allclose(spectral_entropy(np.ones(7)), 1, rtol=1e-15)
     np.testing.assert_allclose(spectral_entropy(np.array([3.0, 3, 0, 0, 0])), np.log(2) / np.log(5))
     assert spectral_entropy(np.array([1.0, 0])) == 0 and np.isnan(spectral_entropy(np.ones(1)))
+
+
+def test_noise_of_gradients_from_their_squares():
+    each = np.random.default_rng(3).normal(size=(9, INPUTS, OUTPUTS)) + 0.5
+    with jax.enable_x64(True):
+        sums = GradientMoments(
+            jnp.asarray(9.0), jnp.asarray(each.sum(0)), None, jnp.asarray((each**2).sum())
+        )
+    variance = long(each)[0].var(0, ddof=1).sum()
+    expected = variance / norm(long(each)[0].mean(0)) ** 2
+    np.testing.assert_allclose(float(gradient_noise(sums)), float(expected), rtol=1e-12)
+    same = GradientMoments(jnp.float32(4), jnp.ones((2, 1)), None, jnp.float32(0.5))
+    assert gradient_noise(same) == 0
+    assert np.isnan(gradient_noise(dataclasses.replace(same, count=jnp.float32(1))))
+    with pytest.raises(ValueError, match="square_sum is None: wanted it among the needs"):
+        gradient_noise(gradients())
