@@ -209,6 +209,7 @@ EXPERIMENTS = (
         "vae",
         "Figure 5: a VAE interpolates between images as linearly as its code is linear in them.",
         view="interpolation",
+        minutes={"default": 1.5},
     ),
     Experiment(
         "fig06_gram_whitening_cnn",
@@ -235,6 +236,7 @@ EXPERIMENTS = (
         "vae",
         "Figure 10: reconstruction error and target linearity of a VAE's code, as it trains.",
         view="linearity",
+        minutes={"default": 1.5},
     ),
     Experiment(
         "fig11_bert",
@@ -282,7 +284,7 @@ EXPERIMENTS = (
         "deep_linear",
         "deep_linear",
         "Deep linear networks: steps on data and on covariances alone, and the exact curves.",
-        minutes={"paper": 17},
+        minutes={"default": 1.2, "paper": 17},
     ),
     Experiment(
         "ansatz",
