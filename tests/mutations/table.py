@@ -173,6 +173,7 @@ PLAN = "gramlin_jax/_measure/plan.py", "tests/test_measure_inputs.py -k mix"
 PHASE = "experiments/shared/statistics.py", "tests/test_claims_neural_collapse.py"
 
 HEALTH = "gramlin_jax/metrics/health.py", "tests/metrics/test_health.py"
+OF_EACH = "gramlin_jax/_moments/gradients.py", "tests/test_measure_metrics.py -k noise"
 ENTROPY = "gramlin_jax/metrics/spectra.py", "tests/metrics/test_health.py -k entropy"
 SEPARATION = "gramlin_jax/metrics/separation.py", "tests/metrics/test_separation.py"
 WIDTHS = "gramlin_jax/widths.py", "tests/test_widths.py -k standard or outputs or refused"
@@ -324,7 +325,7 @@ MUTATIONS = [
         (TOKENS, ("accuracy over samples", 'numbers["correct"] / numbers["labels"] if', 'numbers["correct"] / numbers["count"] if')),
         (TRACING, ("layers of another batch size differ", "first.keys() == second.keys() and all(", "True or all(")),
         (PLAN, ("reasons are lost", "        skipped |= unclear\n", "")),
-        (NEEDS, ("a backward pass for features alone", 'run_backward if {"kernel_gradient", "output_gradients"} & needs else run_forward', "run_backward")),
+        (NEEDS, ("a backward pass for features alone", "run_backward if OF_GRADIENTS & needs else run_forward", "run_backward")),
         (NEEDS, ("products of gradients always", 'products = "output_gradients" in needs', "products = True")),
         (NEEDS, ("Jacobians always", 'if "jacobians" in needs:', 'if needs:')),
         (MOVED, ("features that do not follow are measured", "> 1e-2 * spread + rounding", "> 1e2 * spread + rounding")),
@@ -452,6 +453,9 @@ MUTATIONS = [
         (HEALTH, ("a unit dies with one sample", "(squares == 0).mean()", "(squares < squares.max()).mean()")),
         (HEALTH, ("constant features have a rank", "jnp.where(values.max() > 0, rank, 0)", "rank")),
         (HEALTH, ("gradients that are not finite are alive", "jnp.where(jnp.isfinite(squares).all(), (squares == 0).mean(), jnp.nan)", "(squares == 0).mean()")),
+        (HEALTH, ("noise of the population", "* n / (n - 1)", "")),
+        (OF_EACH, ("positions do not meet in a sample's gradient", "(gram(h) * gram(delta)).sum((-1, -2, -3))", "jnp.einsum(\"...ii,...ii->...\", gram(h), gram(delta)).sum(-1)")),
+        (OF_EACH, ("gradients of samples of a mean", "(jnp.asarray(count) * scale.astype(jnp.float64)) ** 2 * squares", "scale.astype(jnp.float64) ** 2 * squares")),
         (ENTROPY, ("entropy is not over its largest value", "jnp.clip(entropy / np.log(d), 0, 1)", "entropy")),
         (SEPARATION, ("as many degrees of freedom as layers", "len(values) - 2) * fit", "len(values)) * fit")),
         (SEPARATION, ("NC1 itself over depth", "np.log(values))", "values)")),
