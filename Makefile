@@ -1,14 +1,21 @@
 # Two commands do everything on a machine with Python and make: `make demo` and `make test`.
 # `make test` leaves to others what takes long: `make test-runs` trains networks and carries out whole
 # experiments, `make test-models` measures published models, `make test-benchmarks` runs the benchmarks
-# at tiny sizes, `make fuzz` tries random inputs for $(MINUTES) minutes. `.ci/run` runs all of these.
-# Beside them, `make quick` tests the core in a minute, `make slow` tests it compiled with all of XLA's
-# optimisations, `make mutations` breaks the code in many places and looks for a failing test, and
-# `make test-newest` runs the type checker and all tests on the newest releases.
+# at tiny sizes, `make test-docs` opens the documentation in Chromium, `make test-wheel` installs the
+# wheel into an empty environment, `make fuzz` tries random inputs for $(MINUTES) minutes. `.ci/run` runs
+# all of these.
+# Beside them, `make docs` builds the documentation, `make notebooks` executes the notebooks again,
+# `make quick` tests the core in a minute, `make slow` tests it compiled with all of XLA's
+# optimisations, `make mutations` breaks the code in many places and looks for a failing test,
+# `make test-newest` runs the type checker and all tests on the newest releases, and `make test-matrix`
+# the core tests on the oldest and the newest ones with every Python that is installed.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 MODELS := .venv/.models
+DOCS := .venv/.docs
+# What sets formulas, from the npm registry: the built site loads nothing from elsewhere.
+KATEX := 0.19.1
 MINUTES ?= 2
 # The newest interpreter that is installed, and an environment of it without constraints.
 NEWEST ?= $(shell .ci/newest-python)
@@ -21,28 +28,34 @@ CORE := tests/taps tests/metrics tests/test_moments.py tests/test_gradients.py \
 QUICK := tests/taps tests/metrics/test_linearity.py tests/metrics/test_virtual.py \
 	tests/test_moments.py tests/test_measure.py
 
-.PHONY: demo test test-runs test-models test-benchmarks test-newest quick slow fuzz mutations lint \
-	bench clean
+.PHONY: demo test test-runs test-models test-benchmarks test-docs test-wheel test-newest test-matrix \
+	quick slow fuzz mutations lint bench docs notebooks clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m experiments run fig04 --preset default
 
 test: $(INSTALLED)
-	$(PYTEST) -m "not runs and not models and not benchmark"
+	$(PYTEST) -m "not runs and not models and not benchmark and not docs and not wheel"
 
 test-runs: $(INSTALLED)
 	$(PYTEST) -m runs
 
 test-models: $(MODELS)
-	$(PYTEST) --dist loadgroup -m models tests/published
+	GRAMLIN_TEST_MODELS=1 $(PYTEST) --dist loadgroup -m models tests/published
 
 test-benchmarks: $(INSTALLED)
 	$(PYTEST) --dist load -m benchmark
 
+test-wheel: $(INSTALLED)
+	$(BIN)/python -m pytest -m wheel tests/test_wheel.py
+
+test-matrix:
+	.ci/test-matrix
+
 test-newest: .venv-newest
-	$(NEW)/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[data,text,loggers,dev]'
+	$(NEW)/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[all,dev]'
 	$(NEW)/mypy --python-version $$($(NEW)/python -c 'import sys; print("3.%d" % sys.version_info[1])')
-	MALLOC_ARENA_MAX=2 $(NEW)/python -m pytest $(PARALLEL) -m "not models and not benchmark"
+	MALLOC_ARENA_MAX=2 $(NEW)/python -m pytest $(PARALLEL) -m "not models and not benchmark and not docs and not wheel"
 
 quick: $(INSTALLED)
 	$(PYTEST) -m "not long" $(QUICK)
@@ -56,6 +69,16 @@ fuzz: $(INSTALLED)
 mutations: $(INSTALLED)
 	$(BIN)/python tests/mutations
 
+docs: $(DOCS) build/theme/katex
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo build/site/index.html
+
+test-docs: docs
+	$(BIN)/python -m pytest -m docs tests/test_site.py
+
+notebooks: $(INSTALLED)
+	$(BIN)/python tests/executing.py
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -66,15 +89,25 @@ bench: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[data,text,loggers,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,dev]'
 	touch $@
 
 $(MODELS): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[models,equivalence]'
 	touch $@
 
+$(DOCS): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+build/theme/katex: Makefile
+	mkdir -p build/theme
+	cd build && npm pack --silent katex@$(KATEX) && tar -xzf katex-$(KATEX).tgz
+	rm -rf $@ && mv build/package/dist $@ && rm -r build/package
+	touch $@
+
 .venv-newest:
 	$(NEWEST) -m venv $@
 
 clean:
-	rm -rf .venv .venv-newest .mypy_cache .pytest_cache .ruff_cache .hypothesis .mutations.json
+	rm -rf .venv .venv-newest .venv-matrix .mypy_cache .pytest_cache .ruff_cache .hypothesis .mutations.json

@@ -186,6 +186,15 @@ SIZES = {
             "rounds": 1,
         },
     ),
+    "bert": Sizes(
+        {
+            "models": ((4, 128, 4), (6, 384, 12)),
+            "sentences": 2016,
+            "length": 128,
+            "rounds": 3,
+        },
+        {"models": ((1, 8, 2),), "sentences": 64, "length": 6, "rounds": 1},
+    ),
     "vae": Sizes(
         {
             "model": {"pixels": 784},

@@ -9,13 +9,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any
 
-from experiments.shared.claims import Claim
-from experiments.shared.lost import diverged, note_of_divergence, without
-from experiments.shared.results import Result, label, table_of_runs
+from .shared.durations import duration
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+    from .shared.claims import Claim
+    from .shared.results import Result
 
 PRESETS = {
     "smoke": "seconds",
@@ -29,6 +30,8 @@ PRESETS = {
 class Experiment:
     """A figure: settings of a family, and what is shown of the runs. Modules load when used.
 
+    So a list of the experiments needs neither JAX nor pandas.
+
     Attributes:
         name: The name of the experiment and of the folder of its runs.
         package: The package of its family in ``experiments``.
@@ -36,6 +39,7 @@ class Experiment:
         changes: Fields of the family's presets that this experiment sets otherwise.
         view: Where one run has several figures, the package in ``package`` with the claims and
             the drawing of this one.
+        minutes: By the name of a preset, the processor time that it takes.
     """
 
     name: str
@@ -43,6 +47,7 @@ class Experiment:
     title: str
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     view: str = ""
+    minutes: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def presets(self) -> dict[str, Any]:
@@ -69,12 +74,14 @@ class Experiment:
 
     def result(self, config: Any, arrays: Mapping[str, Any], info: Mapping[str, Any]) -> Result:
         """Label the arrays of a run."""
+        from .shared.results import Result, label
+
         family = self.module()
         data = label(arrays, family.DIMENSIONS, family.coordinates(config))
         return Result(config, data, dict(info))
 
-    def claim_data(self, config: Any, folder: Path, data_dir: str | None = None) -> None:
-        """Compare the data that are read, if any are, with those of a run folder.
+    def claim_data(self, config: Any, folder: Path | None, data_dir: str | None = None) -> None:
+        """Read the data, if any are, and compare them with those of a run folder if it is given.
 
         A family without a setting ``dataset`` reads and claims its data in ``compute.read``.
 
@@ -85,7 +92,7 @@ class Experiment:
         if hasattr(compute, "read"):
             compute.read(config, folder, data_dir)
         elif hasattr(config, "dataset"):
-            from experiments.shared.training import load_splits
+            from .shared.training import load_splits
 
             load_splits(config.dataset, data_dir, folder=folder)
 
@@ -100,10 +107,14 @@ class Experiment:
 
     def networks(self, result: Result) -> pd.DataFrame:
         """A row for each network, see ``table_of_runs``."""
+        from .shared.results import table_of_runs
+
         return table_of_runs(result.data, self.module().RUNS)
 
     def check(self, result: Result) -> list[Claim]:
         """Check the paper's claims against the runs that did not diverge; none if too small."""
+        from .shared.lost import diverged, without
+
         if self.too_small(result.config):
             return []
         counted = without(result, diverged(result.data, self.module().RUNS))
@@ -121,6 +132,8 @@ class Experiment:
 
     def notes(self, result: Result) -> list[str]:
         """What a reader of the result has to know, a line each."""
+        from .shared.lost import note_of_divergence
+
         lines = [note_of_divergence(result.data, self.module().RUNS)]
         if changed := result.info.get("changes"):
             lines.append(f"versions changed while it ran: {', '.join(changed)}")
@@ -135,7 +148,8 @@ class Experiment:
 
     def plot(self, result: Result) -> Figure:
         """The figure; where runs diverged, it says so."""
-        from experiments.shared.drawing import entitle
+        from .shared.drawing import entitle
+        from .shared.lost import note_of_divergence
 
         figure: Figure = self.shown("draw").plot(result)
         if gone := note_of_divergence(result.data, self.module().RUNS):
@@ -151,6 +165,12 @@ class Experiment:
         draw = self.shown("draw")
         return {"figure.png": figure, **(draw.extras(result) if hasattr(draw, "extras") else {})}
 
+    def duration(self, preset: str) -> str:
+        """The processor time of a preset, as a person says it."""
+        if preset in self.minutes:
+            return duration(60 * self.minutes[preset])
+        return "seconds" if preset == "smoke" else "not measured"
+
     def of_same_runs(self) -> list[Experiment]:
         """The other experiments that show the same runs."""
         same = [e for e in EXPERIMENTS if (e.package, e.changes) == (self.package, self.changes)]
@@ -162,7 +182,7 @@ class Experiment:
 
     def module(self, *names: str) -> ModuleType:
         """The package of the family, or a module in it."""
-        return importlib.import_module(".".join(("experiments", self.package, *names)))
+        return importlib.import_module(".".join(("", self.package, *names)), __package__)
 
 
 EXPERIMENTS = (
@@ -170,16 +190,19 @@ EXPERIMENTS = (
         "fig01_swissroll",
         "swissroll",
         "Figure 1: the virtual update unrolls the swiss roll, with the Gram's contours.",
+        minutes={"default": 0.25},
     ),
     Experiment(
         "fig02_gram_whitening",
         "gram_only",
         "Figure 2: a network learns with its Grams alone.",
+        minutes={"default": 5.7},
     ),
     Experiment(
         "fig04_target_linearity",
         "target_linearity",
         "Figure 4: target linearity and its surrogate, layer by layer, as a network trains.",
+        minutes={"default": 0.8},
     ),
     Experiment(
         "fig05_vae_interpolation",
@@ -192,17 +215,20 @@ EXPERIMENTS = (
         "gram_only",
         "Figure 6: figure 2 with a convolutional network.",
         changes={"network": "cnn", "width": 16, "depth": 3, "momentum": 0.95},
+        minutes={"default": 4},
     ),
     Experiment(
         "fig08_staircase",
         "staircase",
         "Figure 8: a staircase function learnt by networks from rich to lazy.",
+        minutes={"default": 4},
     ),
     Experiment(
         "fig09_target_linearity_adam",
         "target_linearity",
         "Figure 9: figure 4 with Adam in the place of SGD.",
         changes={"optimizer": "adam", "learning_rate": 1e-4},
+        minutes={"default": 0.9},
     ),
     Experiment(
         "fig10_vae_target_linearity",
@@ -219,27 +245,32 @@ EXPERIMENTS = (
         "fig12_random_labels",
         "random_labels",
         "Figure 12: what target linearity makes of random labels.",
+        minutes={"default": 4.2},
     ),
     Experiment(
         "fig13_grokking",
         "grokking",
         "Figure 13: grokking, and what target linearity tells of it.",
+        minutes={"default": 2.7, "paper": 14},
     ),
     Experiment(
         "neural_collapse",
         "neural_collapse",
         "Neural collapse beside target linearity, to the terminal phase of training.",
+        minutes={"default": 4.4, "paper": 12},
     ),
     Experiment(
         "latent_dimensions",
         "latent_dimensions",
         "Latent dimensions of representations and weights, and rainbow networks: an MLP.",
+        minutes={"default": 8},
     ),
     Experiment(
         "cnn_latent_dimensions",
         "latent_dimensions",
         "Latent dimensions of a convolutional network.",
         changes={"network": "cnn"},
+        minutes={"default": 10},
     ),
     Experiment(
         "wavelet_latent_dimensions",
@@ -251,11 +282,13 @@ EXPERIMENTS = (
         "deep_linear",
         "deep_linear",
         "Deep linear networks: steps on data and on covariances alone, and the exact curves.",
+        minutes={"paper": 17},
     ),
     Experiment(
         "ansatz",
         "ansatz",
         "A thousand networks for the neural feature ansatz, beside its rivals and their nulls.",
+        minutes={"default": 8},
     ),
 )
 

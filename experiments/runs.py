@@ -10,14 +10,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from experiments.registry import Experiment, find
-from experiments.shared.provenance import DATA, changes, record_versions
-from experiments.shared.results import (
-    Result,
-    label,
-    read_arrays_and_labels,
-    write_result,
-)
 from gramlin_jax.support.files import (
     check_folder,
     claim_folder,
@@ -28,6 +20,16 @@ from gramlin_jax.support.files import (
     write_whole,
 )
 from gramlin_jax.support.versions import versions
+
+from .registry import Experiment, find
+from .shared.provenance import DATA, changes, record_versions
+from .shared.results import (
+    Result,
+    label,
+    read_arrays_and_labels,
+    write_result,
+)
+from .shared.threads import one_blas_thread
 
 RESULT = "result.npz"
 
@@ -59,7 +61,7 @@ def perform(
     """
     experiment, folder = find(name), folder.expanduser()
     claim_folder(folder, _identity(experiment.name, config))
-    with running(folder):
+    with running(folder), one_blas_thread():
         done = (folder / RESULT).exists()
         if done:
             result = read_result(name, config, folder)

@@ -3,12 +3,15 @@
 With ``GRAMLIN_TEST_OPTIMIZED=1`` (``make slow``) XLA compiles them with all of its optimisations.
 """
 
+import atexit
 import ctypes
 import gc
 import os
 import resource
+import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import jax
@@ -18,8 +21,15 @@ import pytest
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Most of the time is compilation.
+# Most of the time is compilation: do less of it, and do it once for all processes of this run.
 jax.config.update("jax_disable_most_optimizations", os.environ.get("GRAMLIN_TEST_OPTIMIZED") != "1")
+PROGRAMS = "JAX_COMPILATION_CACHE_DIR"
+if PROGRAMS not in os.environ:
+    os.environ[PROGRAMS] = tempfile.mkdtemp(prefix="gramlin-programs-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    atexit.register(shutil.rmtree, os.environ[PROGRAMS], ignore_errors=True)
+jax.config.update("jax_compilation_cache_dir", os.environ[PROGRAMS])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's & ignores it
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -73,13 +73,12 @@ def scenarios(rank):
     return found
 
 
-def refused(n):
-    """The error of n samples of this process."""
+def refused(batches):
+    """The error of this process's samples."""
     from gramlin_jax import measure
 
     try:
-        mesh = jax.make_mesh((4,), ("data",))
-        measure(network, PARAMS, (X[:n], LABELS[:n]), loss=loss, mesh=mesh)
+        measure(network, PARAMS, batches, loss=loss, mesh=jax.make_mesh((4,), ("data",)))
     except ValueError as error:
         return str(error)
     return ""
@@ -95,7 +94,11 @@ def main():
     found = scenarios(rank)
     found["across Auto"].save(folder / f"{rank}.npz")
     numbers = {name: m.to_dict() for name, m in found.items()}
-    numbers["refused"], numbers["unequal"] = refused(31), refused(30 + 2 * rank)
+    for name, n in (("refused", 31), ("unequal", 30 + 2 * rank)):
+        numbers[name] = refused((X[:n], LABELS[:n]))
+    batch = X[:8], LABELS[:8]
+    numbers["fewer"] = refused([batch] * (3 - rank))
+    numbers["smaller"] = refused([batch, tuple(a[: 8 - 2 * rank] for a in batch)])
     (folder / f"{rank}.json").write_text(json.dumps(numbers))
 
 

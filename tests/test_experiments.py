@@ -1,10 +1,8 @@
-"""The registry, run folders, the command line, and which file may import which."""
+"""The registry, run folders, and which file may import which."""
 
 import ast
 import dataclasses
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -145,63 +143,27 @@ def test_unfinished_run(tmp_path):
         read_result(NAME, SMOKE, tmp_path)
 
 
-def test_command_line(old_folder, capsys):
-    command.main([])
-    assert "fig09_target_linearity_adam" in capsys.readouterr().out
-    command.main(["run", "fig04", "--preset", "smoke", "--folder", str(old_folder)])
-    printed = capsys.readouterr().out
-    assert "finished before" in printed and "no verdicts: a run as short as" in printed
-    assert not any(verdict in printed for verdict in ("[holds]", "[FAILS]", "[undecided]"))
-    (old_folder / "figure.png").unlink()
-    command.main(["plot", "fig04", "--preset", "smoke", "--folder", str(old_folder)])
-    assert (old_folder / "figure.png").exists()
-    with pytest.raises(SystemExit):
-        command.main(["dance"])
-    capsys.readouterr()
-    with pytest.raises(SystemExit):
-        command.main(["run", "fig04", "--help"])
-    assert "--learning-rate" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["run", "fig77"], "name is 'fig77'"),
-        (["run", "fig04", "--preset", "none"], "preset is 'none'"),
-        (["run", "fig04", "--dataset", "imagenet"], "imagenet"),
-        (["plot", "fig04"], "run the experiment to its end"),
-        (["list", "fig04"], "list got fig04: wanted nothing after it"),
-        (["run", "fig04", "--epochs", str(10**12)], "epochs is 1000000000000: wanted at most"),
-        (["run", "fig09", "--width", "-3"], "width is -3: wanted at least 1"),
-        (["run", "fig04", "--learning-rate", "1e309"], "learning_rate is inf: wanted a finite"),
-        (["run", "fig04", "--momentum", "1.5"], "momentum is 1.5: wanted 0 or more, below 1"),
-        (["run", "fig04", "--dataset", "cifar10", "--data-dir", "nowhere"], "data_dir"),
-    ],
-)
-def test_errors_of_the_user_are_one_line(arguments, message, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match=message):
-        command.main(arguments)
-
-
-def test_listing_imports_no_experiment():
-    code = (
-        "import sys; from experiments.__main__ import main; main(['list']);"
-        "print(*(m for m in sys.modules if m.startswith('experiments.')))"
-    )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = {name.split(".")[1] for name in out.stdout.splitlines()[-1].split()}
-    assert loaded <= {"__main__", "registry", "runs", "shared"}
-
-
 def imports(path):
     """Names of the modules that a file imports."""
+    package = ["experiments", *path.relative_to(ROOT).parent.parts]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            above = package[: len(package) + 1 - node.level] if node.level else []
+            module = ".".join([*above, *filter(None, [node.module])])
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def test_the_experiments_import_each_other_by_relative_names():
+    """So that the folder works as ``experiments`` and as ``gramlin_jax.experiments``."""
+    for path in ROOT.glob("**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                assert not any(alias.name.startswith("experiments") for alias in node.names), path
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                assert not f"{node.module}.".startswith("experiments."), path
 
 
 FAMILIES = {experiment.package for experiment in EXPERIMENTS}
@@ -212,7 +174,7 @@ FAMILIES = {experiment.package for experiment in EXPERIMENTS}
 )
 def test_which_file_may_import_which(path):
     home, found = path.relative_to(ROOT).parts[0], set(imports(path))
-    assert home in FAMILIES | {"shared"}
+    assert home in FAMILIES | {"shared", "commands", "gallery"}
     for other in FAMILIES - {home}:
         assert not any(f"{name}.".startswith(f"experiments.{other}.") for name in found)
     tops = {name.split(".")[0] for name in found}

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gramlin_jax import agop, isotropy, measure, nfa_correlation
+from gramlin_jax import METRICS, agop, isotropy, measure, nfa_correlation
 from gramlin_jax.metrics.representation import RepresentationAlignments
 
 RNG = np.random.default_rng(0)
@@ -109,3 +109,21 @@ def test_probes_estimate_the_same_jacobian(found):
         measure(network, PARAMS, (X, Y), loss=squares, metrics=["nfa"], probes=4)
     with pytest.raises(ValueError, match="probes is 0: wanted at least 1"):
         measure(network, PARAMS, (X, Y), loss=squares, metrics=["nfa"], probes=0)
+
+
+def test_heads_of_a_kernel_are_layers_by_themselves(found):
+    """As of the network in which each has a kernel of its own."""
+
+    def apart(params, x):
+        hidden = jnp.concatenate([x @ p for p in params["in"]], 1)
+        return network({**params, "in": np.eye(4, dtype=np.float32)}, hidden)
+
+    params = {**PARAMS, "in": [PARAMS["in"][:, :2], PARAMS["in"][:, 2:]]}
+    names = tuple(found["in"])
+    expected = measure(apart, params, (X, Y), loss=squares, metrics=names, batch_size=40)
+    for index, head in enumerate(found.sums["in"].heads(2)):
+        for name in names:
+            value = float(METRICS[name](head))
+            assert value == pytest.approx(expected[f"in/{index}"][name], rel=1e-5), name
+    with pytest.raises(ValueError, match=r"number is 3, kernel \(6, 4\): wanted a divisor"):
+        found.sums["in"].heads(3)

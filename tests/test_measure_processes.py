@@ -60,7 +60,7 @@ def alone():
 
 def test_all_ways_to_lie_give_the_numbers_of_one_device(numbers, alone):
     expected = alone.to_dict()
-    names = set(numbers[0]) - {"weights", "refused", "unequal"}
+    names = set(numbers[0]) - {"weights", "refused", "unequal", "fewer", "smaller"}
     assert len(names) == 6
     for found in numbers:
         for name in names:
@@ -100,3 +100,5 @@ def test_processes_with_different_numbers_of_samples(numbers):
     """Each of them says so, instead of one waiting for the other."""
     for found in numbers:
         assert "has [30, 32] samples on processes 0 to 1: wanted as many" in found["unequal"]
+        assert "batches[2] has [8, 0] samples on processes 0 to 1" in found["fewer"]
+        assert "batches[1] has [8, 6] samples on processes 0 to 1" in found["smaller"]

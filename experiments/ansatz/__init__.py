@@ -20,7 +20,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from experiments.shared.checks import check_least
+from ..shared.checks import check_least
 
 FORMS = (
     "nfa",

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from experiments.ansatz import FORMS, REPLACEMENTS
-from experiments.shared.claims import Claim
+from ..shared.claims import Claim
+from . import FORMS, REPLACEMENTS
 
 if TYPE_CHECKING:
-    from experiments.shared.results import Result
+    from ..shared.results import Result
 
 LEVEL = 0.05
 HIGH = 0.8
@@ -54,14 +54,17 @@ def check(result: Result) -> list[Claim]:
     influence = end["influence_outputs"] > end["influence_inputs"]
     claims = [
         _claim("after training the ansatz is significant", p.isel(epoch=-1) <= LEVEL, p, -1),
-        _claim("before training it is not", p.isel(epoch=0) > LEVEL, p, 0),
+        _claim("before training the ansatz is not significant", p.isel(epoch=0) > LEVEL, p, 0),
         _claim("a correlation of 0.8 is significant", high <= LEVEL, high),
         _claim("the gradients are nearly a tight frame", iso.isel(epoch=-1) >= 0.9, iso, -1),
         _claim(
-            "training makes them more isotropic", iso.isel(epoch=-1) > iso.isel(epoch=0), iso, -1
+            "training makes the gradients more isotropic",
+            iso.isel(epoch=-1) > iso.isel(epoch=0),
+            iso,
+            -1,
         ),
         _claim("the exponent is 1", abs(end["exponent"] - 1) <= 0.1, end["exponent"]),
-        _claim("no other kernel does as well", nfa.isel(epoch=-1) > others, others),
+        _claim("no replaced kernel fits the ansatz as well", nfa.isel(epoch=-1) > others, others),
         _claim(
             "the activation's derivative matters",
             nfa.isel(epoch=-1) > end["nfa_without_derivative"],

@@ -12,14 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from experiments.ansatz import SYNTHETIC, Config, Setting
-from experiments.ansatz.measures import layer_measures, network_sums
-from experiments.ansatz.networks import apply, batch_loss, init, optimizer, training_data
-from experiments.shared.parts import parts
-from experiments.shared.provenance import claim_data
-from experiments.shared.results import Computed
 from gramlin_jax.data import load
 from gramlin_jax.training import Run, grid, over_runs
+
+from ..shared.parts import parts
+from ..shared.provenance import claim_data
+from ..shared.results import Computed
+from . import SYNTHETIC, Config, Setting
+from .measures import layer_measures, network_sums
+from .networks import apply, batch_loss, init, optimizer, training_data
 
 if TYPE_CHECKING:
     from jaxtyping import Array

@@ -7,16 +7,16 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.ansatz import FORMS, REPLACEMENTS
-from experiments.ansatz.claims import LEVEL, layers, trained
-from experiments.shared.drawing import BLUE, GREEN, ORANGE, PURPLE, VERMILION, legend_below, tidy
+from ..shared.drawing import BLUE, GREEN, ORANGE, PURPLE, VERMILION, legend_below, tidy
+from . import FORMS, REPLACEMENTS
+from .claims import LEVEL, layers, trained
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from experiments.shared.results import Result
+    from ..shared.results import Result
 
 LABELS = {
     "nfa": "NFA\nWᵀW, AGOP",

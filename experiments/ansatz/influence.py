@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 
-from experiments.ansatz.networks import after, inputs_of_layers
 from gramlin_jax.metrics.singular import in_singular_basis
 from gramlin_jax.support.precision import in_float64
+
+from .networks import after, inputs_of_layers
 
 if TYPE_CHECKING:
     from jaxtyping import Array

@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from experiments.ansatz import DIRECTIONS, REPLACEMENTS
-from experiments.ansatz.influence import influences
-from experiments.ansatz.networks import apply, batch_loss, inputs_of_layers
 from gramlin_jax import (
     GradientMoments,
     JacobianMoments,
@@ -38,6 +35,10 @@ from gramlin_jax import (
 from gramlin_jax.metrics.representation import representation_matrices
 from gramlin_jax.metrics.spectra import SMALLEST
 from gramlin_jax.support.precision import in_float64
+
+from . import DIRECTIONS, REPLACEMENTS
+from .influence import influences
+from .networks import apply, batch_loss, inputs_of_layers
 
 if TYPE_CHECKING:
     from jaxtyping import Array

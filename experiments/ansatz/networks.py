@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.ansatz import Config, Setting
 from gramlin_jax.data import load, staircase
+
+from . import Config, Setting
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float

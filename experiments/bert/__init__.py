@@ -18,8 +18,9 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from experiments.shared.checks import check_least, check_positive
 from gramlin_jax.data import TEXTS
+
+from ..shared.checks import check_least, check_positive
 
 
 @dataclasses.dataclass(frozen=True)

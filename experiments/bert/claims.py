@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from experiments.bert import stage
-from experiments.shared.claims import Claim, decided
-from experiments.shared.lost import at_chance, without
-from experiments.shared.text import plus_minus
+from ..shared.claims import Claim, decided
+from ..shared.lost import at_chance, without
+from ..shared.text import plus_minus
+from . import stage
 
 if TYPE_CHECKING:
-    from experiments.shared.results import Result
+    from ..shared.results import Result
 
 PAPER = {
     "sst2": (0.24, 0.58, 0.91, 0.97),
@@ -47,17 +47,21 @@ def check(result: Result) -> list[Claim]:
     claims = [
         _claim("pre-training raises the last layer's target linearity", _steps(last, [0, 1]), last),
         _claim(
-            "fine-tuning raises it, in the first epoch and after it",
+            "fine-tuning raises the last layer's target linearity, at first and later",
             _steps(last, [1, 2, *[-1] * (result.config.epochs > 1)]),
             last,
         ),
         _claim(
-            "after fine-tuning it rises with depth",
+            "after fine-tuning target linearity rises with depth",
             depth.drop_vars("layer").diff("layer"),
             linearity.isel(epoch=-1),
             "layer",
         ),
-        _claim("both raise that of held-out samples", _steps(unseen, [0, 1, -1]), unseen),
+        _claim(
+            "pre-training and fine-tuning raise the last layer's held-out target linearity",
+            _steps(unseen, [0, 1, -1]),
+            unseen,
+        ),
     ]
     return [*claims, *_paper_claims(result, last)]
 
@@ -88,7 +92,10 @@ def _paper_claims(result: Result, last: xr.DataArray) -> list[Claim]:
     published = np.array([PAPER[task] for task in tasks])
     off = np.abs(here.transpose("task", "epoch").values - published)
     evidence = f"largest difference {off.max():.3f}"
-    return [Claim("the last layer's numbers are the paper's", decided(READING - off), evidence)]
+    paper = "; ".join(f"{task}: {', '.join(map(str, PAPER[task]))}" for task in tasks)
+    return [
+        Claim("the last layer's numbers are the paper's", decided(READING - off), evidence, paper)
+    ]
 
 
 def table(result: Result) -> str:

@@ -12,18 +12,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.bert import START, Config
-from experiments.bert.measures import state_metrics, weighted_loss
-from experiments.bert.pretrain import adamw, make_tokenizer, pretrain, small_bert
-from experiments.shared.lost import guessing
-from experiments.shared.parts import parts
-from experiments.shared.provenance import claim_data
-from experiments.shared.results import Computed
-from experiments.shared.training import stack, train
 from gramlin_jax.data import IGNORED, Text, Tokens, load, tokenize, wordpiece
 from gramlin_jax.models import bert
 from gramlin_jax.models.bert import BertClassifier, BertConfig
 from gramlin_jax.training import Loss, Measure, hits
+
+from ..shared.lost import guessing
+from ..shared.parts import parts
+from ..shared.provenance import claim_data
+from ..shared.results import Computed
+from ..shared.training import stack, train
+from . import START, Config
+from .measures import state_metrics, weighted_loss
+from .pretrain import adamw, make_tokenizer, pretrain, small_bert
 
 if TYPE_CHECKING:
     from jaxtyping import Array

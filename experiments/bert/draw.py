@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.bert import stage
-from experiments.shared.drawing import SHARE, band, entitle, legend_below, tidy
-from experiments.shared.text import over_seeds
+from ..shared.drawing import SHARE, band, entitle, legend_below, tidy
+from ..shared.text import over_seeds
+from . import stage
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from experiments.shared.results import Result
+    from ..shared.results import Result
 
 NAMES = {
     "sst2": "SST-2",

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.shared.measures import scores
 from gramlin_jax import (
     accumulate,
     heldout_target_linearity,
@@ -19,6 +18,8 @@ from gramlin_jax import (
 )
 from gramlin_jax.data import IGNORED
 from gramlin_jax.training import hits
+
+from ..shared.measures import scores
 
 if TYPE_CHECKING:
     from jaxtyping import Array

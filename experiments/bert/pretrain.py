@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.bert import Config
-from experiments.shared.training import train
 from gramlin_jax.models.bert import BertConfig, BertMaskedLM
 from gramlin_jax.support.files import write_whole
 from gramlin_jax.training import Loss
+
+from ..shared.training import train
+from . import Config
 
 if TYPE_CHECKING:
     from jaxtyping import Array

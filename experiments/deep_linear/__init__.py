@@ -23,7 +23,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from experiments.shared.checks import check_different, check_least, check_positive
+from ..shared.checks import check_different, check_least, check_positive
 
 CASES = {
     "two layers": 2,

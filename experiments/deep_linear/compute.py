@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.deep_linear import Config
-from experiments.deep_linear.modes import modes_of, run_half_times, run_modes, run_scaling
-from experiments.deep_linear.notebook import data_of, run_notebook, whitened
-from experiments.shared.parts import parts
-from experiments.shared.results import Computed
-from experiments.shared.training import facts, load_splits
+from ..shared.parts import parts
+from ..shared.results import Computed
+from ..shared.training import facts, load_splits
+from . import Config
+from .modes import modes_of, run_half_times, run_modes, run_scaling
+from .notebook import data_of, run_notebook, whitened
 
 
 def run(config: Config, *, folder: Path | None = None, data_dir: str | None = None) -> Computed:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from experiments.deep_linear.claims import PUBLISHED
-from experiments.shared.drawing import BLUE, GREEN, ORANGE, VERMILION, band, points, tidy
-from experiments.shared.text import over_seeds
+from ..shared.drawing import BLUE, GREEN, ORANGE, VERMILION, band, points, tidy
+from ..shared.text import over_seeds
+from .claims import PUBLISHED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from experiments.shared.results import Result
+    from ..shared.results import Result
 
 
 def plot(result: Result) -> Figure:

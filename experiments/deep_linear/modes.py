@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from experiments.deep_linear import CASES, INITS, LEARNT, Config
 from gramlin_jax.deep_linear import (
     covariance_step,
     deep_mode,
@@ -19,6 +18,8 @@ from gramlin_jax.deep_linear import (
     unbalanced_mode,
 )
 from gramlin_jax.support.precision import dot, in_float64
+
+from . import CASES, INITS, LEARNT, Config
 
 if TYPE_CHECKING:
     from jaxtyping import Array

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from experiments.deep_linear import Config
 from gramlin_jax import moments
 from gramlin_jax.deep_linear import covariance_step
 from gramlin_jax.support.precision import dot, in_float64
+
+from . import Config
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float

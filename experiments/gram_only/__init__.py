@@ -23,8 +23,8 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from experiments.shared.checks import check_different, check_least, check_momentum
-from experiments.shared.results import SCORES
+from ..shared.checks import check_different, check_least, check_momentum
+from ..shared.results import SCORES
 
 ARMS = {
     "original": "SGD",

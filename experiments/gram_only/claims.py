@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from experiments.gram_only import ARMS
-from experiments.shared.claims import Claim, all_of, decided
-from experiments.shared.lost import at_chance
-from experiments.shared.statistics import Paired, paired
-from experiments.shared.text import plus_minus
+from ..shared.claims import Claim, all_of, decided
+from ..shared.lost import at_chance
+from ..shared.statistics import Paired, paired
+from ..shared.text import plus_minus
+from . import ARMS
 
 if TYPE_CHECKING:
-    from experiments.shared.results import Result
+    from ..shared.results import Result
 
 MARGIN = 0.005  # of accuracy: how sure the seeds have to be that nothing is lost
 LITTLE = 0.1  # a share of the original's gain in target linearity that counts as nothing

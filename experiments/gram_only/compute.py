@@ -10,11 +10,13 @@ import jax
 import numpy as np
 import optax
 
-from experiments.gram_only import Config
-from experiments.gram_only.measures import layer_measures, split_scores
-from experiments.shared.parts import parts
-from experiments.shared.results import Computed
-from experiments.shared.training import (
+from gramlin_jax.models import CNN, DNN
+from gramlin_jax.optim import gram_only, gram_preserving
+from gramlin_jax.training import Hyper, Measure, classification_loss
+
+from ..shared.parts import parts
+from ..shared.results import Computed
+from ..shared.training import (
     Trained,
     classes_of,
     evenly,
@@ -25,9 +27,8 @@ from experiments.shared.training import (
     train,
     unstack,
 )
-from gramlin_jax.models import CNN, DNN
-from gramlin_jax.optim import gram_only, gram_preserving
-from gramlin_jax.training import Hyper, Measure, classification_loss
+from . import Config
+from .measures import layer_measures, split_scores
 
 OPTIMIZERS: Mapping[str, Callable[[Any], optax.GradientTransformation]] = {
     "original": lambda inner: inner,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from experiments.gram_only import ARMS
-from experiments.shared.drawing import (
+from ..shared.drawing import (
     BLUE,
     GREEN,
     SHARE,
@@ -17,14 +16,15 @@ from experiments.shared.drawing import (
     points,
     tidy,
 )
-from experiments.shared.statistics import paired
+from ..shared.statistics import paired
+from . import ARMS
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from experiments.shared.results import Result
+    from ..shared.results import Result
 
 BEFORE = "before training"
 LEAST = 1e-3  # test error that is drawn for less, which a logarithmic scale does not have

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.shared.measures import layer_sums, scores
 from gramlin_jax import (
     Projection,
     heldout_target_linearity,
@@ -20,6 +19,8 @@ from gramlin_jax import (
     target_linearity,
     weight_gram,
 )
+
+from ..shared.measures import layer_sums, scores
 
 if TYPE_CHECKING:
     from jaxtyping import Array

@@ -16,9 +16,10 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from experiments.shared.checks import check_least, check_positive
-from experiments.shared.results import SCORES
 from gramlin_jax.data import modular_table
+
+from ..shared.checks import check_least, check_positive
+from ..shared.results import SCORES
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from experiments.grokking import RUNS
-from experiments.shared.claims import Claim, decided
-from experiments.shared.lost import at_chance, without
-from experiments.shared.statistics import epoch_rank_correlation, first_epoch, rank_correlation
-from experiments.shared.text import linearity_header, linearity_row, listed
+from ..shared.claims import Claim, decided
+from ..shared.lost import at_chance, without
+from ..shared.statistics import epoch_rank_correlation, first_epoch, rank_correlation
+from ..shared.text import linearity_header, linearity_row, listed
+from . import RUNS
 
 if TYPE_CHECKING:
-    from experiments.shared.results import Result
+    from ..shared.results import Result
 
 LEARNT = 0.5  # the accuracy that counts as having learnt; chance is 1/p
 

@@ -9,16 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.grokking import Config
-from experiments.shared.lost import guessing
-from experiments.shared.measures import linearity_metrics
-from experiments.shared.provenance import claim_data
-from experiments.shared.results import Computed
-from experiments.shared.training import checkpoints, evenly, on_device, train
 from gramlin_jax.data import modular_arithmetic
 from gramlin_jax.models import DNN
 from gramlin_jax.support.precision import in_float64
 from gramlin_jax.training import Hyper, Measure, classification_loss
+
+from ..shared.lost import guessing
+from ..shared.measures import linearity_metrics
+from ..shared.provenance import claim_data
+from ..shared.results import Computed
+from ..shared.training import checkpoints, evenly, on_device, train
+from . import Config
 
 if TYPE_CHECKING:
     from jaxtyping import Array

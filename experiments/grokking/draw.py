@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from experiments.grokking.claims import linearity_gap
-from experiments.shared.drawing import (
+from ..shared.drawing import (
     BLUE,
     LAYERS,
     SHARE,
@@ -16,14 +15,15 @@ from experiments.shared.drawing import (
     say_cut,
     tidy,
 )
-from experiments.shared.text import over_seeds
+from ..shared.text import over_seeds
+from .claims import linearity_gap
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from experiments.shared.results import Result
+    from ..shared.results import Result
 
 
 def plot(result: Result) -> Figure:

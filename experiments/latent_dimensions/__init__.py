@@ -30,7 +30,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from experiments.shared.checks import check_least, check_momentum, check_positive
+from ..shared.checks import check_least, check_momentum, check_positive
 
 NETWORKS = ("mlp", "cnn", "wavelets")
 KINDS = ("trained", "untrained", "permuted")

@@ -8,14 +8,14 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from experiments.latent_dimensions import published_setting
-from experiments.shared.claims import Claim, in_every_seed
-from experiments.shared.lost import at_chance, without
-from experiments.shared.statistics import spread
-from experiments.shared.text import listed, plus_minus
+from ..shared.claims import Claim, in_every_seed
+from ..shared.lost import at_chance, without
+from ..shared.statistics import spread
+from ..shared.text import listed, plus_minus
+from . import published_setting
 
 if TYPE_CHECKING:
-    from experiments.shared.results import Result
+    from ..shared.results import Result
 
 PUBLISHED: dict[str, dict[str, Any]] = {
     "mlp": {"trained": 0.427, "resampled": 0.314, "alignment": (0.922, 0.875)},
@@ -157,9 +157,8 @@ def _published(result: Result) -> list[Claim]:
         seeds = ours.sizes["seed"]
         reach = stats.t.ppf(0.975, max(1, seeds - 1)) * (1 + 1 / seeds) ** 0.5 * deviation
         holds = bool(abs(value - mean) <= reach) if seeds > 1 else None
-        evidence = f"{value:.3f} published, {plus_minus(ours)}"
         statement = f"the published {name} is within the spread over seeds"
-        claims.append(Claim(statement, holds, evidence))
+        claims.append(Claim(statement, holds, plus_minus(ours), f"{value:.3f}"))
     return claims
 
 

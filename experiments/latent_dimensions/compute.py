@@ -9,8 +9,24 @@ import jax
 import numpy as np
 import optax
 
-from experiments.latent_dimensions import KINDS, Config
-from experiments.latent_dimensions.measures import (
+from gramlin_jax.rainbow import Layer, apply, pair_moments
+from gramlin_jax.training import Measure, classification_loss
+
+from ..shared.parameters import keep_parameters
+from ..shared.parts import parts
+from ..shared.results import Computed
+from ..shared.training import (
+    Trained,
+    checkpoints,
+    classes_of,
+    facts,
+    load_splits,
+    on_device,
+    stack,
+    train,
+)
+from . import KINDS, Config
+from .measures import (
     accuracy,
     activation_scatters,
     alignments,
@@ -21,22 +37,7 @@ from experiments.latent_dimensions.measures import (
     stability,
     weight_spectra,
 )
-from experiments.latent_dimensions.networks import blank, grey, initial_kernels, with_kernels
-from experiments.shared.parameters import keep_parameters
-from experiments.shared.parts import parts
-from experiments.shared.results import Computed
-from experiments.shared.training import (
-    Trained,
-    checkpoints,
-    classes_of,
-    facts,
-    load_splits,
-    on_device,
-    stack,
-    train,
-)
-from gramlin_jax.rainbow import Layer, apply, pair_moments
-from gramlin_jax.training import Measure, classification_loss
+from .networks import blank, grey, initial_kernels, with_kernels
 
 if TYPE_CHECKING:
     from jaxtyping import Array

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from experiments.latent_dimensions import Config
-from experiments.latent_dimensions.claims import PUBLISHED, drawn
-from experiments.shared.drawing import BLUE, GREEN, ORANGE, PURPLE, VERMILION, band, tidy
-from experiments.shared.text import over_seeds
+from ..shared.drawing import BLUE, GREEN, ORANGE, PURPLE, VERMILION, band, tidy
+from ..shared.text import over_seeds
+from . import Config
+from .claims import PUBLISHED, drawn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from experiments.shared.results import Result
+    from ..shared.results import Result
 
 NAMES = {
     "cifar10": "airplane automobile bird cat deer dog frog horse ship truck".split(),

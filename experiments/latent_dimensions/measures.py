@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.latent_dimensions import SHOWN, VARIANTS, Config
 from gramlin_jax import Moments, accumulate
 from gramlin_jax.metrics.similarity import (
     alignment,
@@ -28,6 +27,8 @@ from gramlin_jax.metrics.spectra import (
 )
 from gramlin_jax.rainbow import Layer, apply, as_matrix, clip, hidden_features, resample
 from gramlin_jax.training import hits
+
+from . import SHOWN, VARIANTS, Config
 
 if TYPE_CHECKING:
     from jaxtyping import Array

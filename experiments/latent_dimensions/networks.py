@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.latent_dimensions import Config
 from gramlin_jax.models.initializers import torch_kernel
 from gramlin_jax.rainbow import Layer, hidden_features
+
+from . import Config
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float

@@ -18,8 +18,8 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from experiments.shared.checks import check_least, check_momentum, check_positive
-from experiments.shared.results import SCORES
+from ..shared.checks import check_least, check_momentum, check_positive
+from ..shared.results import SCORES
 
 LINK_RTOL = 1e-10
 """Rank tolerance of both sides of the link: smaller directions have no digits to compare."""

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import xarray as xr
 
-from experiments.neural_collapse import TERMINAL
-from experiments.shared.claims import Claim, in_every_seed
-from experiments.shared.statistics import epoch_rank_correlation, first_epoch
-from experiments.shared.text import listed, plus_minus
+from ..shared.claims import Claim, in_every_seed
+from ..shared.statistics import epoch_rank_correlation, first_epoch
+from ..shared.text import listed, plus_minus
+from . import TERMINAL
 
 if TYPE_CHECKING:
-    from experiments.shared.results import Result
+    from ..shared.results import Result
 
 FALLING = {
     "nc1": "NC1, features collapse to their class means in the terminal phase",

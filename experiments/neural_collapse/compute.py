@@ -11,11 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.neural_collapse import LINK_RTOL, Config
-from experiments.shared.measures import layer_sums, scores
-from experiments.shared.parts import parts
-from experiments.shared.results import Computed
-from experiments.shared.training import (
+from gramlin_jax import Moments, accumulate, nc4_mismatch, neural_collapse, target_linearity
+from gramlin_jax.data import Dataset
+from gramlin_jax.metrics import least_squares
+from gramlin_jax.models import DNN
+from gramlin_jax.support.precision import in_float64
+from gramlin_jax.training import Hyper, Measure, SampleLoss, classification_loss
+
+from ..shared.measures import layer_sums, scores
+from ..shared.parts import parts
+from ..shared.results import Computed
+from ..shared.training import (
     Trained,
     classes_of,
     facts,
@@ -24,12 +30,7 @@ from experiments.shared.training import (
     rate_or_schedule,
     train,
 )
-from gramlin_jax import Moments, accumulate, nc4_mismatch, neural_collapse, target_linearity
-from gramlin_jax.data import Dataset
-from gramlin_jax.metrics import least_squares
-from gramlin_jax.models import DNN
-from gramlin_jax.support.precision import in_float64
-from gramlin_jax.training import Hyper, Measure, SampleLoss, classification_loss
+from . import LINK_RTOL, Config
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from experiments.neural_collapse import TERMINAL
-from experiments.neural_collapse.claims import by_loss
-from experiments.shared.drawing import BLUE, GREEN, LAYERS, PURPLE, VERMILION, band, entitle, tidy
-from experiments.shared.statistics import spread
-from experiments.shared.text import over_seeds
+from ..shared.drawing import BLUE, GREEN, LAYERS, PURPLE, VERMILION, band, entitle, tidy
+from ..shared.statistics import spread
+from ..shared.text import over_seeds
+from . import TERMINAL
+from .claims import by_loss
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from experiments.shared.results import Result
+    from ..shared.results import Result
 
 ACTIVATION = {"relu": "ReLU", "gelu": "GELU"}
 

@@ -20,8 +20,8 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from experiments.shared.checks import check_different, check_least, check_momentum
-from experiments.shared.results import SCORES
+from ..shared.checks import check_different, check_least, check_momentum
+from ..shared.results import SCORES
 
 
 @dataclasses.dataclass(frozen=True)

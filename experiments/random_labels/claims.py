@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import xarray as xr
 
-from experiments.random_labels import RUNS
-from experiments.shared.claims import Claim, decided, in_every_seed
-from experiments.shared.lost import at_chance, without
-from experiments.shared.text import linearity_header, linearity_row, plus_minus
+from ..shared.claims import Claim, decided, in_every_seed
+from ..shared.lost import at_chance, without
+from ..shared.text import linearity_header, linearity_row, plus_minus
+from . import RUNS
 
 if TYPE_CHECKING:
-    from experiments.shared.results import Result
+    from ..shared.results import Result
 
 MEMORISED = 0.99  # the train accuracy that counts as having memorised
 

@@ -11,10 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.random_labels import Config
-from experiments.shared.measures import linearity_metrics
-from experiments.shared.results import Computed
-from experiments.shared.training import (
+from gramlin_jax.data import Dataset, label_noise, noisy_labels
+from gramlin_jax.models import DNN
+from gramlin_jax.training import Hyper, Loss, Measure, classification_loss, hits
+
+from ..shared.measures import linearity_metrics
+from ..shared.results import Computed
+from ..shared.training import (
     checkpoints,
     classes_of,
     evenly,
@@ -23,9 +26,7 @@ from experiments.shared.training import (
     rate_or_schedule,
     train,
 )
-from gramlin_jax.data import Dataset, label_noise, noisy_labels
-from gramlin_jax.models import DNN
-from gramlin_jax.training import Hyper, Loss, Measure, classification_loss, hits
+from . import Config
 
 if TYPE_CHECKING:
     from jaxtyping import Array

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any
 
-from experiments.shared.drawing import (
+from ..shared.drawing import (
     LAYERS,
     SHARE,
     VERMILION,
@@ -16,7 +16,7 @@ from experiments.shared.drawing import (
     say_cut,
     tidy,
 )
-from experiments.shared.text import over_seeds
+from ..shared.text import over_seeds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from experiments.shared.results import Result
+    from ..shared.results import Result
 
 ACCURACY = {"train": "train accuracy, noisy labels", "test": "test accuracy, true labels"}
 LOWEST = -0.65  # held-out values below are cut: far worse than the mean of the labels

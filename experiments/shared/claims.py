@@ -8,7 +8,10 @@ from collections.abc import Iterable
 import numpy as np
 import xarray as xr
 
-from experiments.shared.statistics import interval
+from .statistics import interval
+
+VERDICTS = {True: "holds", False: "FAILS", None: "undecided"}
+"""What a claim may come to."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,15 +23,17 @@ class Claim:
         holds: Whether it does, in every seed or beyond their spread, as ``check`` says; None where
             the runs do not decide it, or none came to what it speaks of.
         evidence: The numbers, as a person reads them.
+        paper: The published numbers, where the claim is that they are those found here.
     """
 
     statement: str
     holds: bool | None
     evidence: str
+    paper: str = ""
 
     def __str__(self) -> str:
-        verdict = {True: "holds", False: "FAILS", None: "undecided"}[self.holds]
-        return f"[{verdict}] {self.statement}: {self.evidence}"
+        published = f"; published {self.paper}" if self.paper else ""
+        return f"[{VERDICTS[self.holds]}] {self.statement}: {self.evidence}{published}"
 
 
 def decided(margins: xr.DataArray | np.ndarray) -> bool | None:

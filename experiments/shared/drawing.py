@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from experiments.shared.statistics import spread
+from .statistics import spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 if TYPE_CHECKING:
-    from experiments.shared.results import Result
+    from .results import Result
 
 LOSSES = ("train_loss", "test_loss", "loss", "target_output")
 """Arrays that are finite at all times, whichever family has them, unless a run diverged."""

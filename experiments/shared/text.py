@@ -6,7 +6,7 @@ from typing import Any
 
 import xarray as xr
 
-from experiments.shared.statistics import spread
+from .statistics import spread
 
 
 def plus_minus(runs: Any, mean: str = ".3f", deviation: str | None = None) -> str:

@@ -11,8 +11,6 @@ import jax
 import numpy as np
 import optax
 
-from experiments.shared.lost import guessing
-from experiments.shared.provenance import claim_data
 from gramlin_jax.data import Dataset, load
 from gramlin_jax.training import (
     Checkpoint,
@@ -27,6 +25,10 @@ from gramlin_jax.training import (
     fit,
     grid,
 )
+
+from .lost import guessing
+from .progress import FRONT
+from .provenance import claim_data
 
 
 class Trained(NamedTuple):
@@ -69,7 +71,7 @@ def train(
         measure: What to measure, see ``gramlin_jax.training.Measure``; None: nothing.
         directory: Where checkpoints go, from which training that was cut off goes on.
     """
-    hooks: list[Hook] = [ProgressBar(), WarnOfDivergence()]
+    hooks: list[Hook] = [ProgressBar(FRONT.get()), WarnOfDivergence()]
     hooks += [] if measure is None else [measure]
     hooks += [] if directory is None else [Checkpoint(directory)]
     fitted = fit(

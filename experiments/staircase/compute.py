@@ -10,14 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.shared.parts import parts
-from experiments.shared.provenance import claim_data
-from experiments.shared.results import Computed
-from experiments.shared.training import Trained, evenly, train
-from experiments.staircase import Config
-from experiments.staircase.norms import Network, norms_measure, own_points
 from gramlin_jax.data import staircase
 from gramlin_jax.training import Hyper, Measure
+
+from ..shared.parts import parts
+from ..shared.provenance import claim_data
+from ..shared.results import Computed
+from ..shared.training import Trained, evenly, train
+from . import Config
+from .norms import Network, norms_measure, own_points
 
 if TYPE_CHECKING:
     from jaxtyping import Array

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from experiments.shared.drawing import (
+from ..shared.drawing import (
     BLUE,
     GREEN,
     ORANGE,
@@ -16,16 +16,16 @@ from experiments.shared.drawing import (
     points,
     tidy,
 )
-from experiments.shared.text import over_seeds
-from experiments.staircase.claims import final_losses
-from experiments.staircase.published import PUBLISHED, RERUN, published_setting
+from ..shared.text import over_seeds
+from .claims import final_losses
+from .published import PUBLISHED, RERUN, published_setting
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from experiments.shared.results import Result
+    from ..shared.results import Result
 
 NORMS = {  # name: colour, line and label
     "target_fit": (BLUE, "-", "‖y − ŷ$_{OLS}$‖"),

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from experiments.shared.claims import Claim, in_every_seed
-from experiments.shared.text import plus_minus
+from ..shared.claims import Claim, in_every_seed
+from ..shared.text import plus_minus
 
 if TYPE_CHECKING:
-    from experiments.shared.results import Result
+    from ..shared.results import Result
 
 FORM = ("input", "input_2")
 """Dimensions of a quadratic form on the inputs."""

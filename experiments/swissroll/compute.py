@@ -11,9 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from experiments.shared.provenance import claim_data
-from experiments.shared.results import Computed
-from experiments.swissroll import LAYERS, Config
 from gramlin_jax import GradientMoments, backward, moments, target_linearity, weight_gram
 from gramlin_jax._moments.gradients import reduce_gradients
 from gramlin_jax.data import swiss_roll
@@ -25,6 +22,10 @@ from gramlin_jax.metrics.virtual import (
 )
 from gramlin_jax.models.initializers import torch_bias, torch_kernel
 from gramlin_jax.support.precision import in_float64
+
+from ..shared.provenance import claim_data
+from ..shared.results import Computed
+from . import LAYERS, Config
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree

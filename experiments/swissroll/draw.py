@@ -7,14 +7,14 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.shared.drawing import band, legend_below, tidy
+from ..shared.drawing import band, legend_below, tidy
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from experiments.shared.results import Result
+    from ..shared.results import Result
 
 FORMS = ("Gram", "change of the Gram")
 

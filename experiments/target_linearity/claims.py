@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import xarray as xr
 
-from experiments.shared.claims import Claim, in_every_seed
-from experiments.shared.lost import at_chance, without
-from experiments.shared.statistics import epoch_rank_correlation
-from experiments.shared.text import listed, start_to_end
+from ..shared.claims import Claim, in_every_seed
+from ..shared.lost import at_chance, without
+from ..shared.statistics import epoch_rank_correlation
+from ..shared.text import listed, start_to_end
 
 if TYPE_CHECKING:
-    from experiments.shared.results import Result
+    from ..shared.results import Result
 
 
 def check(result: Result) -> list[Claim]:
@@ -37,9 +37,21 @@ def check(result: Result) -> list[Claim]:
     ranks = epoch_rank_correlation(linearity, data["surrogate"])
     return [
         _claim("target linearity of each layer grows with training", gain, "gain", gain),
-        _claim("after training it is ordered by depth", steps, "step to the next layer", steps),
-        _claim("layers gain it in sequence", sequence, "epoch of half the gain", half),
-        _claim("each layer's surrogate rises with it", ranks, "rank correlation", ranks),
+        _claim(
+            "after training target linearity is ordered by depth",
+            steps,
+            "step to the next layer",
+            steps,
+        ),
+        _claim(
+            "layers gain target linearity in sequence", sequence, "epoch of half the gain", half
+        ),
+        _claim(
+            "each layer's surrogate rises with its target linearity",
+            ranks,
+            "rank correlation",
+            ranks,
+        ),
     ]
 
 

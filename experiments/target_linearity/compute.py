@@ -9,19 +9,6 @@ from typing import TYPE_CHECKING, Any
 import jax.numpy as jnp
 import optax
 
-from experiments.shared.measures import layer_sums, scores
-from experiments.shared.parameters import keep_parameters
-from experiments.shared.results import Computed
-from experiments.shared.training import (
-    checkpoints,
-    classes_of,
-    evenly,
-    facts,
-    load_splits,
-    on_device,
-    train,
-)
-from experiments.target_linearity import Config
 from gramlin_jax import (
     heldout_target_linearity,
     noise_floor,
@@ -31,6 +18,20 @@ from gramlin_jax import (
 )
 from gramlin_jax.models import DNN
 from gramlin_jax.training import Measure, classification_loss
+
+from ..shared.measures import layer_sums, scores
+from ..shared.parameters import keep_parameters
+from ..shared.results import Computed
+from ..shared.training import (
+    checkpoints,
+    classes_of,
+    evenly,
+    facts,
+    load_splits,
+    on_device,
+    train,
+)
+from . import Config
 
 if TYPE_CHECKING:
     from jaxtyping import Array

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.shared.drawing import SHARE, band, entitle
-from experiments.shared.text import over_seeds
+from ..shared.drawing import SHARE, band, entitle
+from ..shared.text import over_seeds
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from experiments.shared.results import Result
+    from ..shared.results import Result
 
 NAMES = {"sgd": "SGD", "adam": "Adam"}
 

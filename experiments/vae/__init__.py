@@ -9,8 +9,9 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from experiments.shared.checks import check_least, check_positive
 from gramlin_jax.models.vae import check_beta
+
+from ..shared.checks import check_least, check_positive
 
 SHOWN = 4  # test images whose reconstructions are kept
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import xarray as xr
 
-from experiments.shared.claims import Claim, in_every_seed
-from experiments.shared.lost import without
-from experiments.shared.text import listed, plus_minus
+from ..shared.claims import Claim, in_every_seed
+from ..shared.lost import without
+from ..shared.text import listed, plus_minus
 
 if TYPE_CHECKING:
-    from experiments.shared.results import Result
+    from ..shared.results import Result
 
 
 def at_best_epoch(data: xr.Dataset) -> xr.Dataset:

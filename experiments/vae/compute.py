@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.shared.results import Computed
-from experiments.shared.training import checkpoints, evenly, facts, load_splits, train
-from experiments.vae import SHOWN, Config
-from experiments.vae.measures import vae_measures
 from gramlin_jax.models import VAE, vae_loss
 from gramlin_jax.models.vae import check_pixels
 from gramlin_jax.training import Loss, Measure
+
+from ..shared.results import Computed
+from ..shared.training import checkpoints, evenly, facts, load_splits, train
+from . import SHOWN, Config
+from .measures import vae_measures
 
 
 def run(config: Config, *, folder: Path | None = None, data_dir: str | None = None) -> Computed:

@@ -111,8 +111,7 @@ def measure(
         mesh: Devices, over which samples are spread; None: those on which the parameters lie.
             Parameters that lie on its devices stay as they are. A mesh may span processes: then
             each passes NumPy arrays of its own samples, as many as every other, or JAX arrays of
-            all, and sums that are spread over processes stay there. An iterable must give as many
-            batches on each process: this is not checked, and those with more would wait for ever.
+            all, and sums that are spread over processes stay there.
         data_axes: Names of the mesh's axes along which samples are spread; None: the first.
         dry_run: Return a ``Forecast`` instead: layers, sums, bytes and floating-point operations.
             Nothing of ``f`` runs; the first batch is read for its shapes.

@@ -164,7 +164,8 @@ def stacks(batches: Any, reader: Reader, batch_size: int, where: Placement) -> I
         where: Over which devices samples are spread.
 
     Raises:
-        ValueError: If there are no samples, or batches change their structure.
+        ValueError: If there are no samples, batches change their structure, or processes hold
+            different numbers of samples, where a process that has no more batches has 0.
         TypeError: If ``batches`` are neither arrays nor batches.
     """
     if isinstance(batches, tuple):
@@ -175,7 +176,7 @@ def stacks(batches: Any, reader: Reader, batch_size: int, where: Placement) -> I
             f"batches is a {type(batches).__name__}: wanted a pair of arrays (x, y) or an iterable "
             "of batches; one batch is [batch]"
         )
-    reference = None
+    reference, read = None, 0
     for index, raw in enumerate(batches):
         batch = reader.read(raw, f"batches[{index}]")
         form = jax.tree.map(lambda a: (a.ndim, jnp.result_type(a)), batch)
@@ -185,7 +186,10 @@ def stacks(batches: Any, reader: Reader, batch_size: int, where: Placement) -> I
                 "the same structure in all"
             )
         reference = form
+        check_equal_samples(len(batch.labels), where, f"batches[{index}]")
         yield _on_devices(batch, 1, where)
+        read = index + 1
+    check_equal_samples(0, where, f"batches[{read}]")
 
 
 def shown(stacks: Iterator[Batch], progress: bool, delay: float = 10) -> Iterator[Batch]:

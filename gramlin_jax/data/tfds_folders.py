@@ -99,6 +99,6 @@ def how_to_prepare(name: str) -> str:
     """The commands that make a data set."""
     return (
         "which needs a network and TensorFlow:\n"
-        "  pip install 'gramlin_jax[data]' tensorflow importlib_resources\n"
+        "  pip install 'gramlin-jax[data]' tensorflow importlib_resources\n"
         f"  tfds build {name} --file_format=array_record --data_dir=DATA_DIR"
     )

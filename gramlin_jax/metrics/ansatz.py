@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import jax.numpy as jnp
 
+from gramlin_jax.metrics.cosines import cosine
 from gramlin_jax.metrics.singular import Singular, check_jacobian, descending, in_singular_basis
 from gramlin_jax.support.checks import check_array, check_at_least, check_same_shape
-from gramlin_jax.support.precision import concrete, dot, in_float64
+from gramlin_jax.support.precision import concrete, dot, in_float64, rank_tolerance
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -84,8 +85,8 @@ def nfa_correlation(
         kernel_init: K₀ (i, o), the kernel before training: K − K₀ takes the place of K.
 
     Returns:
-        A float64 scalar; NaN where K (or K − K₀) or AGOP is zero, or o = 1, where both sides are
-        multiples of one matrix.
+        A float64 scalar; NaN where K (or K − K₀) or AGOP is zero, where o = 1 and both sides are
+        multiples of one matrix, or ``"pearson"`` of matrices whose entries are all equal.
 
     Raises:
         ValueError: If shapes do not match, J is not symmetric, ``power`` ≤ 0, or ``kind`` unknown.
@@ -107,13 +108,13 @@ def nfa_correlation(
         kernel = jnp.asarray(kernel, jnp.float64) - init.astype(jnp.float64)
     of = in_singular_basis(kernel, jacobian)
     matrix = of.agop if power == 1 else _power(of.agop, power)
-    both, gram = (jnp.diagonal(matrix) * of.squares).sum(), (of.squares**2).sum()
-    other = (matrix**2).sum()
-    if kind == "pearson":  # all entries less their mean: the part along the matrix of ones
-        ones, i = _ones(of), len(of.kernel)
-        a, b = (of.squares * ones**2).sum() / i, dot(dot(ones, matrix), ones) / i
-        both, gram, other = both - a * b, gram - a**2, other - b**2
-    return concrete(jnp.where(of.kernel.shape[1] > 1, both / jnp.sqrt(gram * other), jnp.nan))
+    if kind == "pearson":
+        other = agop(of.kernel, jacobian) if power == 1 else _at_inputs(of, matrix)
+        found = _pearson(dot(of.kernel, of.kernel.T), other)
+    else:
+        both = (jnp.diagonal(matrix) * of.squares).sum()
+        found = both / jnp.sqrt((of.squares**2).sum() * (matrix**2).sum())
+    return concrete(jnp.where(of.kernel.shape[1] > 1, found, jnp.nan))
 
 
 @in_float64
@@ -232,7 +233,19 @@ def _power(matrix: Array, power: float) -> Array:
     return dot(vectors * powers[None], vectors.T)
 
 
-def _ones(of: Singular) -> Array:
-    """Uᵀ1, the vector of ones in the basis of the inputs."""
-    root = jnp.where(of.inside > 0, jnp.sqrt(of.squares), 1)
-    return dot(of.vectors.T, of.kernel.sum(0)) * of.inside / root
+def _at_inputs(of: Singular, matrix: Array) -> Array:
+    """A matrix in the basis U of the inputs as (i, i): U = KVS⁻¹."""
+    inverse = jnp.where(of.inside > 0, 1 / jnp.sqrt(of.squares), 0)
+    inner = inverse[:, None] * matrix * inverse[None]
+    outer = dot(of.kernel, of.vectors)
+    return dot(dot(outer, inner), outer.T)
+
+
+def _pearson(a: Array, b: Array) -> Array:
+    """Of the entries of two matrices; NaN where those of one are equal up to rounding."""
+    away = [m - m.mean() for m in (a, b)]
+    vary = [
+        abs(m).max() > rank_tolerance(len(a)) * abs(n).max()
+        for m, n in zip(away, (a, b), strict=True)
+    ]
+    return jnp.where(vary[0] & vary[1], cosine(*away), jnp.nan)

@@ -189,9 +189,20 @@ def _near_one(a: Array) -> Array:
 @jax.custom_batching.sequential_vmap
 @in_float64
 def _polar_by_svd(a: Float[Array, "m n"]) -> Float[Array, "m n"]:
-    """UVᵀ. A loop under ``vmap``, for the same reason as ``precision.eigh``."""
+    """UVᵀ. A loop under ``vmap``, and another method on a TPU, for the reasons of ``eigh``."""
+    return jax.lax.platform_dependent(a, tpu=_polar_by_halley, default=_product_of_svd)
+
+
+def _product_of_svd(a: Array) -> Array:
     u, _, vt = jnp.linalg.svd(a, full_matrices=False)
     return dot(u, vt)
+
+
+def _polar_by_halley(a: Array) -> Array:
+    """UVᵀ by Halley's iteration, which the program itself holds."""
+    tall = a if a.shape[0] >= a.shape[1] else a.T
+    factor = jax.lax.linalg.qdwh(tall)[0]
+    return factor if factor.shape == a.shape else factor.T
 
 
 def whole(a: Array) -> Array:

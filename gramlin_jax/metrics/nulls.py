@@ -18,7 +18,7 @@ from gramlin_jax._moments.gradients import GradientMoments
 from gramlin_jax.metrics.cosines import cosine
 from gramlin_jax.metrics.singular import check_jacobian, descending, in_singular_basis
 from gramlin_jax.support.checks import check_array, check_at_least, check_same_shape
-from gramlin_jax.support.precision import concrete, dot, in_float64
+from gramlin_jax.support.precision import concrete, dot, in_float64, magnitude
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -107,7 +107,8 @@ def alignment_null(
     """
     check_same_shape("b", b, "a", a)
     size = jnp.shape(a)[-1]
-    a_values, b_values = (descending(check_jacobian(m, size))[0] for m in (a, b))
+    matrices = (check_jacobian(m, size) for m in (a, b))
+    a_values, b_values = (descending(m / magnitude(m))[0] for m in matrices)
     a_values, b_values = (values / jnp.linalg.norm(values) for values in (a_values, b_values))
     draws = _draws(key, size, samples, lambda q: dot(dot(a_values, q**2), b_values))
     return _null(cosine(a, b), draws)

@@ -104,6 +104,53 @@ class LayerSums:
             "jacobians": self.jacobians is not None,
         }[need]
 
+    @in_float64
+    def heads(self, number: int) -> list[LayerSums]:
+        """Each attention head of a query, key or value by itself: o/number neighbouring outputs.
+
+        All heads read the same features. What a sum over outputs alone can give, the squares of
+        ``JacobianMoments``, is NaN.
+
+        Args:
+            number: Of heads, a divisor of o.
+
+        Returns:
+            Sums with kernels (i, o/number), in order.
+
+        Raises:
+            ValueError: If there is no kernel, it has groups, or ``number`` does not divide o.
+
+        Example:
+            >>> params = {"query": jnp.eye(4)}
+            >>> f, loss = lambda p, x: x @ p["query"], lambda z, y: ((z - y) ** 2).mean()
+            >>> m = measure(f, params, (jnp.eye(4), jnp.ones((4, 4))), loss=loss)
+            >>> [float(METRICS["kernel_norm"](head)) ** 2 for head in m.sums["query"].heads(2)]
+            [2.0000000000000004, 2.0000000000000004]
+        """
+        shape = None if self.kernel is None else jnp.shape(self.kernel)
+        if shape is None or len(shape) != 2 or number < 1 or shape[1] % number:
+            raise ValueError(f"number is {number}, kernel {shape}: wanted a divisor of o of (i, o)")
+        size = shape[1] // number
+        return [self._outputs(slice(at, at + size)) for at in range(0, shape[1], size)]
+
+    def _outputs(self, part: slice) -> LayerSums:
+        gradients, jacobians = self.gradients, self.jacobians
+        if gradients is not None:
+            of_output = gradients.output_sum
+            gradients = dataclasses.replace(
+                gradients,
+                kernel_sum=gradients.kernel_sum[:, part],
+                output_sum=None if of_output is None else of_output[part, part],
+            )
+        if jacobians is not None:
+            jacobians = dataclasses.replace(
+                jacobians,
+                products=jacobians.products[part, part],
+                squares=jnp.full_like(jacobians.squares, jnp.nan),
+            )
+        kernel = self.kernel[:, part]
+        return dataclasses.replace(self, kernel=kernel, gradients=gradients, jacobians=jacobians)
+
 
 @dataclasses.dataclass(frozen=True)
 class Metric:

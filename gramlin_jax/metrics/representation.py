@@ -15,7 +15,7 @@ from gramlin_jax._moments.features import Moments, check_moments
 from gramlin_jax._moments.gradients import GradientMoments
 from gramlin_jax.metrics.cosines import cosine
 from gramlin_jax.support.checks import check_array
-from gramlin_jax.support.precision import concrete, dot, in_float64
+from gramlin_jax.support.precision import concrete, dot, in_float64, magnitude
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -80,7 +80,7 @@ def representation_alignments(
 def representation_matrices(
     m: Moments, kernel: Float[Array, "i o"], gradients: GradientMoments
 ) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array]]:
-    """(HᵀH, gᵀg, KKᵀ) before the layer and (ZᵀZ, ΔᵀΔ, KᵀK) after it, sums over rows.
+    """(HᵀH, gᵀg, KKᵀ) before the layer and (ZᵀZ, ΔᵀΔ, KᵀK) after it, each in some unit.
 
     Raises:
         ValueError: As ``representation_alignments``.
@@ -94,6 +94,7 @@ def representation_matrices(
             f"kernel has shape {kernel.shape}, the features {h.shape[0]} columns and the gradients "
             f"{delta.shape[0]}: wanted those of one layer"
         )
+    h, delta, kernel = (a / magnitude(a) for a in (h, delta, kernel))
     before = h, dot(dot(kernel, delta), kernel.T), dot(kernel, kernel.T)
     after = dot(dot(kernel.T, h), kernel), delta, dot(kernel.T, kernel)
     return before, after

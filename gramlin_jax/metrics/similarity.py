@@ -17,7 +17,7 @@ from gramlin_jax._moments.features import Moments, check_moments
 from gramlin_jax.metrics.gram import polar_factor
 from gramlin_jax.metrics.regression import without_constants
 from gramlin_jax.support.checks import check_array
-from gramlin_jax.support.precision import concrete, dot, eigh, in_float64
+from gramlin_jax.support.precision import concrete, dot, eigh, in_float64, magnitude
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
@@ -153,8 +153,8 @@ def cka(m: Moments, *, centred: bool = True, debiased: bool = False) -> Float[Ar
         debiased: Whether to remove the bias.
 
     Returns:
-        Scalar, float64; NaN where one side is constant, or debiased with n < 4 or no more
-        variance than by chance.
+        Scalar, float64; NaN where one side is constant, or debiased with n < 4, no more variance
+        than by chance, or norms of samples outside of 1e-70 to 1e75.
 
     Raises:
         ValueError: If the moments are stacked, hold no targets, or not the whole scatter of both.
@@ -174,24 +174,24 @@ def cka(m: Moments, *, centred: bool = True, debiased: bool = False) -> Float[Ar
         raise ValueError("m is without the whole scatter of its targets: wanted pair=True")
     if debiased:
         return concrete(_debiased_cka(m))
-    gram, cross, other, _, _ = _blocks(m, centred)
-    assert other is not None
+    gram, cross, other = _in_units(m, centred)[:3]
     return concrete(_ratio((cross**2).sum(), jnp.sqrt((gram**2).sum() * (other**2).sum())))
 
 
 def _debiased_cka(m: Moments) -> Array:
     assert m.pair is not None
-    gram, cross, other, x, y = _blocks(m, centred=True)
-    assert other is not None
-    products = m.pair.norm_products
-    scatters, totals, n = {(0, 0): gram, (0, 1): cross, (1, 1): other}, (x**2, y**2), m.count
+    gram, cross, other, totals, units = _in_units(m, centred=True)
+    scale = units**2
+    products = m.pair.norm_products / scale[:, None] / scale[None]
+    scatters, n = {(0, 0): gram, (0, 1): cross, (1, 1): other}, m.count
 
     def hsic(p: int, q: int) -> Array:
         own = products[p, q] * n / (n - 2)
         return (scatters[p, q] ** 2).sum() + totals[p] * totals[q] / ((n - 1) * (n - 2)) - own
 
     alone = hsic(0, 0), hsic(1, 1)
-    defined = (n > 3) & (alone[0] > 0) & (alone[1] > 0)
+    held = (jnp.diagonal(m.pair.norm_products) > 1e-280).all()  # fourth powers of the features
+    defined = (n > 3) & (alone[0] > 0) & (alone[1] > 0) & held
     return _ratio(hsic(0, 1), jnp.sqrt(jnp.where(defined, alone[0] * alone[1], 0.0)))
 
 
@@ -268,6 +268,15 @@ def _blocks(m: Moments, centred: bool) -> tuple[Array, Array, Array | None, Arra
     cross = jnp.where(varies[:, None] & moves[None], m.cross_scatter, 0.0)
     whole = None if whole is None else jnp.where(moves[:, None] & moves[None], whole, 0.0)
     return gram, cross, whole, _norm(x), _norm(y)
+
+
+def _in_units(m: Moments, centred: bool) -> tuple[Array, Array, Array, Array, Array]:
+    """XᵀX, XᵀY, YᵀY, ‖X‖² and ‖Y‖² (2,) in units (2,) of X and Y in which squares stay finite."""
+    gram, cross, other, x, y = _blocks(m, centred)
+    assert other is not None
+    units = jnp.stack([magnitude(x), magnitude(y)])
+    grams = gram / units[0] / units[0], cross / units[0] / units[1], other / units[1] / units[1]
+    return *grams, (jnp.stack([x, y]) / units) ** 2, units
 
 
 def _norm(squares: Array) -> Array:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from gramlin_jax._moments.gradients import GradientMoments
 from gramlin_jax.metrics.cosines import cosine
 from gramlin_jax.support.checks import check_array, check_same_shape, is_traced
-from gramlin_jax.support.precision import concrete, dot, in_float64
+from gramlin_jax.support.precision import concrete, dot, in_float64, magnitude
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -80,7 +80,9 @@ def fact(
     """
     kernel, gradient, decay = _checked(kernel, gradients, weight_decay)
     gram, predicted = dot(kernel, kernel.T), -dot(kernel, gradient.T) / decay
-    return Fact(gram, predicted, concrete(cosine(gram, predicted)))
+    kernel, gradient = (a / magnitude(a) for a in (kernel, gradient))
+    found = cosine(dot(kernel, kernel.T), -dot(kernel, gradient.T))
+    return Fact(gram, predicted, concrete(found))
 
 
 @in_float64
@@ -113,12 +115,14 @@ def stationarity_identities(
         (True, True)
     """
     kernel, gradient, decay = _checked(kernel, gradients, weight_decay)
+    units = [magnitude(a) for a in (kernel, gradient)]
+    kernel, gradient, ratio = kernel / units[0], gradient / units[1], units[1] / units[0] / decay
     found = []
     for gram, other in (
         (dot(kernel, kernel.T), -dot(kernel, gradient.T)),
         (dot(kernel.T, kernel), -dot(kernel.T, gradient)),
     ):
-        residual = jnp.linalg.norm(gram - other / decay) / jnp.linalg.norm(gram)
+        residual = jnp.linalg.norm(gram - other * ratio) / jnp.linalg.norm(gram)
         found.append((concrete(residual), concrete(cosine(gram, other))))
     return Stationarity(found[0][0], found[1][0], found[0][1], found[1][1])
 

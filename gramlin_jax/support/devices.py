@@ -104,11 +104,11 @@ def check_own_samples(n: int, where: Placement) -> None:
         )
 
 
-def check_equal_samples(n: int, where: Placement) -> None:
+def check_equal_samples(n: int, where: Placement, name: str = "batches") -> None:
     """Raise ``ValueError`` if the processes of a mesh have different numbers of samples.
 
-    Those with more batches would wait for the others for ever. Not checked on a mesh of some
-    processes only, because all take part in the exchange of the numbers.
+    Those with more would wait for the others for ever. Not checked on a mesh of some processes
+    only, because all take part in the exchange of the numbers.
     """
     if where.mesh is None or not spans_processes(where.mesh):
         return
@@ -118,7 +118,7 @@ def check_equal_samples(n: int, where: Placement) -> None:
         counts = np.asarray(multihost_utils.process_allgather(np.int64(n))).tolist()
     if len(set(counts)) > 1:
         raise ValueError(
-            f"batches has {counts} samples on processes 0 to {len(counts) - 1}: wanted as many on "
+            f"{name} has {counts} samples on processes 0 to {len(counts) - 1}: wanted as many on "
             "each; pad with samples of weight 0"
         )
 

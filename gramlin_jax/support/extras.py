@@ -16,5 +16,5 @@ def import_extra(module: str, extra: str = "data") -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(
-            f"{module} is missing ({error}): wanted the extra; pip install 'gramlin_jax[{extra}]'"
+            f"{module} is missing ({error}): wanted the extra; pip install 'gramlin-jax[{extra}]'"
         ) from error

@@ -70,9 +70,14 @@ def magnitude(a: Float[Array, "..."], axis: int | tuple[int, ...] | None = None)
     """
     largest = abs(a).max(axis, keepdims=axis is not None)
     usable = (largest > 0) & jnp.isfinite(largest)
-    exponent = jnp.frexp(jnp.where(usable, largest, 1))[1] - 1
     info = jnp.finfo(a.dtype)
-    return jnp.ldexp(jnp.ones_like(largest), jnp.clip(exponent, info.minexp, -info.minexp))
+    # Without its mantissa's bits. JAX's own frexp is expanded where float64 may be switched off.
+    kind = np.dtype(f"uint{info.bits}")
+    exponent = np.array(((1 << info.nexp) - 1) << info.nmant, kind)
+    bits = lax.bitcast_convert_type(jnp.where(usable, largest, 1), kind)
+    power = lax.bitcast_convert_type(bits & exponent, a.dtype)
+    least = float(info.tiny)
+    return jnp.clip(power, least, 1 / least)
 
 
 def dot(a: Float[Array, "... i"], b: Float[Array, "i ..."]) -> Array:
@@ -115,6 +120,19 @@ def eigh(a: Float[Array, "d d"]) -> tuple[Float[Array, "d"], Float[Array, "d d"]
     ``vmap`` turns it into a loop. On a CPU, jaxlib (0.10) spreads a batched call over XLA's thread
     pool and waits for it in a thread of the same pool: as many simultaneous calls as there are
     cores wait forever.
+
+    A TPU takes the Jacobi method at any size. What JAX takes there from 257 rows on is expanded
+    when the program around it is compiled, outside of ``in_float64``, and fails in float32.
     """
+    values, vectors = lax.platform_dependent(a, tpu=_eigh_by_jacobi, default=_eigh)
+    return values, vectors
+
+
+def _eigh(a: Array) -> tuple[Array, Array]:
     values, vectors = jnp.linalg.eigh(a)
+    return values, vectors
+
+
+def _eigh_by_jacobi(a: Array) -> tuple[Array, Array]:
+    vectors, values = lax.linalg.eigh(a, implementation=lax.linalg.EighImplementation.JACOBI)
     return values, vectors

@@ -249,15 +249,26 @@ class Checkpoint(Hook):
             signals.release()
 
 
+@dataclasses.dataclass
 class ProgressBar(Hook):
-    """Show a bar of epochs with the mean loss of all runs."""
+    """Show a bar of epochs with the mean loss of all runs.
 
-    _bar: Any = None
+    Attributes:
+        description: What stands in front of the bar.
+    """
+
+    description: str = ""
+    _bar: Any = dataclasses.field(default=None, init=False, repr=False)
 
     def before_epoch(self, training: Training) -> None:
         """Open the bar at the first epoch, or where a checkpoint left off."""
         if self._bar is None:
-            self._bar = tqdm(total=training.epochs, initial=training.epoch, unit="epoch")
+            self._bar = tqdm(
+                desc=self.description or None,
+                total=training.epochs,
+                initial=training.epoch,
+                unit="epoch",
+            )
 
     def after_epoch(self, training: Training) -> None:
         """Advance by one epoch."""

@@ -27,10 +27,12 @@ if "GRAMLIN_FUZZ_CACHE" in os.environ:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 import numpy as np  # noqa: E402
+import of_ansatz  # noqa: E402
 import of_collapse  # noqa: E402
 import of_kernels  # noqa: E402
 import of_moments  # noqa: E402
 import of_networks  # noqa: E402
+import of_similarity  # noqa: E402
 from verdicts import Tally  # noqa: E402
 
 CHECKS = {
@@ -38,6 +40,8 @@ CHECKS = {
     "collapse": of_collapse.check,
     "kernels": of_kernels.check,
     "networks": of_networks.check,
+    "ansatz": of_ansatz.check,
+    "similarity": of_similarity.check,
 }
 
 

@@ -89,6 +89,8 @@ def test_the_correlation_is_numpys(kernel, j):
         found = nfa_correlation(kernel, j, power=power, kind="pearson")
         expected = np.corrcoef(gram.reshape(-1), power_of(matrix, power).reshape(-1))[0, 1]
         assert float(found) == pytest.approx(expected, abs=1e-10)
+    one_input = nfa_correlation(kernel[:1], j, kind="pearson")
+    assert np.isnan(one_input)  # a single entry
     scaled = nfa_correlation(kernel * 2.0**-400, j * 2.0**300)
     assert float(scaled) == float(nfa_correlation(kernel, j))
 

@@ -244,7 +244,7 @@ def test_heldout_is_the_score_of_the_train_fit():
 @settings(max_examples=20, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
-    n=st.sampled_from([3, 12, 40]),  # few shapes: each is compiled
+    n=st.sampled_from([3, 12]),  # few shapes: each is compiled
     d=st.sampled_from([1, 6]),
     k=st.sampled_from([1, 3]),
     shift=st.floats(-100, 100),

@@ -77,6 +77,21 @@ def test_a_direction_is_absent_below_the_tolerance_alone(share, rank):
     assert float(least_squares(m, rtol=1e-11).rank) == 1
 
 
+def test_the_tolerance_is_of_scaled_columns_and_of_the_largest_eigenvalue():
+    """Units do not matter. Of eight nearly equal columns the eigenvalues are 8 and share·7/8."""
+    assert float(least_squares(moments(ORTHOGONAL * [1, 1e-9], ORTHOGONAL[:, 1:])).rank) == 2
+    a, b = ORTHOGONAL.T
+    for share, rank in ((4e-14, 1), (4e-13, 2)):  # the tolerance is 8 · 64 · 2⁻⁵² = 1.1e-13
+        h = np.stack([a] * 7 + [a + share**0.5 * b], 1)
+        assert float(least_squares(moments(h, b[:, None])).rank) == rank
+
+
+def test_nan_in_a_target_leaves_no_number():
+    y = np.where(np.arange(400)[:, None] == 3, np.nan, ORTHOGONAL)
+    fit = least_squares(jax.jit(moments)(np.float32(ORTHOGONAL), np.float32(y)))
+    assert all(np.isnan(leaf).all() for leaf in jax.tree.leaves(fit))
+
+
 def test_a_ridge_keeps_directions_of_any_size():
     h = ORTHOGONAL * [1, 1e-8]
     fit = solved(moments(h, ORTHOGONAL[:, 1:]), intercept=False, ridge=400e-16)

@@ -10,12 +10,17 @@ import numpy as np
 import pytest
 
 from gramlin_jax import (
+    GradientMoments,
     Projection,
+    cka,
+    fact,
     heldout_target_linearity,
     moments,
     neural_collapse,
     projected,
     regression_collapse,
+    representation_alignments,
+    stationarity_identities,
     surrogate,
     target_linearity,
     target_linearity_adjusted,
@@ -69,6 +74,40 @@ def test_surrogate(power):
     (small,) = in_float64(KERNEL * 2.0**power)
     same = surrogate(moments(H, Y), small, normalized=True)
     np.testing.assert_allclose(same, expected, rtol=1e-13)
+
+
+@each_unit
+def test_similarity(power):
+    """Debiased, fourth powers of the features leave float64: NaN, not another number."""
+    expected = cka(moments(H, Y, pair=True))
+    m = moments(H * 2.0**power, Y * 2.0**-power, pair=True)
+    np.testing.assert_allclose(cka(m), expected, rtol=1e-13)
+    assert np.isnan(cka(m, debiased=True))
+    m = moments(H * 2.0 ** (power // 2), Y, pair=True)
+    np.testing.assert_allclose(
+        cka(m, debiased=True), cka(moments(H, Y, pair=True), debiased=True), rtol=1e-11
+    )
+
+
+@each_unit
+def test_what_holds_at_convergence(power):
+    """λ takes up the unit of the gradient over that of the kernel."""
+
+    def found(of_kernel, of_gradient):
+        delta = (H @ KERNEL) * of_gradient
+        gradients = GradientMoments(*in_float64(24, 24 * H.T @ delta, 24**2 * delta.T @ delta))
+        (kernel,) = in_float64(KERNEL * of_kernel)
+        decay = of_gradient / of_kernel
+        return (
+            fact(kernel, gradients, decay).cosine,
+            stationarity_identities(kernel, gradients, decay),
+            representation_alignments(moments(H), kernel, gradients),
+        )
+
+    expected = found(1.0, 1.0)
+    assert abs(expected[0] + 1) > 1e-3 and expected[1].input_residual > 1e-3
+    for units in ((2.0**power, 1.0), (1.0, 2.0**power), (2.0**power, 2.0 ** (power // 2))):
+        chex.assert_trees_all_close(found(*units), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.0002921534, 1.47291929e26])

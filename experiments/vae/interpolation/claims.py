@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from experiments.shared.claims import Claim, claim_negative
-from experiments.shared.statistics import epoch_rank_correlation, interval
-from experiments.vae.claims import at_best_epoch, claim_by_beta, of_learnt, rows_by_beta
-from experiments.vae.interpolation.correlations import correlations
+from ...shared.claims import Claim, claim_negative
+from ...shared.statistics import epoch_rank_correlation, interval
+from ..claims import at_best_epoch, claim_by_beta, of_learnt, rows_by_beta
+from .correlations import correlations
 
 if TYPE_CHECKING:
-    from experiments.shared.results import Result
+    from ...shared.results import Result
 
 
 def check(result: Result) -> list[Claim]:

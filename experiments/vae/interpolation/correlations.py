@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from experiments.shared.statistics import rank_correlation
-from experiments.vae.claims import at_best_epoch
+from ...shared.statistics import rank_correlation
+from ..claims import at_best_epoch
 
 
 def correlations(data: xr.Dataset) -> dict[str, np.ndarray]:

@@ -8,16 +8,16 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from experiments.shared.drawing import entitle, legend_below, tidy
-from experiments.shared.statistics import interval
-from experiments.vae.draw import PITCH, beta_styles, few, tile, tiled
-from experiments.vae.interpolation.correlations import correlations
+from ...shared.drawing import entitle, legend_below, tidy
+from ...shared.statistics import interval
+from ..draw import PITCH, beta_styles, few, tile, tiled
+from .correlations import correlations
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from experiments.shared.results import Result
+    from ...shared.results import Result
 
 ROW = 1.5  # from one row of frames to the next, with its numbers
 LABEL = 2.3  # room for a row's name, in tiles

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import xarray as xr
 
-from experiments.shared.claims import Claim, decided
-from experiments.shared.statistics import epoch_rank_correlation
-from experiments.shared.text import plus_minus
-from experiments.vae import RUNS
-from experiments.vae.claims import at_best_epoch, claim_by_beta, of_learnt, rows_by_beta
+from ...shared.claims import Claim, decided
+from ...shared.statistics import epoch_rank_correlation
+from ...shared.text import plus_minus
+from .. import RUNS
+from ..claims import at_best_epoch, claim_by_beta, of_learnt, rows_by_beta
 
 if TYPE_CHECKING:
-    from experiments.shared.results import Result
+    from ...shared.results import Result
 
 
 def check(result: Result) -> list[Claim]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from experiments.shared.drawing import band, entitle, legend_below, tidy
-from experiments.shared.text import over_seeds
-from experiments.vae.draw import PITCH, beta_styles, few, tile, tiled
+from ...shared.drawing import band, entitle, legend_below, tidy
+from ...shared.text import over_seeds
+from ..draw import PITCH, beta_styles, few, tile, tiled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from experiments.shared.results import Result
+    from ...shared.results import Result
 
 IMAGES = 2
 

@@ -1,0 +1,20 @@
+"""Errors as one line."""
+
+from __future__ import annotations
+
+
+def line_of(error: Exception) -> str:
+    """An error of the user's or of the machine, in one line if that says all; else empty."""
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return f"out of memory: choose smaller sizes ({_first_line(error) or 'none is left'})"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"{error.name} is missing: wanted the extra; pip install 'gramlin-jax[figures]'"
+    if isinstance(error, FileNotFoundError):  # says where it looked, and how to get what is missing
+        return str(error)
+    if isinstance(error, ValueError | OSError | ImportError | OverflowError):
+        return _first_line(error) or type(error).__name__
+    return ""
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,19 @@
+"""``gramlin list``: the experiments, and how long they take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..registry import EXPERIMENTS, PRESETS
+from .options import Options
+
+
+def main(arguments: Sequence[str], prog: str) -> None:
+    """Print a line for each experiment."""
+    Options(prog, "List the experiments and the processor time of their default presets.").read(
+        arguments
+    )
+    for experiment in EXPERIMENTS:
+        print(f"{experiment.name:28}{experiment.duration('default'):13}{experiment.title}")
+    meanings = ", ".join(f"{name} ({meaning})" for name, meaning in PRESETS.items())
+    print(f"presets of each: {meanings}; times are the processor's, for preset default")

@@ -1,0 +1,44 @@
+"""``gramlin run``: carry out an experiment, or go on with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..registry import Experiment
+from ..shared.results import Result
+from .place import Place, read_place
+
+
+def main(arguments: Sequence[str], prog: str) -> None:
+    """Carry out an experiment and print its numbers and verdicts."""
+    from ..runs import notes_of_versions, perform
+
+    place = read_place(arguments, prog, "Carry out an experiment, or go on with it.")
+    experiment, folder = place.experiment, place.folder
+    print(f"{experiment.name}: {expected_time(place)}", flush=True)
+    result, done = perform(experiment.name, place.config, folder, place.data_dir)
+    print(experiment.table(result))
+    for claim in experiment.check(result):
+        print(claim)
+    print_rest(experiment, result, folder)
+    if done:
+        print("this run was finished before", *notes_of_versions(result), sep="; ")
+
+
+def expected_time(place: Place) -> str:
+    """How long the run takes, as far as that is known."""
+    if (place.folder / "result.npz").exists():
+        return "finished before"
+    time = place.experiment.duration(place.preset)
+    if place.config == place.experiment.preset(place.preset):
+        return f"preset {place.preset}; processor time: {time}"
+    return f"settings of its own; processor time of preset {place.preset}: {time}"
+
+
+def print_rest(experiment: Experiment, result: Result, folder: Path) -> None:
+    """Notes on the run, and where its pictures are."""
+    for note in experiment.notes(result):
+        print(f"note: {note}")
+    for picture in experiment.pictures(result):
+        print(f"figure: {folder / picture}")

@@ -1,0 +1,1 @@
+"""The gallery: one page with all runs, which needs no other file."""

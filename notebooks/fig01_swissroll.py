@@ -1,0 +1,65 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Figure 1: the virtual update unrolls the swiss roll
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/gramlin-jax/gramlin_jax/blob/main/notebooks/fig01_swissroll.ipynb)
+#
+#
+# A small network learns the angle of a swiss roll from two coordinates. Move every point down its own
+# input gradient, $\tilde X = X - \eta \sum_s \nabla_X L_s$: does the roll unroll, although the weights hardly move?
+#
+# The upper row shows $\tilde X$ on level lines of the first layer's Gram $W^\top W$, the lower row on
+# those of its change. TL is the share of the angle that is linear in $\tilde X$.
+
+# %%
+# Install what is missing. The jax that is there stays, since it fits the accelerator; if it is too
+# old, pip says so: then upgrade it as its installation guide says, restart, and run this again.
+import importlib.util
+import subprocess
+import sys
+from importlib.metadata import version
+
+needed = ["gramlin-jax[figures] @ git+https://github.com/gramlin-jax/gramlin_jax"]
+if importlib.util.find_spec("gramlin_jax") is None:
+    there = [name for name in ("jax", "jaxlib") if importlib.util.find_spec(name)]
+    kept = [f"{name}=={version(name)}" for name in there]
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *needed, *kept], check=True)
+
+# %matplotlib inline
+import jax
+
+mesh = jax.sharding.Mesh(jax.devices(), "data")  # every CPU, GPU or TPU that JAX finds
+print(jax.default_backend(), jax.device_count())
+
+# %%
+preset = "smoke"  # seconds; "default": minutes; "paper": the data and sizes of the paper
+
+# %%
+from gramlin_jax.experiments.registry import find
+
+experiment = find("fig01")
+result = experiment.run(experiment.preset(preset))
+print(experiment.table(result))
+
+# %%
+experiment.plot(result)
+
+# %% [markdown]
+# The virtual update does unroll the roll. The Gram's *change* points along the target direction, the Gram
+# itself need not: [the numbers and the verdicts](https://github.com/gramlin-jax/gramlin_jax/blob/main/docs/findings/fig01.md). This notebook runs the smallest preset, which shows the picture and decides nothing.
+#
+# The experiment's second picture compares the Gram's change with the virtual covariance at every step.
+
+# %%
+from gramlin_jax.experiments.swissroll.draw import plot_alignment
+
+plot_alignment(result)

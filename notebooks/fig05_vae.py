@@ -1,0 +1,67 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Figures 5 and 10: a variational autoencoder over β
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/gramlin-jax/gramlin_jax/blob/main/notebooks/fig05_vae.ipynb)
+#
+#
+# How linear is the code $\mu$ of a VAE in its images, and does that tell how well it interpolates between
+# them? Small β reconstructs, large β regularises.
+#
+# Figure 10 shows the reconstruction error and the target linearity of $\mu$ as the VAE trains.
+
+# %%
+# Install what is missing. The jax that is there stays, since it fits the accelerator; if it is too
+# old, pip says so: then upgrade it as its installation guide says, restart, and run this again.
+import importlib.util
+import subprocess
+import sys
+from importlib.metadata import version
+
+needed = ["gramlin-jax[figures] @ git+https://github.com/gramlin-jax/gramlin_jax"]
+if importlib.util.find_spec("gramlin_jax") is None:
+    there = [name for name in ("jax", "jaxlib") if importlib.util.find_spec(name)]
+    kept = [f"{name}=={version(name)}" for name in there]
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *needed, *kept], check=True)
+
+# %matplotlib inline
+import jax
+
+mesh = jax.sharding.Mesh(jax.devices(), "data")  # every CPU, GPU or TPU that JAX finds
+print(jax.default_backend(), jax.device_count())
+
+# %%
+preset = "smoke"  # seconds; "default": minutes; "paper": the data and sizes of the paper
+
+# %%
+from gramlin_jax.experiments.registry import find
+
+experiment = find("fig10")
+result = experiment.run(experiment.preset(preset))
+print(experiment.table(result))
+
+# %%
+experiment.plot(result)
+
+# %% [markdown]
+# Figure 5 shows interpolations of the same networks.
+
+# %%
+interpolation = find("fig05")
+print(interpolation.table(result))
+
+# %%
+interpolation.plot(result)
+
+# %% [markdown]
+# Both follow how well the VAE reconstructs; target linearity adds little: [the numbers and the verdicts](https://github.com/gramlin-jax/gramlin_jax/blob/main/docs/findings/fig05.md) of figure 5, and
+# [the numbers and the verdicts](https://github.com/gramlin-jax/gramlin_jax/blob/main/docs/findings/fig10.md) of figure 10. This notebook runs the smallest preset, which shows the picture and decides nothing.

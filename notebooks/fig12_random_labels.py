@@ -1,0 +1,56 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Figure 12: random labels
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/gramlin-jax/gramlin_jax/blob/main/notebooks/fig12_random_labels.ipynb)
+#
+#
+# A share $p$ of the training labels is replaced by random ones, and the network trains until it knows them
+# by heart. Do memorised labels become linear in its features? And are they linear on samples that were
+# held out?
+
+# %%
+# Install what is missing. The jax that is there stays, since it fits the accelerator; if it is too
+# old, pip says so: then upgrade it as its installation guide says, restart, and run this again.
+import importlib.util
+import subprocess
+import sys
+from importlib.metadata import version
+
+needed = ["gramlin-jax[figures] @ git+https://github.com/gramlin-jax/gramlin_jax"]
+if importlib.util.find_spec("gramlin_jax") is None:
+    there = [name for name in ("jax", "jaxlib") if importlib.util.find_spec(name)]
+    kept = [f"{name}=={version(name)}" for name in there]
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *needed, *kept], check=True)
+
+# %matplotlib inline
+import jax
+
+mesh = jax.sharding.Mesh(jax.devices(), "data")  # every CPU, GPU or TPU that JAX finds
+print(jax.default_backend(), jax.device_count())
+
+# %%
+preset = "smoke"  # seconds; "default": minutes; "paper": the data and sizes of the paper
+
+# %%
+from gramlin_jax.experiments.registry import find
+
+experiment = find("fig12")
+result = experiment.run(experiment.preset(preset))
+print(experiment.table(result))
+
+# %%
+experiment.plot(result)
+
+# %% [markdown]
+# Memorised labels become more linear from layer to layer, on the training samples only: [the numbers and the verdicts](https://github.com/gramlin-jax/gramlin_jax/blob/main/docs/findings/fig12.md).
+# This notebook runs the smallest preset, which shows the picture and decides nothing.

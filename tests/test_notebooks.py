@@ -1,0 +1,79 @@
+"""The notebooks run, define nothing, and their .ipynb are their texts with small outputs."""
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import jupytext
+import matplotlib
+import nbformat
+import pytest
+from executing import ROOT, TEXTS, executed, sources
+
+REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+TEXT = next((p for p in (ROOT.parent / "shared/text", Path("/none")) if p.is_dir()), None)
+by_name = pytest.mark.parametrize("text", TEXTS, ids=lambda text: text.stem)
+
+
+def code(text):
+    return [cell.source for cell in jupytext.read(text).cells if cell.cell_type == "code"]
+
+
+@by_name
+def test_a_notebook_is_its_text_executed(text):
+    book = nbformat.read(text.with_suffix(".ipynb"), as_version=4)
+    nbformat.validate(book)
+    assert sources(book) == sources(jupytext.read(text))
+    cells = [cell for cell in book.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == [*range(1, len(cells) + 1)]
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert "error" not in {output.output_type for output in outputs}
+    assert text.stem.startswith("measure") or any("image/png" in o.get("data", {}) for o in outputs)
+    assert text.with_suffix(".ipynb").stat().st_size < 300_000
+
+
+@by_name
+def test_a_notebook_defines_nothing(text):
+    tree = ast.parse(text.read_text())
+    kinds = ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef
+    assert not [node for node in ast.walk(tree) if isinstance(node, kinds)]
+
+
+@by_name
+def test_a_notebook_opens_in_colab_and_installs_itself(text):
+    path = REPOSITORY.removeprefix("https://github.com/")
+    first, *_ = jupytext.read(text).cells
+    assert f"/github/{path}/blob/main/notebooks/{text.stem}.ipynb)" in first.source
+    setup = code(text)[0]
+    others = {re.sub(r"needed = \[.*?\]\n", "", code(t)[0], flags=re.DOTALL) for t in TEXTS}
+    assert len(others) == 1 and f"@ git+{REPOSITORY}" in setup
+    links = re.findall(rf"{REPOSITORY}/blob/main/([^)#]+)", text.read_text())
+    assert not [link for link in links if not (ROOT / link).exists()]
+
+
+@pytest.mark.runs
+@by_name
+def test_the_code_of_a_notebook_runs(text, monkeypatch):
+    """In this process, on all of its devices: a kernel for each would take twice as long."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    if TEXT:
+        monkeypatch.setenv("GRAMLIN_DATA_DIR", str(TEXT))
+    shown = []
+    namespace = {"display": shown.append, "__name__": "__main__"}
+    with matplotlib.rc_context():
+        for number, cell in enumerate(code(text)):
+            exec(
+                compile(cell.replace("%matplotlib", "# %"), f"{text.name}:{number}", "exec"),
+                namespace,
+            )
+
+
+@pytest.mark.runs
+@pytest.mark.parametrize("name", ["fig01_swissroll", "fig08_staircase"])
+def test_a_kernel_executes_a_notebook(name):
+    book = executed(ROOT / "notebooks" / f"{name}.py")
+    kept = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    kinds = [[o.output_type for c in b.cells for o in c.get("outputs", ())] for b in (book, kept)]
+    assert kinds[0] == kinds[1]
