@@ -185,7 +185,7 @@ COMPARED = "gramlin_jax/_measure/comparison.py", "tests/test_records.py -k compa
 PROBE = "gramlin_jax/_measure/probe.py", "tests/test_probe.py -k bits or reads or says or refused"
 SPREAD = "gramlin_jax/_measure/probe.py", "tests/test_probe.py -k shard_map"
 FORGOTTEN = "gramlin_jax/_measure/forgetting.py", "tests/test_probe.py -k window or fade"
-CONSTANT = "gramlin_jax/_moments/features.py", "tests/test_moments.py -k constant"
+CONSTANT = "gramlin_jax/_moments/features.py", "tests/metrics/test_scale.py -k constant"
 
 MUTATIONS = [
     Mutation(*place, *change)
