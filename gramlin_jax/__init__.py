@@ -74,7 +74,8 @@ from gramlin_jax.metrics import (
     virtual_update,
     weight_gram,
 )
-from gramlin_jax.metrics.registry import DIAGNOSTIC, METRICS, LayerSums, Metric
+from gramlin_jax.metrics.layer_sums import LayerSums
+from gramlin_jax.metrics.registry import DIAGNOSTIC, METRICS, Metric
 from gramlin_jax.taps import Layers, Tap, Traced, find_layers, tap, trace
 from gramlin_jax.widths import CoordinateCheck, coordinate_check
 

@@ -207,6 +207,7 @@ def test_a_fall_on_held_out_samples_is_memorisation():
     (finding,) = diagnose(rises, heldout=falls)
     assert finding.kind == "memorisation" and finding.step == 2
     np.testing.assert_allclose([finding.value, finding.null], [0.1 / 0.9, 0.8 / 0.9])
+    assert len(diagnose(rises, heldout=series(0.2, 0.5, 0.22))) == 1  # since its best
     assert not diagnose(stays, heldout=falls).findings
     assert not diagnose(rises, heldout=series(0.3, 0.5, 0.45)).findings
 

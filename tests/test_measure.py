@@ -23,7 +23,7 @@ from gramlin_jax import (
     surrogate,
     target_linearity,
 )
-from gramlin_jax.metrics.registry import EVERYTHING
+from gramlin_jax.metrics.layer_sums import EVERYTHING
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(203, 4)).astype(np.float32)

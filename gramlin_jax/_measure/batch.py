@@ -21,7 +21,7 @@ from gramlin_jax._moments.gradients import (
 )
 from gramlin_jax._moments.jacobians import reduce_jacobians
 from gramlin_jax._moments.projection import Projection, projected
-from gramlin_jax.metrics.registry import OF_GRADIENTS, Need
+from gramlin_jax.metrics.layer_sums import OF_GRADIENTS, Need
 from gramlin_jax.support.accuracy import hits
 from gramlin_jax.support.memory import remembered
 from gramlin_jax.support.precision import in_float64

@@ -12,8 +12,9 @@ import numpy as np
 
 from gramlin_jax._measure.measurement import Measurement
 from gramlin_jax._measure.plan import Plan
+from gramlin_jax.metrics.layer_sums import LayerSums
 from gramlin_jax.metrics.linearity import undefined_because
-from gramlin_jax.metrics.registry import LayerSums, Metric, no_ansatz_because
+from gramlin_jax.metrics.registry import Metric, no_ansatz_because
 from gramlin_jax.support.precision import in_float64
 from gramlin_jax.taps import Site
 

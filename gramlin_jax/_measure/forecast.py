@@ -13,7 +13,7 @@ from gramlin_jax._measure.plan import Plan, projections_of
 from gramlin_jax._measure.stream import Batch
 from gramlin_jax._measure.tables import html_table, text_table
 from gramlin_jax._measure.tracing import Tracing
-from gramlin_jax.metrics.registry import Need
+from gramlin_jax.metrics.layer_sums import Need
 
 if TYPE_CHECKING:
     from gramlin_jax.taps import Site

@@ -18,7 +18,7 @@ from gramlin_jax._measure.tables import Form, Library, cell, frame, html_table
 from gramlin_jax._moments.features import Moments
 from gramlin_jax._moments.gradients import GradientMoments
 from gramlin_jax._moments.jacobians import JacobianMoments
-from gramlin_jax.metrics.registry import LayerSums
+from gramlin_jax.metrics.layer_sums import LayerSums
 from gramlin_jax.support.devices import gathered
 from gramlin_jax.support.files import read_arrays, write_arrays
 

@@ -12,7 +12,7 @@ from gramlin_jax._measure.batch import is_labels, label_weights
 from gramlin_jax._measure.stream import Batch
 from gramlin_jax._measure.tracing import Tracing, same_layers
 from gramlin_jax._moments.projection import Projection, random_projection
-from gramlin_jax.metrics.registry import OF_FEATURES, OF_SAMPLES, Need
+from gramlin_jax.metrics.layer_sums import OF_FEATURES, OF_SAMPLES, Need
 from gramlin_jax.support.memory import remembered
 from gramlin_jax.taps import Layers, Traced
 from gramlin_jax.taps.rows import (

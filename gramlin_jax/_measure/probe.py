@@ -21,14 +21,8 @@ from gramlin_jax._measure.tracing import Tracing
 from gramlin_jax._moments.additive import Additive
 from gramlin_jax._moments.gradients import Backward, scalar_loss
 from gramlin_jax._moments.projection import Projection
-from gramlin_jax.metrics.registry import (
-    DEFAULT,
-    OF_GRADIENTS,
-    LayerSums,
-    Metric,
-    chosen_metrics,
-    needs_of,
-)
+from gramlin_jax.metrics.layer_sums import OF_GRADIENTS, LayerSums
+from gramlin_jax.metrics.registry import DEFAULT, Metric, chosen_metrics, needs_of
 from gramlin_jax.support.checks import check_at_least, is_traced
 from gramlin_jax.support.devices import placed, placement
 from gramlin_jax.support.precision import in_float64, widened

@@ -26,7 +26,8 @@ from gramlin_jax._measure.stream import Batch, Reader, shown, stacks
 from gramlin_jax._measure.tracing import Tracing
 from gramlin_jax._measure.trial import constants, not_a_mean, try_loss
 from gramlin_jax._moments.additive import accumulate
-from gramlin_jax.metrics.registry import DEFAULT, LayerSums, Metric, chosen_metrics, needs_of
+from gramlin_jax.metrics.layer_sums import LayerSums
+from gramlin_jax.metrics.registry import DEFAULT, Metric, chosen_metrics, needs_of
 from gramlin_jax.support.checks import check_at_least
 from gramlin_jax.support.devices import on_host, placed, placement
 from gramlin_jax.support.memory import remembered

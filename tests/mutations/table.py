@@ -169,6 +169,7 @@ PLAN = "gramlin_jax/_measure/plan.py", "tests/test_measure_inputs.py -k mix"
 PHASE = "experiments/shared/statistics.py", "tests/test_claims_neural_collapse.py"
 
 HEALTH = "gramlin_jax/metrics/health.py", "tests/metrics/test_health.py"
+OF_EACH = "gramlin_jax/_moments/gradients.py", "tests/test_measure_metrics.py -k noise"
 ENTROPY = "gramlin_jax/metrics/spectra.py", "tests/metrics/test_health.py -k entropy"
 SEPARATION = "gramlin_jax/metrics/separation.py", "tests/metrics/test_separation.py"
 WIDTHS = "gramlin_jax/widths.py", "tests/test_widths.py -k standard or outputs or refused"
@@ -184,7 +185,7 @@ COMPARED = "gramlin_jax/_measure/comparison.py", "tests/test_records.py -k compa
 PROBE = "gramlin_jax/_measure/probe.py", "tests/test_probe.py -k bits or reads or says or refused"
 SPREAD = "gramlin_jax/_measure/probe.py", "tests/test_probe.py -k shard_map"
 FORGOTTEN = "gramlin_jax/_measure/forgetting.py", "tests/test_probe.py -k window or fade"
-CONSTANT = "gramlin_jax/_moments/features.py", "tests/test_moments.py -k constant"
+CONSTANT = "gramlin_jax/_moments/features.py", "tests/metrics/test_scale.py -k constant"
 
 MUTATIONS = [
     Mutation(*place, *change)
@@ -447,6 +448,9 @@ MUTATIONS = [
         (HEALTH, ("a unit dies with one sample", "(squares == 0).mean()", "(squares < squares.max()).mean()")),
         (HEALTH, ("constant features have a rank", "jnp.where(values.max() > 0, rank, 0)", "rank")),
         (HEALTH, ("gradients that are not finite are alive", "jnp.where(jnp.isfinite(squares).all(), (squares == 0).mean(), jnp.nan)", "(squares == 0).mean()")),
+        (HEALTH, ("noise of the population", "* n / (n - 1)", "")),
+        (OF_EACH, ("positions do not meet in a sample's gradient", "(gram(h) * gram(delta)).sum((-1, -2, -3))", "jnp.einsum(\"...ii,...ii->...\", gram(h), gram(delta)).sum(-1)")),
+        (OF_EACH, ("gradients of samples of a mean", "(jnp.asarray(count) * scale.astype(jnp.float64)) ** 2 * squares", "scale.astype(jnp.float64) ** 2 * squares")),
         (ENTROPY, ("entropy is not over its largest value", "jnp.clip(entropy / np.log(d), 0, 1)", "entropy")),
         (SEPARATION, ("as many degrees of freedom as layers", "len(values) - 2) * fit", "len(values)) * fit")),
         (SEPARATION, ("NC1 itself over depth", "np.log(values))", "values)")),

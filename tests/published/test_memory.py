@@ -17,7 +17,8 @@ from gramlin_jax._measure.batch import Losses, summing
 from gramlin_jax._measure.plan import Plan, projections_of
 from gramlin_jax._measure.stream import Batch
 from gramlin_jax._measure.tracing import Tracing
-from gramlin_jax.metrics.registry import DEFAULT, OF_FEATURES, chosen_metrics, needs_of
+from gramlin_jax.metrics.layer_sums import OF_FEATURES
+from gramlin_jax.metrics.registry import DEFAULT, chosen_metrics, needs_of
 from gramlin_jax.support.devices import Placement
 from gramlin_jax.taps.rows import find_rows
 
