@@ -298,7 +298,7 @@ def of_jacobians(rng, name, network):
     """All outputs at once, in chunks of two, and random probes of them."""
     params, x, _, _ = inputs(rng, network)
     key = jax.random.key(int(rng.integers(2**31)))
-    options = {"": {}, "chunk=2": {"chunk": 2}, "probes=4": {"probes": 4, "chunk": 3}}
+    options = {"": {}, "chunk=2": {"chunk": 2}, "probes=2": {"probes": 2, "chunk": 1}}
     verdicts = []
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), (params, x))
@@ -315,7 +315,7 @@ def of_jacobians(rng, name, network):
                 )
             )
         jacobians = JACOBIANS[name, "hand"](shifts, *wide)  # (n, classes, groups, positions, out)
-    u = np.asarray(jax.random.normal(key, (4, N, CLASSES), jnp.float32), np.float64)
+    u = np.asarray(jax.random.normal(key, (2, N, CLASSES), jnp.float32), np.float64)
     for label, option in options.items():
         if (name, label) not in JACOBIANS:
             JACOBIANS[name, label] = jax.jit(
@@ -327,7 +327,7 @@ def of_jacobians(rng, name, network):
         for layer, delta in jacobians.items():
             delta = np.asarray(delta)
             if "probes" in option:
-                delta = np.einsum("qnc,ncgpo->nqgpo", u, delta) / 2
+                delta = np.einsum("qnc,ncgpo->nqgpo", u, delta) / 2**0.5
             own = np.einsum("ncgpo,ncgpq->ngoq", delta, delta)
             site, _, index = layer.partition("[")
             j = found[site]
