@@ -10,7 +10,7 @@ import optax
 import orbax.checkpoint as ocp
 import pytest
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from gramlin_jax import METRICS, Metric, Probe, measure, moments
@@ -179,6 +179,23 @@ def test_each_device_of_a_shard_map_watches_its_samples():
         result, state = step(PARAMS, batch, state)
     assert_same_bits(result, plain(PARAMS, batch, state)[0])
     assert_measured(probe.read(state), np.r_[0:16, 32:48])
+
+
+@pytest.mark.parametrize("kind", ["Auto", "Explicit"])
+def test_a_batch_cut_over_devices(kind):
+    """Along explicit axes JAX wants each product's sharding named, which no sum of ours does."""
+    probe = Probe(loss_fn, labels, has_aux=True, every=1, metrics=QUICK)
+    state = probe.init(PARAMS, BATCHES[0])
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType[kind],))
+    params = jax.device_put(PARAMS, NamedSharding(mesh, P()))
+    batch = jax.device_put(BATCHES[0], NamedSharding(mesh, P("data")))
+    step = jax.jit(probe.value_and_grad)
+    if kind == "Explicit":
+        with pytest.raises(ValueError, match="batch is cut along the explicit axis 'data' of a"):
+            step(params, batch, state)
+        return
+    *_, state = step(params, batch, state)
+    assert_measured(probe.read(state), np.r_[0:16])
 
 
 class Net(nn.Module):

@@ -24,7 +24,7 @@ from gramlin_jax._moments.projection import Projection
 from gramlin_jax.metrics.layer_sums import OF_GRADIENTS, LayerSums
 from gramlin_jax.metrics.registry import DEFAULT, Metric, chosen_metrics, needs_of
 from gramlin_jax.support.checks import check_at_least, is_traced
-from gramlin_jax.support.devices import placed, placement
+from gramlin_jax.support.devices import check_automatic, placed, placement
 from gramlin_jax.support.precision import in_float64, widened
 from gramlin_jax.taps import Tap, Traced
 from gramlin_jax.taps.interpreter import Seen
@@ -199,9 +199,12 @@ class Probe:
 
         Raises:
             ValueError: If ``init`` was not called, the state is that of another model or probe,
-                the loss is not a scalar, or the batch is not like that of ``init``.
+                the loss is not a scalar, the batch is not like that of ``init``, or an array is
+                cut along an explicit axis of a mesh.
         """
         self._check(state)
+        check_automatic("params", params)
+        check_automatic("batch", batch)
         call = as_function(self._pair, params, rest)
         watched = state.step % self.every == 0 if watch is None else jnp.asarray(watch)
 

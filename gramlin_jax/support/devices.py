@@ -175,6 +175,19 @@ def automatic(array: Any) -> Any:
     return jax.device_put(array, NamedSharding(free, array.sharding.spec))
 
 
+def check_automatic(name: str, arrays: PyTree) -> None:
+    """Raise ``ValueError`` if an array is cut along explicit axes, where sums over it fail."""
+    for leaf in jax.tree.leaves(arrays):
+        of = getattr(jax.typeof(leaf), "sharding", None)
+        kinds = dict(zip(of.mesh.axis_names, of.mesh.axis_types, strict=True)) if of else {}
+        cut = jax.tree.leaves(tuple(of.spec)) if of else ()
+        if explicit := [axis for axis in cut if kinds.get(axis) is AxisType.Explicit]:
+            raise ValueError(
+                f"{name} is cut along the explicit axis {explicit[0]!r} of a mesh: wanted "
+                "automatic ones, jax.make_mesh(…, axis_types=(jax.sharding.AxisType.Auto, …))"
+            )
+
+
 def _mesh_of(array: Any) -> Mesh | None:
     mesh = getattr(getattr(array, "sharding", None), "mesh", None)
     return mesh if isinstance(mesh, Mesh) else None
