@@ -1,7 +1,7 @@
 # Two commands do everything on a machine with Python and make: `make demo` and `make test`.
 # `make test` leaves to others what takes long: `make test-runs` trains networks and carries out whole
 # experiments, `make test-models` measures published models, `make test-benchmarks` runs the benchmarks
-# at tiny sizes, `make test-docs` opens the documentation in Chromium, `make test-wheel` installs the
+# at tiny sizes, `make test-docs` runs the documentation and opens it in Chromium, `make test-wheel` installs the
 # wheel into an empty environment, `make fuzz` tries random inputs for $(MINUTES) minutes. `.ci/run` runs
 # all of these.
 # Beside them, `make docs` builds the documentation, `make notebooks` executes the notebooks again,
@@ -35,7 +35,7 @@ demo: $(INSTALLED)
 	$(BIN)/python -m experiments run fig04 --preset default
 
 test: $(INSTALLED)
-	$(PYTEST) -m "not runs and not models and not benchmark and not docs and not wheel"
+	$(PYTEST) -m "not runs and not models and not benchmark and not docs and not site and not wheel"
 
 test-runs: $(INSTALLED)
 	$(PYTEST) -m runs
@@ -55,7 +55,7 @@ test-matrix:
 test-newest: .venv-newest
 	$(NEW)/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[all,dev]'
 	$(NEW)/mypy --python-version $$($(NEW)/python -c 'import sys; print("3.%d" % sys.version_info[1])')
-	MALLOC_ARENA_MAX=2 $(NEW)/python -m pytest $(PARALLEL) -m "not models and not benchmark and not docs and not wheel"
+	MALLOC_ARENA_MAX=2 $(NEW)/python -m pytest $(PARALLEL) -m "not models and not benchmark and not site and not wheel"
 
 quick: $(INSTALLED)
 	$(PYTEST) -m "not long" $(QUICK)
@@ -74,7 +74,7 @@ docs: $(DOCS) build/theme/katex
 	@echo build/site/index.html
 
 test-docs: docs
-	$(BIN)/python -m pytest -m docs tests/test_site.py
+	$(PYTEST) -m "docs or site"
 
 notebooks: $(INSTALLED)
 	$(BIN)/python tests/executing.py

@@ -27,13 +27,11 @@ def test_tables_have_as_many_cells_as_heads(page):
         assert len(cells) == 1, table
 
 
-LONG = ("measure", "scaling", "watching")
+RUN = ("architecture", "idea", "measure", "scaling", "watching")
 
 
-@pytest.mark.parametrize(
-    "page",
-    ["architecture", "idea", *(pytest.param(page, marks=pytest.mark.runs) for page in LONG)],
-)
+@pytest.mark.docs
+@pytest.mark.parametrize("page", RUN)
 def test_the_python_of_a_page_runs(page):
     """Every Python block, one after another in one namespace; a title says what else it needs."""
     if page == "watching":
@@ -48,7 +46,7 @@ def test_the_python_of_a_page_runs(page):
 
 def test_pages_with_python_are_run():
     with_python = {p.stem for p in (ROOT / "docs").rglob("*.md") if "```python\n" in p.read_text()}
-    assert with_python == {"architecture", "idea", "library", *LONG}  # test_readme.py runs one
+    assert with_python == {"library", *RUN}  # test_readme.py runs one
 
 
 def test_the_metrics_page_is_the_registry():

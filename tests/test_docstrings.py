@@ -45,6 +45,7 @@ def examples():
 EXAMPLES = dict(examples())
 
 
+@pytest.mark.docs
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_examples_run(name):
     report = []

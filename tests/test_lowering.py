@@ -1,5 +1,6 @@
 """Every metric and the measuring pass lower for TPU and CUDA; no such device is needed for that."""
 
+import dataclasses
 import inspect
 
 import jax
@@ -70,6 +71,7 @@ ARGUMENTS = {
     "heldout_alignment": (PAIR, PAIR),
     "heldout_target_linearity": (M, M),
     "input_gradients": (KERNEL, Y),
+    "gradient_noise": (dataclasses.replace(GRADIENTS, square_sum=jnp.float32(10)),),
     "isotropy": (J, SQUARE),
     "ky_fan_ratio": (SQUARE, J, 2),
     "least_squares": (M,),

@@ -41,7 +41,7 @@ def test_the_table_of_figures_is_complete_and_says_the_times_of_the_registry():
 NUMBER = r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
 
 
-@pytest.mark.runs
+@pytest.mark.docs
 @pytest.mark.parametrize("page", ["README.md", "docs/library.md"])
 def test_the_python_of_a_page_prints_what_the_page_shows(page, capsys):
     """Every Python block runs, in one namespace; a block without a language is what one printed."""

@@ -15,7 +15,7 @@ import pytest
 
 SITE = Path(__file__).parents[1] / "build/site"
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.docs
+pytestmark = pytest.mark.site
 FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync
 --disable-background-networking --disable-component-update""".split()
 PHONE = 390

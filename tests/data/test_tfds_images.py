@@ -344,7 +344,7 @@ def test_tfrecord_is_refused(tmp_path):
 def test_missing_package_names_the_extra(tmp_path, monkeypatch, module):
     write_set(tmp_path, "mnist")
     monkeypatch.setitem(sys.modules, module, None)
-    expected = re.escape(module) + r".*pip install 'gramlin_jax\[data\]'"
+    expected = re.escape(module) + r".*pip install 'gramlin-jax\[data\]'"
     with pytest.raises(ImportError, match=f"(?s){expected}"):
         load("mnist", data_dir=tmp_path)
 
