@@ -26,10 +26,10 @@ jax.config.update("jax_disable_most_optimizations", os.environ.get("GRAMLIN_TEST
 PROGRAMS = "JAX_COMPILATION_CACHE_DIR"
 if PROGRAMS not in os.environ:
     os.environ[PROGRAMS] = tempfile.mkdtemp(prefix="gramlin-programs-")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
     atexit.register(shutil.rmtree, os.environ[PROGRAMS], ignore_errors=True)
 jax.config.update("jax_compilation_cache_dir", os.environ[PROGRAMS])
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's & ignores it
     signal.signal(signal.SIGINT, signal.default_int_handler)

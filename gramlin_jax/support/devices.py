@@ -178,7 +178,7 @@ def automatic(array: Any) -> Any:
 def check_automatic(name: str, arrays: PyTree) -> None:
     """Raise ``ValueError`` if an array is cut along explicit axes, where sums over it fail."""
     for leaf in jax.tree.leaves(arrays):
-        of = getattr(jax.typeof(leaf), "sharding", None)
+        of = getattr(jax.typeof(leaf), "sharding", None) if isinstance(leaf, jax.Array) else None
         kinds = dict(zip(of.mesh.axis_names, of.mesh.axis_types, strict=True)) if of else {}
         cut = jax.tree.leaves(tuple(of.spec)) if of else ()
         if explicit := [axis for axis in cut if kinds.get(axis) is AxisType.Explicit]:
