@@ -53,7 +53,7 @@ def pytest_collection_modifyitems(items):
 def _forget_compiled_programs():
     """A process that keeps the programs of all test modules grows beyond 4 GiB."""
     yield
-    if _resident() > 1.2:
+    if _resident() > 1.5:
         jax.clear_caches()
         gc.collect()
         if sys.platform == "linux":  # glibc keeps what was freed

@@ -194,9 +194,7 @@ def test_an_ordinary_transformer_is_measured_everywhere():
         @nn.compact
         def __call__(self, ids):
             x = nn.Embed(11, 8)(ids) + nn.Embed(12, 8)(jnp.arange(12)[None])
-            for _ in range(2):
-                x = Block()(x)
-            return nn.Dense(3)(x)
+            return nn.Dense(3)(Block()(x))
 
     ids, labels = RNG.integers(0, 11, (16, 12)), RNG.integers(0, 3, (16, 12))
     model = Model()

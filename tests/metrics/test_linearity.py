@@ -244,15 +244,13 @@ def test_heldout_is_the_score_of_the_train_fit():
 @settings(max_examples=20, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
-    n=st.sampled_from([3, 12]),  # few shapes: each is compiled
-    d=st.sampled_from([1, 6]),
-    k=st.sampled_from([1, 3]),
+    shape=st.sampled_from([(3, 6, 1), (12, 1, 3), (12, 6, 3)]),  # each is compiled
     shift=st.floats(-100, 100),
     scale=st.floats(0.01, 100),
 )
 @pytest.mark.long
-def test_invariances(seed, n, d, k, shift, scale):
-    rng = np.random.default_rng(seed)
+def test_invariances(seed, shape, shift, scale):
+    rng, (n, d, k) = np.random.default_rng(seed), shape
     h, y = rng.normal(size=(n, d)), rng.normal(size=(n, k))
     value = float(target_linearity(moments(h, y)))
     assert -1e-12 <= value <= 1 + 1e-12
