@@ -49,8 +49,8 @@ def test_help_names_the_experiments_and_not_the_script(capsys):
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda e: e.name)
-def test_every_setting_has_an_option_with_a_meaning(experiment, capsys):
-    """Whatever the preset, its settings are those that no option changes."""
+def test_every_setting_has_an_option_with_a_meaning(experiment):
+    """Without options the settings are the preset's."""
     for name, preset in experiment.presets.items():
         settings = settings_of(preset)
         for setting, kind, _ in settings:
