@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import tyro
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 HELP = ("-h", "--help")
 PATH = tyro.conf.arg(metavar="PATH")
+Names: TypeAlias = Annotated[
+    tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME ...")
+]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,10 +10,9 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import jax
-import tyro
 from jax.sharding import Mesh
 
 from ..registry import EXPERIMENTS, Experiment, find
@@ -24,7 +23,7 @@ from ..shared.progress import FRONT
 from .errors import line_of
 from .gallery import write_gallery
 from .options import read
-from .place import Data, mesh_of
+from .place import Data, Names, mesh_of
 
 PURPOSE = """Carry out all experiments whose data are at hand, and go on where a run was cut off.
 
@@ -39,7 +38,7 @@ class Chosen(Data):
         names: Experiments; by default all.
     """
 
-    names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME ...")] = ()
+    names: Names = ()
 
 
 @dataclasses.dataclass
