@@ -69,7 +69,7 @@ def write_row(root: Path, out: Path, names: Sequence[str] = ()) -> str:
     runs = with_figures(_runs(root, names))
     if not runs:
         raise ValueError(f"runs is {root}, where no run has a figure.png: wanted a finished one")
-    write_whole(out, lambda file: row(runs).savefig(file, format="png", dpi=200))
+    write_whole(out, lambda file: row(runs).savefig(file, format="png", dpi=150))
     return f"row of {len(runs)} figure{'s' * (len(runs) > 1)}: {out}"
 
 

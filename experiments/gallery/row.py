@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 COLUMNS = 3
 WIDTH, HEIGHT = 4.0, 3.3  # inches of a figure with its title
-TITLE = 34  # characters in a line
+TITLE = 36  # characters in a line
 
 
 def with_figures(runs: Sequence[Run]) -> list[Run]:
@@ -27,15 +27,17 @@ def row(runs: Sequence[Run]) -> Figure:
     """The figures of the runs under their titles, ``COLUMNS`` in a line."""
     from matplotlib.figure import Figure
     from matplotlib.image import imread
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     columns = min(len(runs), COLUMNS)
     lines = math.ceil(len(runs) / columns)
-    figure = Figure((WIDTH * columns, HEIGHT * lines), layout="constrained")
-    places = figure.subplots(lines, columns, squeeze=False).flat
-    for place in places:
+    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
+    figure = Figure((WIDTH * columns, HEIGHT * lines), layout=layout)
+    for place in figure.subplots(lines, columns, squeeze=False).flat:
         place.set_axis_off()
+        place.set_anchor("N")  # titles in a line stand side by side
     for place, run in zip(figure.axes, runs, strict=False):
         place.imshow(imread(run.folder / "figure.png"), interpolation="antialiased")
         title = run.title.partition(",")[0].rstrip(".")
-        place.set_title("\n".join(textwrap.wrap(title, TITLE)), fontsize=13)
+        place.set_title("\n".join(textwrap.wrap(title, TITLE)), fontsize=11)
     return figure
