@@ -79,6 +79,9 @@ JACOBIANS = (
 )
 LAST = "gramlin_jax/_moments/jacobians.py", "tests/test_measure_ansatz.py -k last"
 NOTHING = "gramlin_jax/metrics/registry.py", "tests/test_measure_ansatz.py -k probes or reason"
+RANGE = "gramlin_jax/metrics/singular.py", "tests/metrics/test_ansatz.py -k nan"
+SQUARE = "gramlin_jax/metrics/singular.py", "tests/metrics/test_ansatz.py -k bad"
+TIDY = "experiments/ansatz/claims.py", "tests/test_ansatz_experiment.py -k leaves"
 LAST_SAVED = "gramlin_jax/_measure/measurement.py", "tests/test_measure_ansatz.py -k nothing"
 LAST_PROBED = "gramlin_jax/_measure/probe.py", "tests/test_probe.py -k logits"
 PROJECTION = "gramlin_jax/_moments/projection.py", "tests/test_projection.py"
@@ -308,6 +311,11 @@ MUTATIONS = [
         (NOTHING, ("last layer: never told by J", "layer.fixed_jacobian | all_identity(layer.jacobians)", "jnp.asarray(layer.fixed_jacobian)")),
         (NOTHING, ("no reason for a group without outputs", "if not np.any(layer.jacobians.products, (-2, -1)).all():", "if not np.any(layer.jacobians.products):")),
         (NOTHING, ("no reason for a group whose kernel is zero", "if not np.any(layer.kernel, (-2, -1)).all():", "if not np.any(layer.kernel):")),
+        (SQUARE, ("second moments of any shape", "if size is None and jacobian.shape[0] != jacobian.shape[1]:", "if False:")),
+        (SQUARE, ("second moments of another size than the kernel's", "if size is not None and jacobian.shape != (size, size):", "if False:")),
+        (SQUARE, ("second moments that are not symmetric", "abs(array - array.T).max() > 1e-6", "abs(array - array.T).max() > 1e6")),
+        (RANGE, ("a kernel of NaN has rank 0", "jnp.where(jnp.isnan(squares), jnp.nan, inside)", "jnp.where(jnp.isnan(squares), 0, inside)")),
+        (TIDY, ("networks that diverged are not in the table", 'frame["rank_start"].notna()', 'frame["rank"].notna()')),
         (LAST_SAVED, ("saved: whether J is fixed", ', "classes", "fixed_jacobian"', ', "classes"')),
         (LAST_PROBED, ("a probe's Jacobians are of the loss too", "self.width_limit, self._logits, random", "self.width_limit, None, random")),
         (JACOBIANS, ("Jacobian: outputs of any number of rows", "if jnp.shape(out)[:1] != (n,):", "if False:")),
