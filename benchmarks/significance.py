@@ -10,16 +10,13 @@ from scipy import stats
 
 from benchmarks.common import print_table
 from gramlin_jax import significant_components
-from gramlin_jax.support.precision import in_float64
 
 Shapes = tuple[tuple[int, int], ...]
 LEVEL = 0.05
 DEGREES = 3  # of freedom of Student's t: the variance is finite, the fourth moment is not
 
 
-def run(
-    draws: int, normal: tuple[tuple[int, int], ...], heavy: tuple[tuple[int, int], ...]
-) -> None:
+def run(draws: int, normal: Shapes, heavy: Shapes) -> None:
     """Print the table.
 
     Args:
@@ -46,8 +43,8 @@ def run(
     )
 
 
-@in_float64
 def _fired(kernels: Iterable[np.ndarray]) -> int:
     """The number of kernels that have a component."""
     of_one = jax.jit(lambda kernel: significant_components(kernel, LEVEL).number > 0)
-    return sum(bool(of_one(kernel)) for kernel in kernels)
+    with jax.enable_x64(True):
+        return sum(bool(of_one(kernel)) for kernel in kernels)
