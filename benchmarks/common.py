@@ -186,6 +186,14 @@ SIZES = {
             "rounds": 1,
         },
     ),
+    "significance": Sizes(
+        {
+            "draws": 1000,
+            "normal": ((64, 64), (256, 256), (512, 1024)),
+            "heavy": ((64, 64), (256, 256)),
+        },
+        {"draws": 20, "normal": ((8, 8),), "heavy": ((8, 8),)},
+    ),
     "bert": Sizes(
         {
             "models": ((4, 128, 4), (6, 384, 12)),

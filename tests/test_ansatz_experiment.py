@@ -173,6 +173,7 @@ def test_the_table_leaves_out_layers_that_are_not_there():
     assert (
         frame["alignment_nfa_start"].tolist() == [0.6] * 3 and frame["loss"][0] == "cross_entropy"
     )
+    assert len(layers(made(rank=put(np.nan, 1, -1)))) == 6  # a network that diverged is there
     buffer = io.BytesIO()
     frame.to_parquet(buffer)
     assert pd.read_parquet(buffer).equals(frame)

@@ -1,11 +1,27 @@
 """The ansatz and its rivals as metrics of ``measure``, against rows in float64."""
 
+import dataclasses
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gramlin_jax import METRICS, agop, isotropy, measure, nfa_correlation
+from gramlin_jax import (
+    METRICS,
+    JacobianMoments,
+    LayerSums,
+    Measurement,
+    agop,
+    isotropy,
+    measure,
+    nfa_correlation,
+)
+from gramlin_jax._moments.jacobians import fixed_jacobians
+from gramlin_jax.metrics.registry import no_ansatz_because
 from gramlin_jax.metrics.representation import RepresentationAlignments
+from gramlin_jax.taps import capture
+from gramlin_jax.taps.compat import type_of
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 6)).astype(np.float32)
@@ -90,11 +106,66 @@ def test_the_ansatz_is_that_of_each_head(found, rows):
     assert found["heads"]["fact"] == pytest.approx(np.mean(facts), rel=1e-5)
 
 
-def test_where_the_ansatz_says_nothing_there_is_a_reason(found):
-    """The last linear layer has J = I whatever it learns."""
+def test_where_the_ansatz_says_nothing_there_is_a_reason(found, tmp_path):
+    """The last linear layer has the same J whatever it learns."""
     assert np.isnan(found["out"]["nfa"]) and np.isnan(found["out"]["isotropy"])
-    assert dict(found.notes)["out"].endswith("J = I whatever it learns")
+    assert dict(found.notes)["out"].endswith("J is the same whatever it learns")
+    found.save(tmp_path / "m.npz")
+    assert Measurement.load(tmp_path / "m.npz").sums["out"].fixed_jacobian
     assert np.isfinite([found["in"]["nfa"], found["heads"]["range_isotropy"]]).all()
+
+
+POOLED = lambda p, x: convolved(jnp.tanh(convolved(x, p["a"])), p["b"]).mean((1, 2))  # noqa: E731
+TWO = lambda p, x: jnp.tanh(x @ p["a"]) @ p["b"]  # noqa: E731
+KERNELS = {"a": np.ones((6, 4), np.float32), "b": np.ones((4, 3), np.float32)}
+IMAGES = {"a": np.ones((3, 3, 2, 4), np.float32), "b": np.ones((3, 3, 4, 3), np.float32)}
+
+
+def convolved(x, kernel):
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+@pytest.mark.parametrize(
+    ("f", "params", "shape", "outputs", "fixed"),
+    [
+        (TWO, KERNELS, (5, 6), None, {"b"}),
+        (TWO, KERNELS, (5, 6), jax.nn.softmax, set()),
+        (TWO, KERNELS, (5, 6), lambda out: out[:, 1:] / 3, {"b"}),
+        (TWO, KERNELS, (5, 7, 6), None, {"b"}),
+        (lambda p, x: TWO(p, x).mean(1), KERNELS, (5, 7, 6), None, {"b"}),
+        (lambda p, x: TWO(p, x) * x.mean(1)[:, None], KERNELS, (5, 6), None, set()),
+        (lambda p, x: x @ p["a"] @ p["b"], KERNELS, (5, 6), None, {"b"}),
+        (lambda p, x: jax.nn.relu(TWO(p, x)), KERNELS, (5, 6), None, set()),
+        (lambda p, x: TWO(p, x) + x @ p["c"], KERNELS | {"c": np.ones((6, 3), np.float32)},
+         (5, 6), None, {"b", "c"}),
+        (jax.jit(TWO), KERNELS, (5, 6), None, {"b"}),
+        (jax.checkpoint(TWO), KERNELS, (5, 6), None, {"b"}),
+        (POOLED, IMAGES, (5, 4, 4, 2), None, {"b"}),
+    ],
+)  # fmt: skip
+def test_the_last_linear_layers_are_told_from_others(f, params, shape, outputs, fixed):
+    """By what ∂f/∂z is computed from: nothing of this runs, whatever the probes."""
+    traced, values = capture(f, params, (jax.ShapeDtypeStruct(shape, jnp.float32),))
+    assert fixed_jacobians(traced, outputs, tuple(map(type_of, values))) == fixed
+
+
+def test_groups_that_nothing_depends_on_are_a_reason(found):
+    def of(kernels, products):
+        j = JacobianMoments(np.float64(2), np.stack(products), np.ones(2))
+        return no_ansatz_because(LayerSums(None, np.stack(kernels), None, j, 0.1))
+
+    one, zero = np.ones((2, 2)), np.zeros((2, 2))
+    assert of((one, one), (one, one)) == ""
+    assert "one of its groups or heads" in of((one, one), (one, zero))
+    assert of((one, zero), (one, one)).startswith("the kernel of the layer, or one of its groups")
+    with_identity = JacobianMoments(np.float64(2), 2 * np.eye(2), np.float64(4))
+    last = LayerSums(None, one, None, with_identity, 0.1)  # as of the last layer of a scan
+    assert no_ansatz_because(last).startswith("the layer is the last linear one")
+    assert np.isnan(METRICS["nfa"](last))
+    whole = dataclasses.replace(found.sums["in"], kernel=np.zeros((6, 4)))
+    assert no_ansatz_because(whole) == "the kernel of the layer is zero"
 
 
 def test_probes_estimate_the_same_jacobian(found):
@@ -102,6 +173,7 @@ def test_probes_estimate_the_same_jacobian(found):
     exact = measure(network, PARAMS, (np.tile(X, (40, 1)), np.tile(Y, (40, 1))), loss=squares,
                     metrics=["nfa"], probes=2, batch_size=90)  # fmt: skip
     assert exact["in"]["nfa"] == pytest.approx(found["in"]["nfa"], abs=0.01)
+    assert np.isnan(exact["out"]["nfa"]) and [name for name, _ in exact.notes] == ["out"]
     one, other = (s.sums["in"].jacobians.products for s in (exact, found))
     spread = np.linalg.norm(one / 40 - other) / np.linalg.norm(other)
     assert 1e-4 < spread < 0.05

@@ -110,6 +110,15 @@ def test_it_reads_what_measure_measures_on_the_same_samples(watched):
     assert_measured(probe.read(state), np.r_[0:16, 32:48], DEFAULT)
 
 
+def test_jacobians_are_those_of_the_logits():
+    """The last linear layer, where J says nothing, is told from others behind the loss too."""
+    probe = Probe(loss_fn, labels, has_aux=True, every=1, metrics=["nfa"])
+    state = probe.init(PARAMS, BATCHES[0])
+    found = probe.read(jax.jit(probe.value_and_grad)(PARAMS, BATCHES[0], state)[2])
+    assert_measured(found, slice(BATCH), ["nfa"])
+    assert np.isnan(found["out"]["nfa"]) and np.isfinite(found["in"]["nfa"])
+
+
 def test_the_state_is_a_pytree_of_arrays_that_a_checkpoint_keeps(watched, tmp_path):
     probe, state, _ = watched
     with ocp.StandardCheckpointer() as checkpointer:

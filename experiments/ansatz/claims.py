@@ -136,7 +136,7 @@ def layers(result: Result) -> pd.DataFrame:
                 key = f"train_{key}" if key in ("loss", "accuracy") else key
                 columns[key + suffix] = one
     frame = xr.Dataset(columns).to_dataframe().reset_index()
-    frame = frame[frame["rank"].notna()]
+    frame = frame[frame["rank_start"].notna()]  # the rank of a network that diverged is NaN
     conditions = [dataclasses.asdict(setting) for setting in result.config.settings().values()]
     of_setting = pd.DataFrame(conditions).assign(setting=list(result.config.variations))
     return of_setting.merge(frame, on="setting").reset_index(drop=True)

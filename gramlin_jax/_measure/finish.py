@@ -44,7 +44,11 @@ def measured(
         note, reads_rows = _note(plan, name), _reads_rows(plan, name)
         for label, part in _unstacked(name, plan.traced.layers.sites[name], total):
             sums[label] = LayerSums(
-                **part, learning_rate=learning_rate, reads_rows=reads_rows, classes=plan.classes
+                **part,
+                learning_rate=learning_rate,
+                reads_rows=reads_rows,
+                classes=plan.classes,
+                fixed_jacobian=name in plan.fixed,
             )
             notes += [(label, note)] if note else []
     values = {label: jax.device_get(evaluate(layer, metrics)) for label, layer in sums.items()}

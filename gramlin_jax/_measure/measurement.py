@@ -248,7 +248,7 @@ def _shape(sums: LayerSums | None) -> str:
 
 # Fields of ``LayerSums`` that are sums, and those that are numbers.
 NESTED = {"moments": Moments, "gradients": GradientMoments, "jacobians": JacobianMoments}
-NUMBERS = "learning_rate", "reads_rows", "classes"
+NUMBERS = "learning_rate", "reads_rows", "classes", "fixed_jacobian"
 
 
 def _parts(sums: LayerSums) -> list[tuple[str, Any]]:

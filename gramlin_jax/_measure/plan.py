@@ -11,10 +11,12 @@ import jax
 from gramlin_jax._measure.batch import is_labels, label_weights
 from gramlin_jax._measure.stream import Batch
 from gramlin_jax._measure.tracing import Tracing, same_layers
+from gramlin_jax._moments.jacobians import fixed_jacobians
 from gramlin_jax._moments.projection import Projection, random_projection
 from gramlin_jax.metrics.layer_sums import OF_FEATURES, OF_SAMPLES, Need
 from gramlin_jax.support.memory import remembered
 from gramlin_jax.taps import Layers, Traced
+from gramlin_jax.taps.compat import type_of
 from gramlin_jax.taps.rows import (
     Positions,
     Rows,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 class Options(NamedTuple):
     """What the user wants of all layers.
 
+    ``outputs``: of what Jacobians are taken, see ``jacobian_moments``; None: the output itself.
     ``random``: whether f draws numbers for each sample; ``tried``: whether rows are tried out.
     """
 
@@ -39,6 +42,7 @@ class Options(NamedTuple):
     needs: frozenset[Need]
     positions: Positions
     width_limit: int
+    outputs: Callable[[Any], Any] | None = None
     ignore_label: int | None = None
     random: bool = False
     tried: bool = True
@@ -56,6 +60,7 @@ class Plan(NamedTuple):
         skipped: By site, why its features are not measured.
         width_limit: Of features before they are projected.
         classes: Whether targets are labels.
+        fixed: Sites where ∂f/∂z is the same whatever the network learns, see ``fixed_jacobians``.
     """
 
     traced: Traced
@@ -66,6 +71,7 @@ class Plan(NamedTuple):
     skipped: dict[str, str]
     width_limit: int
     classes: bool
+    fixed: frozenset[str] = frozenset()
 
 
 def make_plan(tracing: Tracing, options: Options, stack: Batch) -> Plan:
@@ -78,6 +84,9 @@ def make_plan(tracing: Tracing, options: Options, stack: Batch) -> Plan:
         axes = {name: found[name] for name in names if name in found}
         skipped = {name: reasons[name] for name in names if name in reasons}
         plan = plan._replace(axes=axes, skipped=skipped)
+    if "jacobians" in options.needs:
+        types = tuple(map(type_of, [*held, *jax.tree.leaves(batch.x)]))
+        plan = plan._replace(fixed=fixed_jacobians(traced, options.outputs, types))
     return _with_rows(plan, held, batch, options) if options.needs & OF_FEATURES else plan
 
 

@@ -161,7 +161,9 @@ class Probe:
         reader = Reader(lambda batch: batch, self.targets, self.weights)
         stack = next(stacks([batch], reader, 1, where))
         tracing = Tracing(lambda p, x: call.loss(p, x, *call.rest), call.params, where)
-        options = Options(self.layers, self._needs, self.positions, self.width_limit, random=True)
+        options = Options(
+            self.layers, self._needs, self.positions, self.width_limit, self._logits, random=True
+        )
         plan = make_plan(tracing, options, stack)
         projections = placed(projections_of(plan, self.seed), where)
         self._prepared = _Prepared(plan, projections, {})

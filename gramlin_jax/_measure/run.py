@@ -106,8 +106,7 @@ def measure(
         width_limit: Wider features are reduced to this width by a random projection, which can
             lower target linearity but not raise it; ``notes`` say where.
         probes: Random combinations of the outputs that stand for them in metrics of Jacobians, at
-            one backward pass each, see ``jacobian_moments``; None: all outputs. The last linear
-            layer, where these metrics mean nothing, is only told from others without probes.
+            one backward pass each, see ``jacobian_moments``; None: all outputs.
         seed: Seed of that projection, and of the probes.
         mesh: Devices, over which samples are spread; None: those on which the parameters lie.
             Parameters that lie on its devices stay as they are. A mesh may span processes: then
@@ -144,7 +143,9 @@ def measure(
     if first is None:
         raise ValueError("batches is empty: wanted one batch or more")
     tracing = Tracing(f, params, where)
-    options = Options(layers, needs, positions, width_limit, ignore_label, tried=not dry_run)
+    options = Options(
+        layers, needs, positions, width_limit, outputs, ignore_label, tried=not dry_run
+    )
     plan = make_plan(tracing, options, first)
     if dry_run:
         samples = len(jax.tree.leaves(batches)[0]) if isinstance(batches, tuple) else None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,8 +20,10 @@ from jax import lax
 
 from gramlin_jax._moments.additive import Additive, beside
 from gramlin_jax.support.checks import check_at_least, check_leading_axis
+from gramlin_jax.support.memory import remembered
 from gramlin_jax.support.precision import in_float64, magnitude, matmul, widened
-from gramlin_jax.taps import Traced, capture
+from gramlin_jax.taps import Traced, capture, compat
+from gramlin_jax.taps.provenance import CONSTANT, Provenance, make_plan
 from gramlin_jax.taps.rows import doubled, sample_axes, samples_first
 
 if TYPE_CHECKING:
@@ -155,6 +158,33 @@ def reduce_jacobians(
             split = functools.partial(samples_first, site=site, axis=axis, n=n)
             moments[name] = _jacobian_moments(widened(jax.vmap(split)(deltas[name])), scale)
     return moments
+
+
+@remembered
+def fixed_jacobians(
+    traced: Traced, outputs: Callable[[Any], Array] | None, types: tuple[Any, ...]
+) -> frozenset[str]:
+    """Sites where ∂f/∂z depends on neither parameters nor data, as at the last linear layer.
+
+    Args:
+        traced: The function.
+        outputs: As for ``jacobian_moments``; None: the output itself.
+        types: Of the values that it is run with, see ``compat.type_of``.
+    """
+
+    def deltas(*values: Any) -> dict[str, Array]:
+        def selected(shifts: dict[str, Array]) -> Any:
+            output = traced(values, shifts)[0]
+            return outputs(output) if outputs else output
+
+        out, pullback = cast("tuple[Array, Any]", jax.vjp(selected, traced.layers.zeros()))
+        return pullback(jnp.ones_like(out))[0]
+
+    # In the equations of the backward pass all but the cotangent counts as data.
+    jaxpr, constants, shapes = compat.trace(deltas, *types)
+    sources = [CONSTANT] * len(constants) + [Provenance(data=True)] * len(types)
+    found = make_plan(compat.Inner(jaxpr, []), sources, itertools.count()).outputs
+    return frozenset(name for name, of in zip(sorted(shapes), found, strict=True) if not of.data)
 
 
 def _basis(out: Array, n: int) -> tuple[Array, float]:

@@ -62,6 +62,7 @@ def isotropy(jacobian: Float[Array, "o o"], kernel: Float[Array, "i o"] | None =
 
     Returns:
         Cosine, distance, frame bounds and dimension; NaN where J is zero there, or k is below 2.
+        Under transformations all are NaN for a kernel of NaN.
 
     Raises:
         ValueError: If shapes do not match or J is not symmetric.
@@ -76,7 +77,7 @@ def isotropy(jacobian: Float[Array, "o o"], kernel: Float[Array, "i o"] | None =
         (0.894427, 0.5, 1.5)
     """
     if kernel is None:
-        jacobian = check_jacobian(jacobian, jnp.shape(jacobian)[-1])
+        jacobian = check_jacobian(jacobian)
         matrix, k = jacobian / magnitude(jacobian), jnp.float64(len(jacobian))
     else:
         of = in_singular_basis(kernel, jacobian)

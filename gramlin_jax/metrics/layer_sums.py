@@ -46,6 +46,8 @@ class LayerSums:
         reads_rows: Whether the kernel multiplies the features as they are in ``moments``: not so
             for patches, projections and positions side by side.
         classes: Whether the targets are one-hot rows of labels.
+        fixed_jacobian: Whether ∂f/∂z is the same whatever the network learns, as at the last
+            linear layer.
     """
 
     moments: Any
@@ -55,6 +57,7 @@ class LayerSums:
     learning_rate: float
     reads_rows: bool = dataclasses.field(default=False, metadata={"static": True})
     classes: bool = dataclasses.field(default=False, metadata={"static": True})
+    fixed_jacobian: bool = dataclasses.field(default=False, metadata={"static": True})
 
     def has(self, need: Need) -> bool:
         """Whether a metric of this need is defined here."""

@@ -106,11 +106,10 @@ def alignment_null(
         (1.0, 0.005)
     """
     check_same_shape("b", b, "a", a)
-    size = jnp.shape(a)[-1]
-    matrices = (check_jacobian(m, size) for m in (a, b))
+    matrices = (check_jacobian(m, name=name) for name, m in (("a", a), ("b", b)))
     a_values, b_values = (descending(m / magnitude(m))[0] for m in matrices)
     a_values, b_values = (values / jnp.linalg.norm(values) for values in (a_values, b_values))
-    draws = _draws(key, size, samples, lambda q: dot(dot(a_values, q**2), b_values))
+    draws = _draws(key, len(a_values), samples, lambda q: dot(dot(a_values, q**2), b_values))
     return _null(cosine(a, b), draws)
 
 

@@ -40,7 +40,7 @@ from gramlin_jax.metrics.virtual import gram_change, virtual_alignment, virtual_
 from gramlin_jax.support.precision import in_float64, matmul
 
 if TYPE_CHECKING:
-    from jaxtyping import Array
+    from jaxtyping import Array, Bool
 
 Direction: TypeAlias = Literal["higher", "lower"] | None
 # Ranges of values.
@@ -157,13 +157,19 @@ def _target_rank(layer: LayerSums) -> Array:
 
 
 def _of_jacobians(function: Callable[[Array, Array], Any]) -> Callable[[LayerSums], Any]:
-    """A metric of kernel and J; NaN at the last linear layer, where J = I whatever is learnt."""
+    """A metric of kernel and J; NaN where J is the same whatever the network learns."""
 
     def of(layer: LayerSums) -> Array:
         value = _over_stack(function, layer.kernel, layer.jacobians.mean)
-        return jnp.where(all_identity(layer.jacobians), jnp.nan, value)
+        return jnp.where(_says_nothing(layer), jnp.nan, value)
 
     return of
+
+
+def _says_nothing(layer: LayerSums) -> Bool[Array, ""]:
+    """Whether J is the same whatever is learnt."""
+    # The last of the layers that a scan stacks is known by its J alone.
+    return layer.fixed_jacobian | all_identity(layer.jacobians)
 
 
 def no_ansatz_because(layer: LayerSums) -> str:
@@ -172,12 +178,13 @@ def no_ansatz_because(layer: LayerSums) -> str:
         return ""
     if np.shape(layer.kernel)[-1] == 1:
         return "the layer has one output, so both sides are multiples of one matrix"
-    if not np.any(layer.kernel):
-        return "the kernel is zero"
-    if not np.any(layer.jacobians.products):
-        return "the outputs do not depend on the layer"
-    if all_identity(layer.jacobians):
-        return "the layer is the last linear one, where J = I whatever it learns"
+    if _says_nothing(layer):
+        return "the layer is the last linear one, where J is the same whatever it learns"
+    part = "layer" if np.ndim(layer.kernel) == 2 else "layer, or one of its groups or heads"
+    if not np.any(layer.kernel, (-2, -1)).all():
+        return f"the kernel of the {part} is zero"
+    if not np.any(layer.jacobians.products, (-2, -1)).all():
+        return f"the outputs do not depend on the {part}"
     return ""
 
 

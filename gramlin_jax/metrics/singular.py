@@ -23,7 +23,7 @@ class Singular(NamedTuple):
         squares: S², descending (o,); 0 beyond the rank.
         vectors: V (o, o), left singular vectors of W as columns.
         jacobian: VᵀJV (o, o), 0 outside of range(W).
-        inside: Whether a direction is in range(W), 1 or 0 (o,).
+        inside: Whether a direction is in range(W), 1 or 0 (o,); NaN for a kernel of NaN.
         kernel: K in these units.
     """
 
@@ -55,31 +55,43 @@ def in_singular_basis(kernel: Float[Array, "i o"], jacobian: Float[Array, "o o"]
     kernel, jacobian = kernel / magnitude(kernel), jacobian / magnitude(jacobian)
     squares, vectors = (a[..., ::-1] for a in eigh(dot(kernel.T, kernel)))
     inside = (squares > rank_tolerance(max(kernel.shape)) * squares[0]).astype(jnp.float64)
+    inside = jnp.where(jnp.isnan(squares), jnp.nan, inside)  # a kernel of NaN has no rank
     turned = dot(dot(vectors.T, jacobian), vectors) * inside[:, None] * inside[None]
     return Singular(squares * inside, vectors, (turned + turned.T) / 2, inside, kernel)
 
 
 @in_float64
-def check_jacobian(jacobian: Any, size: int) -> Float[Array, "o o"]:
-    """``jacobian`` in float64.
+def check_jacobian(
+    jacobian: Any, size: int | None = None, name: str = "jacobian"
+) -> Float[Array, "o o"]:
+    """A second moment, such as J, in float64.
+
+    Args:
+        jacobian: The matrix.
+        size: Number of outputs of the kernel that it belongs to; None: any.
+        name: Of the argument.
 
     Raises:
         ValueError: If it is not (size, size) or (outside transformations) not finite, symmetric and
             positive semi-definite on its diagonal.
         TypeError: If it is not floating point.
     """
-    jacobian = check_array("jacobian", jacobian, ("o", "o")).astype(jnp.float64)
-    if jacobian.shape != (size, size):
+    jacobian = check_array(name, jacobian, ("o", "o")).astype(jnp.float64)
+    if size is None and jacobian.shape[0] != jacobian.shape[1]:
+        raise ValueError(f"{name} has shape {jacobian.shape}: wanted a square matrix")
+    if size is not None and jacobian.shape != (size, size):
         raise ValueError(
-            f"jacobian has shape {jacobian.shape}: wanted ({size}, {size}), as the kernel has "
+            f"{name} has shape {jacobian.shape}: wanted ({size}, {size}), as the kernel has "
             f"{size} outputs"
         )
     if not is_traced(jacobian):
         array = np.asarray(jacobian)
         if abs(array - array.T).max() > 1e-6 * abs(array).max():
-            raise ValueError("jacobian is not symmetric: wanted J = Σ δδᵀ/n of jacobian_moments")
+            raise ValueError(f"{name} is not symmetric: wanted a second moment, as J = Σ δδᵀ/n")
         if (np.diagonal(array) < 0).any():
-            raise ValueError("jacobian has a negative diagonal: wanted J = Σ δδᵀ/n")
+            raise ValueError(
+                f"{name} has a negative diagonal: wanted a second moment, as J = Σ δδᵀ/n"
+            )
     return jacobian
 
 

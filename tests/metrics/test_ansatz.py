@@ -354,6 +354,8 @@ def test_nothing_is_nan():
     assert np.isnan(ansatz_exponent(np.eye(3), semidefinite(3)).alpha)  # equal singular values
     assert np.isnan(ansatz_exponent(np.ones((3, 2)), np.eye(2)).alpha)  # rank one
     assert np.isnan(isotropy(np.ones((1, 1))).cosine) and np.isnan(isotropy(np.zeros((2, 2)))[0])
+    of_nan = jax.jit(isotropy)(np.eye(2), np.full((3, 2), np.nan))  # as of a run that diverged
+    assert np.isnan(jnp.stack(of_nan)).all()
     assert np.isnan(ky_fan_ratio(np.ones((3, 2)), np.zeros((2, 2)), 1))
     assert np.isnan(fact(np.zeros((2, 2)), gradients_of(np.ones((2, 2))), 0.1).cosine)
 
@@ -381,7 +383,7 @@ def test_all_work_under_jit_and_vmap():
         np.testing.assert_allclose(found[1], expected, rtol=1e-5, atol=1e-6)
 
 
-SYMMETRIC = np.eye(2)
+SYMMETRIC, LOPSIDED = np.eye(2), np.triu(np.ones((2, 2)))
 SUMS = JacobianMoments(np.float64(1), SYMMETRIC, np.float64(2))
 
 
@@ -389,9 +391,18 @@ SUMS = JacobianMoments(np.float64(1), SYMMETRIC, np.float64(2))
     ("call", "message"),
     [
         (lambda: agop(np.ones((3, 2)), np.eye(3)), r"jacobian has shape \(3, 3\): wanted \(2, 2\)"),
-        (lambda: agop(np.ones((3, 2)), np.triu(np.ones((2, 2)))), "jacobian is not symmetric"),
+        (lambda: agop(np.ones((3, 2)), LOPSIDED), "jacobian is not symmetric"),
         (lambda: isotropy(-np.eye(2)), "jacobian has a negative diagonal"),
+        (lambda: isotropy(np.ones((2, 3))), r"jacobian has shape \(2, 3\): wanted a square matrix"),
+        (lambda: isotropy(np.eye(3), np.ones((3, 2))), r"wanted \(2, 2\), as the kernel has 2"),
+        (lambda: rotation_null(KEY, np.ones((3, 2)), np.eye(3)), r"jacobian has shape \(3, 3\)"),
+        (lambda: ansatz_exponent(np.ones((3, 2)), LOPSIDED), "jacobian is not symmetric"),
+        (lambda: ky_fan_ratio(np.ones((3, 2)), LOPSIDED, 1), "jacobian is not symmetric"),
+        (lambda: singular_overlaps(np.ones((3, 2)), np.eye(3)), r"jacobian has shape \(3, 3\)"),
+        (lambda: alignment_null(KEY, LOPSIDED, SYMMETRIC), "a is not symmetric: wanted a second"),
+        (lambda: alignment_null(KEY, SYMMETRIC, LOPSIDED), "b is not symmetric: wanted a second"),
         (lambda: nfa_correlation(np.ones((3, 2)), SYMMETRIC, power=0), "power is 0: wanted a pos"),
+        (lambda: nfa_correlation(np.ones((3, 2)), SYMMETRIC, power=-0.5), "power is -0.5: wanted"),
         (lambda: nfa_correlation(np.ones((3, 2)), SYMMETRIC, kind="x"), "kind is 'x'"),
         (
             lambda: nfa_correlation(np.ones((3, 2)), SYMMETRIC, kernel_init=np.ones((2, 2))),
@@ -399,6 +410,7 @@ SUMS = JacobianMoments(np.float64(1), SYMMETRIC, np.float64(2))
         ),
         (lambda: ky_fan_ratio(np.ones((3, 2)), SYMMETRIC, 3), "rank is 3: wanted at most 2"),
         (lambda: ky_fan_ratio(np.ones((3, 2)), SYMMETRIC, 0), "rank is 0: wanted at least 1"),
+        (lambda: debiased_isotropy(JacobianMoments.zeros(2)), "m has 0 samples: wanted at least 2"),
         (lambda: debiased_isotropy(SUMS), "m has 1 samples: wanted at least 2 to debias"),
         (lambda: debiased_isotropy(JacobianMoments.zeros(2, (3,))), "m is stacked"),
         (lambda: rotation_null(KEY, np.ones((3, 2)), SYMMETRIC, 1), "samples is 1"),
@@ -407,6 +419,10 @@ SUMS = JacobianMoments(np.float64(1), SYMMETRIC, np.float64(2))
         (
             lambda: fact(np.ones((2, 2)), gradients_of(np.ones((2, 2))), 0.0),
             "weight_decay is 0.0: wanted a positive number",
+        ),
+        (
+            lambda: stationarity_identities(np.ones((2, 2)), gradients_of(np.ones((2, 2))), -0.1),
+            "weight_decay is -0.1: wanted a positive number",
         ),
         (
             lambda: stationarity_identities(np.ones((2, 3)), gradients_of(np.ones((2, 2))), 0.1),

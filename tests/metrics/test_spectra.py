@@ -116,6 +116,15 @@ def test_noise_has_a_component_at_the_nominal_rate(counts, shape):
     assert stats.binom.ppf(0.005, 1000, 0.05) <= fired <= stats.binom.ppf(0.995, 1000, 0.05)
 
 
+@pytest.mark.runs
+@pytest.mark.parametrize(("shape", "draws"), [((256, 256), 200), ((512, 1024), 60)])
+def test_large_noise_has_a_component_at_the_nominal_rate(counts, shape, draws):
+    """Few draws, for time: `python -m benchmarks significance` has 1 000 of either shape."""
+    parts = (counts(draw(20, *shape, seed=seed)) > 0 for seed in range(draws // 20))
+    fired = sum(part.sum() for part in parts)
+    assert stats.binom.ppf(0.005, draws, 0.05) <= fired <= stats.binom.ppf(0.995, draws, 0.05)
+
+
 def test_heavy_tails_are_not_noise(counts):
     entries = np.random.default_rng(0).standard_t(3, (100, 64, 64))
     assert (counts(entries) > 0).mean() > 0.8

@@ -77,6 +77,13 @@ JACOBIANS = (
     "gramlin_jax/_moments/jacobians.py",
     "tests/test_jacobian_probes.py tests/test_gradients.py -k jacobian or probes or bad or told",
 )
+LAST = "gramlin_jax/_moments/jacobians.py", "tests/test_measure_ansatz.py -k last"
+NOTHING = "gramlin_jax/metrics/registry.py", "tests/test_measure_ansatz.py -k probes or reason"
+RANGE = "gramlin_jax/metrics/singular.py", "tests/metrics/test_ansatz.py -k nan"
+SQUARE = "gramlin_jax/metrics/singular.py", "tests/metrics/test_ansatz.py -k bad"
+TIDY = "experiments/ansatz/claims.py", "tests/test_ansatz_experiment.py -k leaves"
+LAST_SAVED = "gramlin_jax/_measure/measurement.py", "tests/test_measure_ansatz.py -k nothing"
+LAST_PROBED = "gramlin_jax/_measure/probe.py", "tests/test_probe.py -k logits"
 PROJECTION = "gramlin_jax/_moments/projection.py", "tests/test_projection.py"
 BATCH = "gramlin_jax/_measure/batch.py", "tests/test_measure_metrics.py"
 PRECISION = "gramlin_jax/support/precision.py", "tests/metrics/test_regression.py"
@@ -298,6 +305,20 @@ MUTATIONS = [
         (JACOBIANS, ("Jacobian: one probe for all samples", "jax.random.normal(key, (probes, *out.shape), out.dtype)", "jax.random.normal(key, (probes, 1, *out.shape[1:]), out.dtype)")),
         (JACOBIANS, ("Jacobian: the mean is a sum", "return self.products / beside(self.count, self.products)", "return self.products")),
         (JACOBIANS, ("Jacobian: samples that cannot be told apart are left out", "if traced.layers.sites[name].has_kernel:\n            raise", "if False:\n            raise")),
+        (LAST, ("last layer: values are constants", "[Provenance(data=True)] * len(types)", "[CONSTANT] * len(types)")),
+        (LAST, ("last layer: of another site", "zip(sorted(shapes), found", "zip(reversed(sorted(shapes)), found")),
+        (LAST, ("last layer: of the whole output", "return outputs(output) if outputs else output", "return output")),
+        (NOTHING, ("last layer: told by J alone", "layer.fixed_jacobian | all_identity(layer.jacobians)", "jnp.asarray(all_identity(layer.jacobians))")),
+        (NOTHING, ("last layer: never told by J", "layer.fixed_jacobian | all_identity(layer.jacobians)", "jnp.asarray(layer.fixed_jacobian)")),
+        (NOTHING, ("no reason for a group without outputs", "if not np.any(layer.jacobians.products, (-2, -1)).all():", "if not np.any(layer.jacobians.products):")),
+        (NOTHING, ("no reason for a group whose kernel is zero", "if not np.any(layer.kernel, (-2, -1)).all():", "if not np.any(layer.kernel):")),
+        (SQUARE, ("second moments of any shape", "if size is None and jacobian.shape[0] != jacobian.shape[1]:", "if False:")),
+        (SQUARE, ("second moments of another size than the kernel's", "if size is not None and jacobian.shape != (size, size):", "if False:")),
+        (SQUARE, ("second moments that are not symmetric", "abs(array - array.T).max() > 1e-6", "abs(array - array.T).max() > 1e6")),
+        (RANGE, ("a kernel of NaN has rank 0", "jnp.where(jnp.isnan(squares), jnp.nan, inside)", "jnp.where(jnp.isnan(squares), 0, inside)")),
+        (TIDY, ("networks that diverged are not in the table", 'frame["rank_start"].notna()', 'frame["rank"].notna()')),
+        (LAST_SAVED, ("saved: whether J is fixed", ', "classes", "fixed_jacobian"', ', "classes"')),
+        (LAST_PROBED, ("a probe's Jacobians are of the loss too", "self.width_limit, self._logits, random", "self.width_limit, None, random")),
         (JACOBIANS, ("Jacobian: outputs of any number of rows", "if jnp.shape(out)[:1] != (n,):", "if False:")),
         (PROJECTION, ("lengths are not kept", "of_signs, (groups * limit,), jnp.float32)", "of_signs, (groups * limit,), jnp.float32) * 2")),
         # measure
@@ -331,7 +352,7 @@ MUTATIONS = [
         (ROWS, ("rows that split the batch are samples", "if len(grown) > 1 or site.rows[grown[0]] % n:", "if len(grown) > 1:")),
         (ROWS, ("which axis has the batch's size is taken at random", "if len(candidates) == 1:", "if candidates:")),
         (ROWS, ("samples are the fast index", "array, stack + axis, stack)", "array, stack + axis, -2)")),
-        (MEASUREMENT, ("saved: whether rows are read", 'NUMBERS = "learning_rate", "reads_rows", "classes"', 'NUMBERS = "learning_rate", "classes"')),
+        (MEASUREMENT, ("saved: whether rows are read", 'NUMBERS = "learning_rate", "reads_rows", ', 'NUMBERS = "learning_rate", ')),
         (MEASUREMENT, ("saved: gradients", "if value is not None\n        for field", 'if value is not None and name != "gradients"\n        for field')),
         (TABLE, ("accuracy of real targets is shown", '"" if math.isnan(self.accuracy) else', '"" if math.isinf(self.accuracy) else')),
         (STREAM, ("samples beyond the last whole batch", "n // size * size, n]", "n // size * size]")),
