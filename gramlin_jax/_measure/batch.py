@@ -258,7 +258,7 @@ def refuse_unknown(numbers: Mapping[str, Any]) -> None:
 def label_weights(ignored: int | None, batch: Batch) -> Array:
     """A weight for each label, or for each sample with real targets."""
     labels = (
-        batch.labels
+        batch.labels.astype(jnp.int32)
         if is_labels(batch.labels)
         else batch.labels.reshape(len(batch.labels), -1)[:, 0]
     )
