@@ -285,7 +285,8 @@ def squares(z, y):
 
 
 def experts(params, x):
-    gate = jax.nn.softmax((x @ params["q"]) * jnp.tanh(x @ params["s"]))
+    temperature = jnp.exp((x @ params["s"])[..., 0])
+    gate = jax.nn.softmax((x @ params["q"]) / temperature[..., None])
     return jnp.einsum("nte,ntde->ntd", gate, (x @ params["k"]).reshape(N, T, 8, 8)) @ params["o"].T
 
 
@@ -312,13 +313,32 @@ def elsewhere(params, x):
     return jax.nn.softmax(q @ k.swapaxes(1, 2) / 100).swapaxes(1, 2) @ v
 
 
-NO_ATTENTION = {experts: 1, pooled: 1, contrasts: 0, not_own_sum: 0, elsewhere: 0}
+def points(params, x):
+    """What is mixed no layer has computed: it may be the targets."""
+    q, k = (x @ params[name] for name in "qk")
+    return jax.nn.softmax(q @ k.swapaxes(1, 2) / 100) @ x
+
+
+NO_ATTENTION = {experts: 1, pooled: 1, contrasts: 0, not_own_sum: 0, elsewhere: 0, points: 0}
 
 
 @pytest.mark.parametrize("f", NO_ATTENTION)
 def test_what_is_no_attention(f):
     traced = trace(f, weights(q=8, k=64 if f is experts else 8, v=8, s=1, o=8), X)
     assert traced.softmaxes == {} and traced.other_softmaxes == NO_ATTENTION[f]
+
+
+def test_queries_of_two_softmaxes():
+    """Their heads stand side by side."""
+
+    def f(params, x):
+        q, k, v = (x @ params[name] for name in "qkv")
+        keys = k.swapaxes(1, 2)
+        return jax.nn.softmax(q @ keys) @ v - jax.nn.softmax(q @ jnp.tanh(keys)) @ v
+
+    traced, values = capture(f, PARAMS, (X,))
+    taps = jax.eval_shape(lambda values: traced(values, attention=True)[1], values)
+    assert taps["q"].attention.entropy.shape == (N, T, 2)
 
 
 def test_a_note_says_what_is_not_measured():
