@@ -341,6 +341,17 @@ def test_queries_of_two_softmaxes():
     assert taps["q"].attention.entropy.shape == (N, T, 2)
 
 
+def test_queries_of_two_layers():
+    """A kernel and its adapter: the row of the first layer has them."""
+
+    def f(params, x):
+        q = x @ params["q"] + (x @ params["down"]) @ params["v"][:2]
+        return jax.nn.softmax(q @ (x @ params["k"]).swapaxes(1, 2)) @ (x @ params["v"])
+
+    traced = trace(f, weights(q=8, k=8, v=8, down=2), X)
+    assert list(traced.softmaxes) == ["q"] and traced.other_softmaxes == 0
+
+
 def test_a_note_says_what_is_not_measured():
     params = weights(s=1, v=8)
     y = np.zeros((N, 8), np.float32)

@@ -78,7 +78,8 @@ class LayerSums:
         """Each attention head of a query, key or value by itself: o/number neighbouring outputs.
 
         All heads read the same features. What a sum over outputs alone can give is lost: the
-        squares of ``JacobianMoments`` are NaN, those of single samples' gradients None.
+        squares of ``JacobianMoments`` are NaN, those of single samples' gradients None. The layer
+        of the queries keeps the attention of each head.
 
         Args:
             number: Of heads, a divisor of o.

@@ -3,7 +3,8 @@
 A *softmax* divides an exponential by its own sum over one axis. It is attention if
 
 * that axis, the *keys*, is not one of a layer's outputs, as classes and experts are;
-* its logits are of *queries*: the outputs of one layer, with one softmax to each row and head;
+* its logits are of *queries*: the outputs of a layer, with one softmax to each row and head (of
+  the first layer, where several are added or joined, as adapters are);
 * its weights are contracted over the keys with what the network computed, the *values*.
 """
 
@@ -171,7 +172,7 @@ def mixed(eqn: JaxprEqn, sources: Sequence[Provenance]) -> Iterator[int]:
 
 
 def attention_of(softmax: Softmax, made: frozenset[Outputs]) -> Attention | None:
-    """The softmax as one over keys, if its logits are of the queries of one layer.
+    """The softmax as one over keys, if its logits are of the queries of a layer.
 
     Args:
         softmax: In a jaxpr.
@@ -187,6 +188,8 @@ def attention_of(softmax: Softmax, made: frozenset[Outputs]) -> Attention | None
         one_each = rows * heads * shape[keys] == math.prod(shape)
         if one_each and rows == math.prod(outputs.shape) and len(set(axes)) == len(axes):
             found.append(Attention(softmax, outputs, heads))
+    first = min((each.queries.number for each in found), default=None)
+    found = [each for each in found if each.queries.number == first]
     return found[0] if len(found) == 1 else None
 
 
