@@ -25,7 +25,7 @@ from gramlin_jax.taps.compat import Jaxpr, JaxprEqn
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
-    from gramlin_jax.taps.provenance import Provenance
+    from gramlin_jax.taps.provenance import Found, Provenance
 
 Axes = tuple[int, ...]
 
@@ -73,7 +73,7 @@ class Weights(NamedTuple):
     keys: Axes
 
 
-class Attention(NamedTuple):
+class OverKeys(NamedTuple):
     """A softmax over keys.
 
     Attributes:
@@ -140,6 +140,14 @@ def _maker(
     return None, lies
 
 
+def outputs_of(site: Found) -> frozenset[Outputs]:
+    """Where a site's outputs lie in its result; not told for stacks of kernels."""
+    if site.stack or site.matricizer is None:
+        return frozenset()
+    axes, rows = site.matricizer.outputs.permutation, len(site.rows)
+    return frozenset({Outputs(site.number, site.loops, site.rows, axes[:rows], axes[rows:])})
+
+
 def passed_on(
     eqn: JaxprEqn, sources: Sequence[Provenance]
 ) -> tuple[frozenset[Outputs], frozenset[Weights]]:
@@ -171,7 +179,7 @@ def mixed(eqn: JaxprEqn, sources: Sequence[Provenance]) -> Iterator[int]:
             yield from (w.number for w in source.weights if set(w.keys) <= set(over))
 
 
-def attention_of(softmax: Softmax, made: frozenset[Outputs]) -> Attention | None:
+def over_keys(softmax: Softmax, made: frozenset[Outputs]) -> OverKeys | None:
     """The softmax as one over keys, if its logits are of the queries of a layer.
 
     Args:
@@ -187,7 +195,7 @@ def attention_of(softmax: Softmax, made: frozenset[Outputs]) -> Attention | None
         rows, heads = (math.prod(shape[a] for a in of) for of in (outputs.rows, outputs.columns))
         one_each = rows * heads * shape[keys] == math.prod(shape)
         if one_each and rows == math.prod(outputs.shape) and len(set(axes)) == len(axes):
-            found.append(Attention(softmax, outputs, heads))
+            found.append(OverKeys(softmax, outputs, heads))
     first = min((each.queries.number for each in found), default=None)
     found = [each for each in found if each.queries.number == first]
     return found[0] if len(found) == 1 else None
@@ -197,9 +205,9 @@ def attention_of(softmax: Softmax, made: frozenset[Outputs]) -> Attention | None
 HIDDEN = -1e8
 
 
-def spread(attention: Attention, weights: Array, logits: Array) -> Spread:
+def spread(found: OverKeys, weights: Array, logits: Array) -> Spread:
     """Entropy and number of keys of each query, (*rows, heads), in float32 at least."""
-    (softmax, queries, heads), info = attention, jnp.finfo(logits.dtype)
+    (softmax, queries, heads), info = found, jnp.finfo(logits.dtype)
     p, logits = widened(lax.stop_gradient(weights)), lax.stop_gradient(logits)
     total = p.sum(softmax.keys)  # 1 but for the rounding of the weights
     products = jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1)), 0).sum(softmax.keys)

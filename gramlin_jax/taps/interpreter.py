@@ -78,11 +78,11 @@ def run(plan: Plan, values: Sequence[Any], shifts: Shifts) -> tuple[list[Any], T
         if step is None:
             known.update(zip(eqn.outvars, compat.evaluate(eqn, operands), strict=True))
             continue
-        if isinstance(step, Found) and step.attention:
+        if isinstance(step, Found) and step.over_keys:
             results, found = compat.evaluate(eqn, operands), {}
             if step.number in shifts:
-                logits = read(step.attention.softmax.logits)
-                found = {step.number: spread(step.attention, results[0], logits)}
+                logits = read(step.over_keys.softmax.logits)
+                found = {step.number: spread(step.over_keys, results[0], logits)}
         elif isinstance(step, Found):
             results, found = _run_site(step, eqn, operands, shifts)
         elif isinstance(step, Call):

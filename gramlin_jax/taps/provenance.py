@@ -14,17 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 
-from gramlin_jax.taps import compat
-from gramlin_jax.taps.attention import (
-    Attention,
-    Outputs,
-    Softmax,
-    Weights,
-    attention_of,
-    mixed,
-    passed_on,
-    softmaxes,
-)
+from gramlin_jax.taps import attention, compat
 from gramlin_jax.taps.axes import Stored, stored_of, transposed
 from gramlin_jax.taps.compat import Inner, JaxprEqn
 from gramlin_jax.taps.disguises import Leaves, Marks, marks_of, summed_later, unmasked
@@ -50,8 +40,8 @@ class Provenance(NamedTuple):
     loops: frozenset[int] = frozenset()
     marks: Marks = frozenset()
     stored: tuple[Stored, ...] = ()
-    made: frozenset[Outputs] = frozenset()
-    weights: frozenset[Weights] = frozenset()
+    made: frozenset[attention.Outputs] = frozenset()
+    weights: frozenset[attention.Weights] = frozenset()
 
     @property
     def parameter_only(self) -> bool:
@@ -102,7 +92,7 @@ class Found:
         transposed: By leaf, whether it is stored (…, out, in), see ``axes.transposed``.
         varying: Axes of an enclosing ``shard_map`` over which the outputs differ.
         matricizer: How operands become matrices; None for the others.
-        attention: Of a softmax over keys, whose loops and rows are those of its queries.
+        over_keys: Of a softmax over keys, whose loops and rows are those of its queries.
     """
 
     number: int
@@ -120,7 +110,7 @@ class Found:
     transposed: dict[int, bool | None]
     varying: frozenset[str]
     matricizer: Matricizer | None
-    attention: Attention | None = None
+    over_keys: attention.OverKeys | None = None
 
 
 class Call(NamedTuple):
@@ -179,7 +169,7 @@ def make_plan(inner: Inner, inputs: Sequence[Provenance], numbers: Iterator[int]
     jaxpr = inner.jaxpr
     known: dict[Any, Provenance] = dict.fromkeys(jaxpr.constvars, CONSTANT)
     known.update(zip(jaxpr.invars, inputs, strict=True))
-    plan, found = Plan(inner, {}, [], [], [], set()), softmaxes(jaxpr)
+    plan, found = Plan(inner, {}, [], [], [], set()), attention.softmaxes(jaxpr)
 
     def read(atom: Any) -> Provenance:
         return CONSTANT if compat.is_literal(atom) else known[atom]
@@ -188,7 +178,7 @@ def make_plan(inner: Inner, inputs: Sequence[Provenance], numbers: Iterator[int]
         sources = [read(atom) for atom in eqn.invars]
         step, results = _analyse(eqn, sources, plan, numbers)
         if (softmax := found.get(index)) and sources[0].data:
-            weights = Weights(next(numbers), (softmax.keys,))
+            weights = attention.Weights(next(numbers), (softmax.keys,))
             results = [results[0]._replace(weights=frozenset({weights}))]
             step = _over_keys(softmax, read(softmax.logits), weights.number)
             plan.sites.extend([step] if step else [])
@@ -217,9 +207,10 @@ def _analyse(
     if compat.inner_jaxprs(eqn) and eqn.primitive.name not in compat.ELEMENTWISE:
         inside = _look_inside(eqn, sources, plan, numbers)
         results = [join(sources)] * len(eqn.outvars)
-        if eqn.primitive.name != compat.CUSTOM_JVP or not _softmax_alone(inside):
+        sites = inside[0].sites if eqn.primitive.name == compat.CUSTOM_JVP and inside else []
+        if not sites or not all(site.over_keys for site in sites):
             return None, results
-        plan.sites.extend(inside[0].sites)
+        plan.sites.extend(sites)
         pairs = zip(results, inside[0].outputs, strict=True)
         return Beside(inside[0]), [a._replace(made=b.made, weights=b.weights) for a, b in pairs]
     site = _site(eqn, sources, numbers)
@@ -228,31 +219,23 @@ def _analyse(
     else:
         plan.uses.extend(_uses(eqn, sources))
     plan.uses.extend(Use(of, "summed later", SUMMED) for of in summed_later(eqn, sources))
-    plan.mixed.update(mixed(eqn, sources))
-    made, weights = passed_on(eqn, sources)
+    plan.mixed.update(attention.mixed(eqn, sources))
+    made, weights = attention.passed_on(eqn, sources)
     if site is not None and site.matricizer:
-        made = _outputs(site)
+        made = attention.outputs_of(site)
     marks, stored = marks_of(eqn, sources), stored_of(eqn, sources)
     result = join(sources)._replace(marks=marks, stored=stored, made=made, weights=weights)
     return site, [result] * len(eqn.outvars)
 
 
-def _outputs(site: Found) -> frozenset[Outputs]:
-    """Where a site's outputs lie in its result; not told for stacks of kernels."""
-    if site.stack or site.matricizer is None:
-        return frozenset()
-    axes, rows = site.matricizer.outputs.permutation, len(site.rows)
-    return frozenset({Outputs(site.number, site.loops, site.rows, axes[:rows], axes[rows:])})
-
-
-def _over_keys(softmax: Softmax, logits: Provenance, number: int) -> Found | None:
+def _over_keys(softmax: attention.Softmax, logits: Provenance, number: int) -> Found | None:
     """A softmax as what is to be tapped, if it is over keys of the queries of a layer."""
-    attention = attention_of(softmax, logits.made)
-    if attention is None:
+    found = attention.over_keys(softmax, logits.made)
+    if found is None:
         return None
-    (_, loops, rows, *_), aval = attention.queries, softmax.logits.aval
-    return Found(number, "div", frozenset(), "", loops, (), rows, attention.heads, 0, 0,
-                 aval.dtype, aval.dtype, {}, compat.varying(aval), None, attention)  # fmt: skip
+    (_, loops, rows, *_), aval = found.queries, softmax.logits.aval
+    return Found(number, "div", frozenset(), "", loops, (), rows, found.heads, 0, 0,
+                 aval.dtype, aval.dtype, {}, compat.varying(aval), None, found)  # fmt: skip
 
 
 SUMMED = "multiplied with data that are summed later, as a derivative's kernels are"
@@ -410,8 +393,3 @@ def _look_inside(
         _take_over(plan, entered, [])
         found.append(entered)
     return found
-
-
-def _softmax_alone(plans: list[Plan]) -> bool:
-    """Whether an equation holds one jaxpr, and softmaxes over keys are all to tap in it."""
-    return len(plans) == 1 and all(s.attention for s in plans[0].sites) and bool(plans[0].sites)

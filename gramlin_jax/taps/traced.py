@@ -89,8 +89,8 @@ class Traced:
         names = {number: name for name, number in self._numbers.items()}
         found: dict[str, list[int]] = {}
         for site in self._plan.sites:
-            if site.attention and site.number in self._plan.mixed:
-                found.setdefault(names[site.attention.queries.number], []).append(site.number)
+            if site.over_keys and site.number in self._plan.mixed:
+                found.setdefault(names[site.over_keys.queries.number], []).append(site.number)
         return found
 
     @functools.cached_property

@@ -433,7 +433,7 @@ MUTATIONS = [
         (ATTENTION, ("keys behind a mask of -1e9 are seen", "HIDDEN = -1e8", "HIDDEN = -1e10")),
         (ATTENTION, ("groups of heads are the fast index", "[*queries.rows, *queries.columns]\n    order", "[*queries.rows, *queries.columns[::-1]]\n    order")),
         (ATTENTION, ("queries without a key see all", "logits = unshifted if unshifted.aval.shape == shape else logits", "logits = logits")),
-        (RULES, ("a softmax with a rule of its own is not found", "!= compat.CUSTOM_JVP or not _softmax_alone(inside):", "!= compat.CUSTOM_JVP or True:")),
+        (RULES, ("a softmax with a rule of its own is not found", "== compat.CUSTOM_JVP and inside else []", "== compat.CUSTOM_JVP and not inside else []")),
         (QUERIES, ("queries of one key count", "jnp.where(keys > 1,", "jnp.where(keys > 0,")),
         (QUERIES, ("attention in nats", "/ jnp.log(jnp.maximum(keys, 2))", "/ 1.0")),
         (QUERIES, ("queries that do not count are NaN", "jnp.where(counted > 0, counted * share, 0)", "counted * share")),
