@@ -1,6 +1,7 @@
 # Two commands do everything on a machine with Python and make: `make demo` and `make test`.
 # `make test` leaves to others what takes long: `make test-runs` trains networks and carries out whole
-# experiments, `make test-models` measures published models, `make test-benchmarks` runs the benchmarks
+# experiments, `make test-devices` uses meshes and several processes and lowers for accelerators,
+# `make test-models` measures published models, `make test-benchmarks` runs the benchmarks
 # at tiny sizes, `make test-docs` runs the documentation and opens it in Chromium, `make test-wheel` installs the
 # wheel into an empty environment, `make fuzz` tries random inputs for $(MINUTES) minutes. `.ci/run` runs
 # all of these.
@@ -28,17 +29,20 @@ CORE := tests/taps tests/metrics tests/test_moments.py tests/test_gradients.py \
 QUICK := tests/taps tests/metrics/test_linearity.py tests/metrics/test_virtual.py \
 	tests/test_moments.py tests/test_measure.py
 
-.PHONY: demo test test-runs test-models test-benchmarks test-docs test-wheel test-newest test-matrix \
+.PHONY: demo test test-runs test-devices test-models test-benchmarks test-docs test-wheel test-newest test-matrix \
 	quick slow fuzz mutations lint bench docs notebooks clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m experiments run fig04 --preset default
 
 test: $(INSTALLED)
-	$(PYTEST) -m "not runs and not models and not benchmark and not docs and not site and not wheel"
+	$(PYTEST) -m "not runs and not devices and not models and not benchmark and not docs and not site and not wheel"
 
 test-runs: $(INSTALLED)
 	$(PYTEST) -m runs
+
+test-devices: $(INSTALLED)
+	$(PYTEST) -m devices
 
 test-models: $(MODELS)
 	GRAMLIN_TEST_MODELS=1 $(PYTEST) --dist loadgroup -m models tests/published
@@ -58,7 +62,7 @@ test-newest: .venv-newest
 	MALLOC_ARENA_MAX=2 $(NEW)/python -m pytest $(PARALLEL) -m "not models and not benchmark and not site and not wheel"
 
 quick: $(INSTALLED)
-	$(PYTEST) -m "not long" $(QUICK)
+	$(PYTEST) -m "not long and not devices" $(QUICK)
 
 slow: $(INSTALLED)
 	GRAMLIN_TEST_OPTIMIZED=1 $(PYTEST) $(CORE)

@@ -13,6 +13,7 @@ from .shared.durations import duration
 
 if TYPE_CHECKING:
     import pandas as pd
+    from jax.sharding import Mesh
     from matplotlib.figure import Figure
 
     from .shared.claims import Claim
@@ -66,10 +67,26 @@ class Experiment:
         return self.presets[name]
 
     def run(
-        self, config: Any, *, folder: Path | None = None, data_dir: str | None = None
+        self,
+        config: Any,
+        *,
+        folder: Path | None = None,
+        data_dir: str | None = None,
+        mesh: Mesh | None = None,
     ) -> Result:
-        """Compute a result; go on from what is in ``folder``."""
-        arrays, info = self.module("compute").run(config, folder=folder, data_dir=data_dir)
+        """Compute a result; go on from what is in ``folder``.
+
+        Args:
+            config: The settings.
+            folder: Of the run; None: nothing is kept.
+            data_dir: Of the data sets.
+            mesh: Devices over which networks are spread, as many of them as can take an equal
+                share each; None: JAX's default device.
+        """
+        from .shared.devices import spread_over
+
+        with spread_over(mesh):
+            arrays, info = self.module("compute").run(config, folder=folder, data_dir=data_dir)
         return self.result(config, arrays, info)
 
     def result(self, config: Any, arrays: Mapping[str, Any], info: Mapping[str, Any]) -> Result:

@@ -10,6 +10,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from jax.sharding import Mesh
+
 from gramlin_jax.support.files import (
     check_folder,
     claim_folder,
@@ -42,12 +44,12 @@ def folder_of(root: str | Path, name: str, preset: str, config: Any) -> Path:
 
 
 def perform(
-    name: str, config: Any, folder: Path, data_dir: str | None = None
+    name: str, config: Any, folder: Path, data_dir: str | None = None, mesh: Mesh | None = None
 ) -> tuple[Result, bool]:
     """Run an experiment into its folder, continue an interrupted run, or read a finished one.
 
     Where another experiment shows the same runs and its folder lies beside this one, finished, in
-    ``../../NAME/``, its result is copied.
+    ``../../NAME/``, its result is copied. ``mesh`` is that of ``Experiment.run``.
 
     Returns:
         The result, and whether it had been finished before.
@@ -68,7 +70,7 @@ def perform(
             _compare_data(experiment, config, folder, data_dir)
         else:
             result = _same_runs(experiment, config, folder, data_dir) or _timed(
-                experiment, config, folder, data_dir
+                experiment, config, folder, data_dir, mesh
             )
             write_result(folder / RESULT, result.data, result.info)
             result = read_result(name, config, folder)
@@ -76,9 +78,11 @@ def perform(
     return result, done
 
 
-def _timed(experiment: Experiment, config: Any, folder: Path, data_dir: str | None) -> Result:
+def _timed(
+    experiment: Experiment, config: Any, folder: Path, data_dir: str | None, mesh: Mesh | None
+) -> Result:
     changed, start = record_versions(folder), time.monotonic()
-    result = experiment.run(config, folder=folder, data_dir=data_dir)
+    result = experiment.run(config, folder=folder, data_dir=data_dir, mesh=mesh)
     info = {**result.info, **versions(), "seconds": round(time.monotonic() - start, 1)}
     if changed:
         info["changes"] = changed

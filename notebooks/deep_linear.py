@@ -45,7 +45,7 @@ preset = "smoke"  # seconds; "default": minutes; "paper": the data and sizes of 
 from gramlin_jax.experiments.registry import find
 
 experiment = find("deep_linear")
-result = experiment.run(experiment.preset(preset))
+result = experiment.run(experiment.preset(preset), mesh=mesh)
 print(experiment.table(result))
 
 # %%

@@ -47,7 +47,7 @@ preset = "smoke"  # seconds; "default": minutes; "paper": the data and sizes of 
 from gramlin_jax.experiments.registry import find
 
 experiment = find("fig02")
-result = experiment.run(experiment.preset(preset))
+result = experiment.run(experiment.preset(preset), mesh=mesh)
 print(experiment.table(result))
 
 # %%
@@ -58,7 +58,7 @@ experiment.plot(result)
 
 # %%
 experiment = find("fig06")
-result = experiment.run(experiment.preset(preset))
+result = experiment.run(experiment.preset(preset), mesh=mesh)
 print(experiment.table(result))
 
 # %%

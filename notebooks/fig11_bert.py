@@ -49,7 +49,7 @@ from gramlin_jax.experiments.registry import find
 
 experiment = find("fig11")
 try:
-    result = experiment.run(experiment.preset(preset))
+    result = experiment.run(experiment.preset(preset), mesh=mesh)
     print(experiment.table(result))
     display(experiment.plot(result))
 except FileNotFoundError as missing:

@@ -44,7 +44,7 @@ preset = "smoke"  # seconds; "default": minutes; "paper": the data and sizes of 
 from gramlin_jax.experiments.registry import find
 
 experiment = find("latent_dimensions")
-result = experiment.run(experiment.preset(preset))
+result = experiment.run(experiment.preset(preset), mesh=mesh)
 print(experiment.table(result))
 
 # %%

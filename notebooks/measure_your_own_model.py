@@ -90,6 +90,7 @@ print(measure(lambda model, x: jax.vmap(model)(x), mlp, batches, loss=loss, mesh
 # the use of every parameter:
 
 # %%
-m = measure(linen.apply, variables, batches, loss=loss, metrics=["target_linearity", "nc1"])
+metrics = ["target_linearity", "nc1"]
+m = measure(linen.apply, variables, batches, loss=loss, metrics=metrics, mesh=mesh)
 print(m["params/layers_2/kernel"])
 print(m.coverage)

@@ -98,6 +98,7 @@ RUN = ["run", "fig04"]
         ([*RUN, "--activation", "tanh"], "'tanh' for argument '--activation'. Expected one of"),
         ([*RUN, "--wdth", "3"], "options: --wdth, 3 Perhaps you meant: --width INT"),
         ([*RUN, "--width"], "Missing value for argument '--width'"),
+        ([*RUN, "--devices", "9"], "devices is 9: wanted 0 to 8, as many as JAX finds"),
         (["run", "fig09", "--width", "-3"], "width is -3: wanted at least 1"),
         ([*RUN, "--learning-rate", "1e309"], "learning_rate is inf: wanted a finite"),
         ([*RUN, "--momentum", "1.5"], "momentum is 1.5: wanted 0 or more, below 1"),

@@ -2,13 +2,17 @@ import dataclasses
 import json
 import re
 
+import jax
 import numpy as np
 import pytest
 
 from experiments import grokking
 from experiments.grokking import compute
 from experiments.grokking.claims import check, linearity_gap, table
+from experiments.registry import find
 from experiments.runs import perform
+from experiments.shared import training as shared
+from experiments.shared.devices import mesh_for
 from experiments.shared.results import Result, label
 
 SMOKE = grokking.PRESETS["smoke"]
@@ -38,6 +42,27 @@ def test_smoke_run(smoke):
     assert len(check(result)) == 7
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
     assert len(table(result).splitlines()) == 1 + len(SMOKE.weight_decays)
+
+
+def test_networks_spread_over_devices_are_the_same(smoke, monkeypatch, capsys):
+    """Four seeds of two weight decays on eight devices; two of these seeds on one, before."""
+    kept = []
+
+    def train(*args, **options):
+        kept.append(shared.train(*args, **options))
+        return kept[-1]
+
+    monkeypatch.setattr(compute, "train", train)
+    config, mesh = dataclasses.replace(SMOKE, seeds=4), jax.sharding.Mesh(jax.devices(), "data")
+    result = find("fig13").run(config, mesh=mesh)
+    for leaf in jax.tree.leaves(kept[0].fit.params):
+        rows = {shard.index[0].start: shard.device for shard in leaf.addressable_shards}
+        assert rows == dict(enumerate(jax.devices()))
+    assert "on 8 devices" in capsys.readouterr().err
+    assert mesh_for(8) is None, "outside of the experiment"
+    for name, values in smoke[1].data.items():
+        found = result.data[name].sel(seed=[0, 1]).values
+        np.testing.assert_allclose(found, values, rtol=1e-12, atol=1e-14, err_msg=name)
 
 
 def test_every_pair_is_in_one_part():

@@ -8,7 +8,9 @@ import shutil
 import subprocess
 import zlib
 
+import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from experiments import __main__ as command
 from experiments.gallery.folders import runs_in
@@ -18,15 +20,15 @@ from gramlin_jax.support.files import write_json
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
-def png():
-    """One white pixel."""
+def png(colour=(255, 255, 255)):
+    """One pixel."""
 
     def chunk(kind, data):
         body = kind + data
         return len(data).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
 
     head = chunk(b"IHDR", bytes([0, 0, 0, 1, 0, 0, 0, 1, 8, 2, 0, 0, 0]))
-    pixel = chunk(b"IDAT", zlib.compress(b"\0\xff\xff\xff"))
+    pixel = chunk(b"IDAT", zlib.compress(bytes([0, *colour])))
     return b"\x89PNG\r\n\x1a\n" + head + pixel + chunk(b"IEND", b"")
 
 
@@ -90,6 +92,41 @@ def test_the_command_writes_it(root, capsys, tmp_path):
     assert (tmp_path / "page.html").read_text() == page(runs_in(root), root)
     with pytest.raises(SystemExit, match="runs is .*, where no run is"):
         command.main(["gallery", "--runs", str(tmp_path / "none")])
+
+
+def test_the_row_shows_the_largest_finished_run_of_each_experiment(tmp_path, capsys):
+    """Red, green and blue from left to right and, in the next line, yellow."""
+    colours = {
+        "fig01_swissroll/paper-1": (255, 0, 0),
+        "fig01_swissroll/smoke-2": (9, 9, 9),
+        "fig04_target_linearity/paper-3": None,
+        "fig04_target_linearity/default-4": (0, 255, 0),
+        "fig08_staircase/smoke-5": (0, 0, 255),
+        "ansatz/smoke-6": (255, 255, 0),
+    }
+    for name, colour in colours.items():
+        write_json(tmp_path / name / "config.json", {})
+        if colour:
+            (tmp_path / name / "figure.png").write_bytes(png(colour))
+    out, arguments = tmp_path / "row.png", ["gallery", "--runs", str(tmp_path), "--row"]
+    command.main([*arguments, str(out)])
+    assert capsys.readouterr().out.splitlines()[1] == f"row of 4 figures: {out}"
+    pixels = imread(out)[..., :3]
+    places = {}
+    for name, colour in colours.items():
+        same = np.all(pixels == np.divide(colour or (9, 9, 9), 255), axis=-1)
+        places[name.partition("/")[0], colour] = np.argwhere(same).mean(0) if same.any() else None
+    red, grey, none, green, blue, yellow = places.values()
+    assert grey is None and none is None
+    assert red[1] < green[1] < blue[1] and abs(red[1] - yellow[1]) < 1
+    assert red[0] == green[0] == blue[0] < yellow[0]
+    command.main([*arguments, str(out), "fig01", "fig08"])
+    assert capsys.readouterr().out.splitlines()[1] == f"row of 2 figures: {out}"
+    (tmp_path / "ansatz/smoke-6/figure.png").unlink()
+    with pytest.raises(SystemExit, match=r"where no run has a figure\.png"):
+        command.main([*arguments, str(out), "ansatz"])
+    with pytest.raises(SystemExit, match="where no run of fig05_vae_interpolation is"):
+        command.main([*arguments, str(out), "fig05"])
 
 
 # In a frame as wide as a phone: what shows after each step.

@@ -205,6 +205,7 @@ def test_samples_that_cannot_be_told_apart():
 
 
 @pytest.mark.long
+@pytest.mark.devices
 def test_inside_of_shard_map_each_device_has_its_own_and_psum_merges():
     mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     spec = jax.sharding.PartitionSpec

@@ -16,6 +16,8 @@ from gramlin_jax._moments.jacobians import jacobian_moments
 from gramlin_jax.metrics.gram import _polar_by_halley
 from gramlin_jax.optim import gram_only
 
+pytestmark = pytest.mark.devices
+
 PLATFORMS = ("tpu", "cuda")
 RNG = np.random.default_rng(0)
 D, C, N = 6, 3, 40

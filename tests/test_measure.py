@@ -99,6 +99,7 @@ def test_some_layers_only(measured):
 
 
 @pytest.mark.long
+@pytest.mark.devices
 def test_neither_batches_nor_devices_change_a_number(measured):
     mesh = Mesh(np.array(jax.devices()), ("data",))
     options = {"loss": cross_entropy}
@@ -403,6 +404,7 @@ def test_the_surrogate_is_not_of_projected_features():
 
 
 @pytest.mark.long
+@pytest.mark.devices
 def test_explicit_mesh_and_data_in_several_stacks(measured, monkeypatch):
     monkeypatch.setattr("gramlin_jax._measure.stream.STACK_BYTES", 2000)
     mesh = jax.make_mesh((8,), ("data",))

@@ -13,6 +13,8 @@ from gramlin_jax import measure
 from gramlin_jax._measure.tracing import Tracing
 from gramlin_jax.support.devices import placement
 
+pytestmark = pytest.mark.devices
+
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(96, 8)).astype(np.float32)
 LABELS = RNG.integers(0, 3, 96)

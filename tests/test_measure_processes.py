@@ -17,7 +17,7 @@ from gramlin_jax import Measurement, measure
 ROOT = Path(__file__).parents[1]
 
 
-pytestmark = pytest.mark.runs
+pytestmark = pytest.mark.devices
 
 
 @pytest.fixture(scope="module")

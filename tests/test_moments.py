@@ -163,6 +163,7 @@ def test_one_compilation_per_shape(caplog):
 
 @pytest.mark.parametrize("n", [25, ROWS + 8])
 @pytest.mark.long
+@pytest.mark.devices
 def test_sharded_by_psum_equals_unsharded(n):
     h, y = draw(8 * n)
     mesh = Mesh(jax.devices(), ("data",))
@@ -184,6 +185,7 @@ def test_sharded_by_psum_equals_unsharded(n):
             close(result, target_linearity(expected) if name == "metric" else expected, 1e-12)
 
 
+@pytest.mark.devices
 def test_sharded_arguments_equal_unsharded():
     h, y = draw(8 * 25)
     sharding = NamedSharding(Mesh(jax.devices(), ("data",)), PartitionSpec("data"))
@@ -191,6 +193,7 @@ def test_sharded_arguments_equal_unsharded():
 
 
 @pytest.mark.long
+@pytest.mark.devices
 def test_psum_with_an_empty_shard():
     h, y = draw(80)
     w = np.repeat([1, 0], 40).astype(np.float32)

@@ -40,6 +40,16 @@ def test_a_notebook_defines_nothing(text):
 
 
 @by_name
+def test_a_notebook_uses_the_devices_that_it_finds(text):
+    """Experiments and measurements are given the mesh; a training loop's batches lie on it."""
+    calls = [
+        ast.unparse(n) for n in ast.walk(ast.parse(text.read_text())) if isinstance(n, ast.Call)
+    ]
+    work = [c for c in calls if c.startswith(("experiment.run(", "measure(", "NamedSharding("))]
+    assert work and all("mesh=mesh" in c or c.startswith("NamedSharding(mesh, ") for c in work)
+
+
+@by_name
 def test_a_notebook_opens_in_colab_and_installs_itself(text):
     path = REPOSITORY.removeprefix("https://github.com/")
     first, *_ = jupytext.read(text).cells

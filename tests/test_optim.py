@@ -291,6 +291,7 @@ def test_under_vmap(problem):
         (("in", "out"), "Explicit"),
     ],
 )
+@pytest.mark.devices
 def test_sharded(problem, axes, kind):
     params, gradients = ({"kernel": tree["square"]["kernel"]} for tree in problem)
     mesh = jax.make_mesh((4, 2), ("in", "out"), axis_types=(AxisType[kind],) * 2)

@@ -156,6 +156,7 @@ def test_sums_fade(decay):
     np.testing.assert_allclose(kept["n"], weights.sum())
 
 
+@pytest.mark.devices
 def test_each_device_of_a_shard_map_watches_its_samples():
     probe = Probe(loss_fn, labels, has_aux=True, every=2, axis_name="data", metrics=QUICK)
     state = probe.init(PARAMS, BATCHES[0])
@@ -182,6 +183,7 @@ def test_each_device_of_a_shard_map_watches_its_samples():
 
 
 @pytest.mark.parametrize("kind", ["Auto", "Explicit"])
+@pytest.mark.devices
 def test_a_batch_cut_over_devices(kind):
     """Along explicit axes JAX wants each product's sharding named, which no sum of ours does."""
     probe = Probe(loss_fn, labels, has_aux=True, every=1, metrics=QUICK)

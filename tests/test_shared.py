@@ -12,6 +12,7 @@ from scipy import special, stats
 
 from experiments.shared import text
 from experiments.shared.claims import all_of, claim_negative, in_every_seed
+from experiments.shared.devices import mesh_for, spread_over
 from experiments.shared.drawing import band, points
 from experiments.shared.measures import layer_sums
 from experiments.shared.parts import parts
@@ -229,6 +230,13 @@ def test_axes_of_a_sweep_lead():
         np.testing.assert_allclose(
             trained.measurements["w"][i, :, 1], 1 - (1 - 2 * rate) ** 2, rtol=1e-5
         )
+
+
+@pytest.mark.parametrize(("networks", "used"), [(8, 8), (9, 3), (20, 5), (7, 7), (11, None)])
+def test_as_many_devices_as_divide_the_networks(networks, used):
+    with spread_over(jax.sharding.Mesh(jax.devices(), "data")):
+        mesh = mesh_for(networks)
+    assert (mesh and mesh.size) == used
 
 
 def test_evenly():

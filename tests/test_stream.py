@@ -36,6 +36,7 @@ def test_batches_are_of_one_shape_where_that_is_near():
     assert [a.shape for a, _ in batches_of(89, 40)[1]] == [(2, 40, 3), (1, 9, 3)]
 
 
+@pytest.mark.devices
 def test_whole_batches_are_spread_over_the_devices():
     """203 = 7·29 divides by no batch size that eight devices share."""
     _, (whole, rest) = batches_of(203, 64, MESH)

@@ -15,6 +15,7 @@ from jax import lax
 from gramlin_jax.data import load
 from gramlin_jax.training import Run, grid, over_runs
 
+from ..shared.devices import mesh_for
 from ..shared.parts import parts
 from ..shared.provenance import claim_data
 from ..shared.results import Computed
@@ -42,7 +43,9 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
 
     def one(name: str, directory: Path | None) -> dict[str, np.ndarray]:
         del directory
-        print(f"{name}: {networks} networks", flush=True)
+        mesh = mesh_for(networks)
+        where = "" if mesh is None else f" on {mesh.size} devices"
+        print(f"{name}: {networks} networks{where}", flush=True)
         setting = config.settings()[name]
         x, y, _ = training_data(config, setting, data_dir)
         found = measured(config, setting, jnp.asarray(x), jnp.asarray(y))
@@ -78,10 +81,11 @@ def measured(config: Config, setting: Setting, x: Array, y: Array) -> dict[str, 
         seed=range(config.seeds),
     )
     shape = len(config.init_scales), len(config.weight_decays), config.seeds
-    train = jax.jit(over_runs(trained(config, setting, sizes, x, y), execution="vmap"))
+    mesh = mesh_for(math.prod(shape))
+    train = jax.jit(over_runs(trained(config, setting, sizes, x, y), execution="vmap", mesh=mesh))
     start, end = train(hyper)
-    sums = network_sums(setting.activation, setting.loss, config.probed)
-    measure = layer_measures(config.rotations)
+    sums = network_sums(setting.activation, setting.loss, config.probed, mesh)
+    measure = layer_measures(config.rotations, mesh)
     found = []
     for params in (start, end):
         others = jax.tree.map(functools.partial(_next_seed, shape=shape), params)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from gramlin_jax import (
     GradientMoments,
@@ -35,6 +36,7 @@ from gramlin_jax import (
 from gramlin_jax.metrics.representation import representation_matrices
 from gramlin_jax.metrics.spectra import SMALLEST
 from gramlin_jax.support.precision import in_float64
+from gramlin_jax.training import over_runs
 
 from . import DIRECTIONS, REPLACEMENTS
 from .influence import influences
@@ -71,8 +73,8 @@ class Layer(NamedTuple):
 
 
 @functools.cache
-def network_sums(activation: str, loss: str, probed: int) -> Callable[..., Any]:
-    """The compiled pass over the data of all networks of a setting.
+def network_sums(activation: str, loss: str, probed: int, mesh: Mesh | None) -> Callable[..., Any]:
+    """The compiled pass over the data of all networks of a setting, spread over a mesh.
 
     Returns:
         ``(start, params, others, seed, x, y) -> (layers, scores)``: the first four have an axis of
@@ -108,11 +110,11 @@ def network_sums(activation: str, loss: str, probed: int) -> Callable[..., Any]:
         right = (outputs.argmax(-1) == y.argmax(-1)).mean() if y.shape[1] > 1 else jnp.nan
         return layers, {"loss": batch_loss(loss, outputs, y), "accuracy": right}
 
-    return in_float64(jax.jit(jax.vmap(sums, (0, 0, 0, 0, None, None))))
+    return in_float64(jax.jit(over_runs(sums, execution="vmap", shared=(4, 5), mesh=mesh)))
 
 
 @functools.cache
-def layer_measures(rotations: int) -> Callable[..., dict[str, Array]]:
+def layer_measures(rotations: int, mesh: Mesh | None) -> Callable[..., dict[str, Array]]:
     """The compiled measures of one layer of all networks; layers of one shape share the program.
 
     Returns:
@@ -132,7 +134,7 @@ def layer_measures(rotations: int) -> Callable[..., dict[str, Array]]:
             "replaced": jax.vmap(nfa_correlation)(layer.replaced, layer.of_replaced),
         }
 
-    return in_float64(jax.jit(jax.vmap(measure)))
+    return in_float64(jax.jit(over_runs(measure, execution="vmap", mesh=mesh)))
 
 
 def _replacements(params: Any, others: Any, seed: Array) -> dict[str, Array]:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import tyro
 
 from ..registry import EXPERIMENTS, Experiment, find
 from .options import read, read_known, settings_of
 
+if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
 HELP = ("-h", "--help")
 PATH = tyro.conf.arg(metavar="PATH")
+Names: TypeAlias = Annotated[
+    tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME ...")
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +31,13 @@ class Data:
             another that the experiment has.
         runs: The folder of all runs.
         data_dir: The folder of data sets; by default $GRAMLIN_DATA_DIR or $TFDS_DATA_DIR.
+        devices: At most so many, over which networks are spread; 0 for all that JAX finds.
     """
 
     preset: str = "default"
     runs: Path = Path("runs")
     data_dir: Annotated[str | None, PATH] = None
+    devices: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +61,7 @@ class Place:
         config: The configuration.
         folder: Of the run.
         data_dir: Of the data sets; None: where the variables of the environment say.
+        devices: At most so many are used; 0 for all.
     """
 
     experiment: Experiment
@@ -60,6 +69,7 @@ class Place:
     config: Any
     folder: Path
     data_dir: str | None
+    devices: int
 
 
 def read_place(arguments: Sequence[str], prog: str, purpose: str) -> Place:
@@ -84,4 +94,19 @@ def read_place(arguments: Sequence[str], prog: str, purpose: str) -> Place:
     settings = [field.name for field in dataclasses.fields(preset)]
     config = dataclasses.replace(preset, **{name: getattr(found, name) for name in settings})
     folder = found.folder or folder_of(found.runs, experiment.name, found.preset, config)
-    return Place(experiment, found.preset, config, folder.expanduser(), found.data_dir)
+    folder = folder.expanduser()
+    return Place(experiment, found.preset, config, folder, found.data_dir, found.devices)
+
+
+def mesh_of(devices: int) -> Mesh:
+    """The first so many devices that JAX finds; 0 for all.
+
+    Raises:
+        ValueError: If there are not so many.
+    """
+    import jax
+
+    found = jax.devices()
+    if not 0 <= devices <= len(found):
+        raise ValueError(f"devices is {devices}: wanted 0 to {len(found)}, as many as JAX finds")
+    return jax.sharding.Mesh(found[: devices or None], "networks")

@@ -10,11 +10,10 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import jax
-import tyro
+from jax.sharding import Mesh
 
 from ..registry import EXPERIMENTS, Experiment, find
 from ..runs import folder_of, perform
@@ -24,7 +23,7 @@ from ..shared.progress import FRONT
 from .errors import line_of
 from .gallery import write_gallery
 from .options import read
-from .place import Data
+from .place import Data, Names, mesh_of
 
 PURPOSE = """Carry out all experiments whose data are at hand, and go on where a run was cut off.
 
@@ -39,7 +38,7 @@ class Chosen(Data):
         names: Experiments; by default all.
     """
 
-    names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME ...")] = ()
+    names: Names = ()
 
 
 @dataclasses.dataclass
@@ -59,7 +58,7 @@ def main(arguments: Sequence[str], prog: str) -> None:
     chosen = [find(name) for name in found.names] or EXPERIMENTS
     outcomes = [Outcome(e, e.preset(found.preset)) for e in chosen]
     find_data(outcomes, found.data_dir)
-    carry_out(outcomes, found.preset, found.runs, found.data_dir)
+    carry_out(outcomes, found, mesh_of(found.devices))
     print(table_of_claims(outcomes))
     print(write_gallery(found.runs))
     for outcome in outcomes:
@@ -92,17 +91,17 @@ def _problem_of_data(outcome: Outcome, data_dir: str | None) -> str:
     return ""
 
 
-def carry_out(outcomes: Sequence[Outcome], preset: str, root: Path, data_dir: str | None) -> None:
+def carry_out(outcomes: Sequence[Outcome], options: Data, mesh: Mesh) -> None:
     """Carry out what has data, one after another; an error stops only its own experiment."""
     ready = [outcome for outcome in outcomes if not outcome.missing]
     for done, outcome in enumerate(ready):
         experiment, start = outcome.experiment, time.monotonic()
-        left = _minutes([o.experiment for o in ready[done:]], preset)
+        left = _minutes([o.experiment for o in ready[done:]], options.preset)
         front = f"{done + 1}/{len(ready)} {experiment.name}{left}"
         print(front, flush=True)
         token = FRONT.set(front)
         try:
-            _carry_out_one(outcome, preset, root, data_dir)
+            _carry_out_one(outcome, options, mesh)
         finally:
             FRONT.reset(token)
             jax.clear_caches()
@@ -112,11 +111,11 @@ def carry_out(outcomes: Sequence[Outcome], preset: str, root: Path, data_dir: st
             print(f"  {verdicts or 'no verdicts'}; {duration(time.monotonic() - start)}")
 
 
-def _carry_out_one(outcome: Outcome, preset: str, root: Path, data_dir: str | None) -> None:
+def _carry_out_one(outcome: Outcome, options: Data, mesh: Mesh) -> None:
     experiment, config = outcome.experiment, outcome.config
-    folder = folder_of(root, experiment.name, preset, config)
+    folder = folder_of(options.runs, experiment.name, options.preset, config)
     try:
-        result, _ = perform(experiment.name, config, folder, data_dir)
+        result, _ = perform(experiment.name, config, folder, options.data_dir, mesh)
         outcome.claims = experiment.check(result)
     except Exception as error:
         outcome.failure = line_of(error) or repr(error)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..registry import Experiment
 from ..shared.results import Result
-from .place import Place, read_place
+from .place import Place, mesh_of, read_place
 
 
 def main(arguments: Sequence[str], prog: str) -> None:
@@ -15,9 +15,9 @@ def main(arguments: Sequence[str], prog: str) -> None:
     from ..runs import notes_of_versions, perform
 
     place = read_place(arguments, prog, "Carry out an experiment, or go on with it.")
-    experiment, folder = place.experiment, place.folder
+    experiment, folder, mesh = place.experiment, place.folder, mesh_of(place.devices)
     print(f"{experiment.name}: {expected_time(place)}", flush=True)
-    result, done = perform(experiment.name, place.config, folder, place.data_dir)
+    result, done = perform(experiment.name, place.config, folder, place.data_dir, mesh)
     print(experiment.table(result))
     for claim in experiment.check(result):
         print(claim)

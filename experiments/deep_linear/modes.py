@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import Mesh
 
 from gramlin_jax.deep_linear import (
     covariance_step,
@@ -18,7 +19,9 @@ from gramlin_jax.deep_linear import (
     unbalanced_mode,
 )
 from gramlin_jax.support.precision import dot, in_float64
+from gramlin_jax.training import over_runs
 
+from ..shared.devices import mesh_for
 from . import CASES, INITS, LEARNT, Config
 
 if TYPE_CHECKING:
@@ -206,12 +209,15 @@ def _steps_to_learn(
         kernels = [np.linalg.qr(kernel)[0] for kernel in drawn]
     else:
         kernels = [kernel / np.sqrt(len(kernel)) for kernel in drawn]
-    return np.asarray(_first_learnt(kernels, modes, rates, config.patience))
+    mesh = mesh_for(len(rates))
+    return np.asarray(_first_learnt(kernels, modes, rates, config.patience, mesh=mesh))
 
 
 @in_float64
-@jax.jit
-def _first_learnt(kernels: list[Array], modes: Modes, rates: Array, patience: int) -> Array:
+@functools.partial(jax.jit, static_argnames=("mesh",))
+def _first_learnt(
+    kernels: list[Array], modes: Modes, rates: Array, patience: int, mesh: Mesh | None
+) -> Array:
     """By learning rate, the first step after which the excess loss is small; ∞ if there is none."""
     limit = LEARNT * (modes.cxy**2).sum()
 
@@ -231,4 +237,4 @@ def _first_learnt(kernels: list[Array], modes: Modes, rates: Array, patience: in
         kernels_, steps = lax.while_loop(going, step, (kernels, jnp.zeros(())))
         return jnp.where(excess(kernels_) <= limit, steps, jnp.inf)
 
-    return jax.vmap(one)(rates)
+    return over_runs(one, execution="vmap", mesh=mesh)(rates)

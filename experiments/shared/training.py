@@ -26,6 +26,7 @@ from gramlin_jax.training import (
     grid,
 )
 
+from .devices import mesh_for
 from .lost import guessing
 from .progress import FRONT
 from .provenance import claim_data
@@ -59,6 +60,8 @@ def train(
 ) -> Trained:
     """Train a network for each combination of the values of ``sweep``, all in one program.
 
+    They are spread over the devices that ``spread_over`` allows.
+
     Args:
         init: ``key -> params``.
         loss: As for ``fit``.
@@ -83,6 +86,7 @@ def train(
         batch_size=batch_size,
         sweep=grid(**sweep),
         execution=execution,
+        mesh=mesh_for(math.prod(map(len, sweep.values()))),
         hooks=hooks,
     )
     return Trained(fitted, unstack(fitted.measurements or {}, sweep))

@@ -22,7 +22,9 @@ from gramlin_jax.metrics.virtual import (
 )
 from gramlin_jax.models.initializers import torch_bias, torch_kernel
 from gramlin_jax.support.precision import in_float64
+from gramlin_jax.training import over_runs
 
+from ..shared.devices import mesh_for
 from ..shared.provenance import claim_data
 from ..shared.results import Computed
 from . import LAYERS, Config
@@ -93,7 +95,9 @@ def _run(config: Config, x: np.ndarray, y: np.ndarray) -> dict[str, Array]:
         virtual = unroll(x, y, trained.pop("input_gradients"), config.scale)
         return {"gram": jax.vmap(weight_gram)(trained.pop("kernel")), **trained, **virtual}
 
-    seeds = jax.jit(jax.vmap(one, (0, None, None)))(jnp.arange(config.seeds), x64, y64)
+    mesh = mesh_for(config.seeds)
+    every = jax.jit(over_runs(one, execution="vmap", shared=(1, 2), mesh=mesh))
+    seeds = every(jnp.arange(config.seeds), x64, y64)
     return {**seeds, "input_target_linearity": target_linearity(moments(x64, y64))}
 
 

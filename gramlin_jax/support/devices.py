@@ -163,6 +163,12 @@ def placed(arrays: PyTree, where: Placement) -> PyTree:
     return jax.tree.map(place, arrays)
 
 
+def on_one_device(array: Array) -> Array:
+    """An array of a mesh on its first device, others as they are."""
+    mesh = _mesh_of(array)
+    return array if mesh is None else jax.device_put(array, mesh.devices.flat[0])
+
+
 def automatic(array: Any) -> Any:
     """An array of a mesh with explicit axes as one of a mesh whose axes the compiler shards.
 

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from tqdm.auto import tqdm
 
 from gramlin_jax.loggers import Logger, Loggers
 from gramlin_jax.support.conversion import as_jax
+from gramlin_jax.support.devices import Placement, placed
 from gramlin_jax.support.fingerprints import fingerprint
 from gramlin_jax.support.signals import HeldSignals
 from gramlin_jax.training.checkpoints import Checkpoints
 from gramlin_jax.training.identity import lowering
 from gramlin_jax.training.program import Hyper, Run, State
-from gramlin_jax.training.sweeps import over_runs, run_labels
+from gramlin_jax.training.sweeps import compiled_over_runs, run_labels
 
 if TYPE_CHECKING:
     from jaxtyping import PyTree
@@ -46,6 +48,7 @@ class Training:
         hyper: The hyper-parameters of the runs, each (r,).
         epochs: Epochs to train.
         execution: ``"vmap"`` or ``"map"``.
+        mesh: Devices over which the runs are spread; None: they are on one.
         state: Parameters and optimiser's state, each leaf (r, ...). The next epoch overwrites
             its buffers: copy what is to be kept.
         history: ``loss`` and the loss's metrics, each (r, epochs), filled up to ``epoch``.
@@ -60,6 +63,7 @@ class Training:
     hyper: dict[str, np.ndarray]
     epochs: int
     execution: str
+    mesh: Mesh | None
     state: State
     history: dict[str, np.ndarray]
     programs: dict[str, Callable[[], jax.stages.Lowered]]
@@ -162,13 +166,14 @@ class Measure(Hook):
         self._data = as_jax("Measure.data", data)
         training.measured_data = None if self.data is None else self._data
         training.measured_at = at
-        self._function = jax.jit(
-            over_runs(self._measured, execution=training.execution, shared=(2,))
+        self._function, alone = compiled_over_runs(
+            self._measured, execution=training.execution, shared=(2,), mesh=training.mesh
         )
         arguments = (training.state, training.hyper, self._data)
-        training.programs["Measure.function"] = lowering(self._function, *arguments)
+        training.programs["Measure.function"] = lowering(alone, *arguments)
+        self._data = placed(self._data, Placement(training.mesh))
         if len(at):
-            shapes = jax.eval_shape(self._function, *arguments)
+            shapes = jax.eval_shape(alone, *arguments)
             training.measured = blank(shapes, len(at))
 
     def before_epoch(self, training: Training) -> None:
@@ -251,7 +256,7 @@ class Checkpoint(Hook):
 
 @dataclasses.dataclass
 class ProgressBar(Hook):
-    """Show a bar of epochs with the mean loss of all runs.
+    """Show a bar of epochs with the mean loss of all runs, and on how many devices they are.
 
     Attributes:
         description: What stands in front of the bar.
@@ -263,8 +268,9 @@ class ProgressBar(Hook):
     def before_epoch(self, training: Training) -> None:
         """Open the bar at the first epoch, or where a checkpoint left off."""
         if self._bar is None:
+            devices = "" if training.mesh is None else f"on {training.mesh.size} devices"
             self._bar = tqdm(
-                desc=self.description or None,
+                desc=" ".join(filter(None, (self.description, devices))) or None,
                 total=training.epochs,
                 initial=training.epoch,
                 unit="epoch",

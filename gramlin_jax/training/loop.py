@@ -10,14 +10,22 @@ from typing import TYPE_CHECKING, Any, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from gramlin_jax._moments.additive import Additive
+from gramlin_jax.support.devices import on_one_device
 from gramlin_jax.support.precision import in_float64
 from gramlin_jax.training.hooks import Hook, ProgressBar, Training, WarnOfDivergence, blank, record
 from gramlin_jax.training.identity import lowering
 from gramlin_jax.training.program import Hyper, Loss, Optimizer, Run
 from gramlin_jax.training.sources import Arrays, Batches, source_of
-from gramlin_jax.training.sweeps import Execution, check_sweep, choose_execution, over_runs
+from gramlin_jax.training.sweeps import (
+    Execution,
+    check_spread,
+    check_sweep,
+    choose_execution,
+    compiled_over_runs,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
@@ -28,7 +36,7 @@ class Fit:
     """What ``fit`` returns; the first axis of every array is the run (r of them).
 
     Attributes:
-        params: Parameters at the end, each leaf (r, ...).
+        params: Parameters at the end, each leaf (r, ...), on the devices that trained them.
         opt_state: The optimiser's state at the end, each leaf (r, ...).
         history: ``loss`` and the loss's metrics, each (r, epochs): means over the samples of an
             epoch, taken while the parameters moved.
@@ -48,8 +56,8 @@ class Fit:
     execution: str
 
     def run(self, i: int) -> Any:
-        """The parameters of run ``i`` at the end, without the axis of runs."""
-        return jax.tree.map(lambda a: a[i], self.params)
+        """The parameters of run ``i`` at the end, without the axis of runs, on one device."""
+        return jax.tree.map(lambda a: on_one_device(a[i]), self.params)
 
 
 def fit(
@@ -63,6 +71,7 @@ def fit(
     shuffle: bool = True,
     sweep: Mapping[str, Sequence[float] | np.ndarray] | None = None,
     execution: Execution = "auto",
+    mesh: Mesh | None = None,
     hooks: Sequence[Hook] | None = None,
 ) -> Fit:
     """Train one network, or a sweep over seeds and hyper-parameters, in one compiled program.
@@ -86,13 +95,15 @@ def fit(
             it is not named.
         execution: ``"vmap"`` trains all runs at once, ``"map"`` one after another within the same
             program; ``"auto"`` picks by ``choose_execution``.
+        mesh: Devices, each of which trains an equal share of the runs, see ``over_runs``; the data
+            lie whole on each. None: JAX's default device.
         hooks: What acts between epochs, in this order; None: ``ProgressBar()`` and
             ``WarnOfDivergence()``.
 
     Raises:
         ValueError: If ``data`` is empty, not of equal lengths, not finite or can be read only
             once, a size is not positive, ``loss`` does not return a scalar, ``sweep`` does not
-            fit, or a hook refuses.
+            fit, the devices of ``mesh`` do not divide its runs, or a hook refuses.
 
     Example:
         >>> import optax
@@ -117,6 +128,7 @@ def fit(
         raise ValueError(f"epochs is {epochs}: wanted at least 1")
     if execution not in get_args(Execution):
         raise ValueError(f"execution is {execution!r}: wanted {', '.join(get_args(Execution))}")
+    check_spread(mesh, len(hyper["seed"]))
     run = Run(init, loss, optimizer, batch_size, shuffle)
     source = source_of(data, run)
     hooks = (ProgressBar(), WarnOfDivergence()) if hooks is None else tuple(hooks)
@@ -124,7 +136,7 @@ def fit(
     for hook in hooks:
         run = hook.wrap(run, source.example, first)
     source.run = run
-    training = _begin(run, source, hyper, epochs, execution)
+    training = _begin(run, source, hyper, epochs, execution, mesh)
     with contextlib.ExitStack() as stack:
         for hook in reversed(hooks):
             stack.callback(hook.close, training)
@@ -142,7 +154,7 @@ def fit(
 
 def _train(training: Training, hooks: Sequence[Hook]) -> None:
     """The epochs that are left, with the hooks between them."""
-    train = training.source.epoch(training.execution)
+    train = training.source.epoch(training.execution, training.mesh)
     program = training.source.program(training.state, training.hyper)
     training.programs["loss or optimizer"] = program
     for hook in hooks:
@@ -167,6 +179,7 @@ def _begin(
     hyper: dict[str, np.ndarray],
     epochs: int,
     execution: Execution,
+    mesh: Mesh | None,
 ) -> Training:
     """All runs before their first epoch."""
     runs = len(hyper["seed"])
@@ -174,13 +187,14 @@ def _begin(
     working_set, metrics = _outline(run, first, source.first)
     if execution == "auto":
         execution = choose_execution(working_set, runs)
-    start = jax.jit(over_runs(run.start, execution=execution))
-    state = start(hyper)
+    start = compiled_over_runs(run.start, execution=execution, mesh=mesh)
+    state = start.call(hyper)
     means = jax.tree.map(
         lambda m: jax.ShapeDtypeStruct((runs, *m.shape), jnp.result_type(m.dtype, float)), metrics
     )
-    programs = {"init or optimizer": lowering(start, hyper)}
-    return Training(source, hyper, epochs, execution, state, blank(means, epochs), programs)
+    programs = {"init or optimizer": lowering(start.alone, hyper)}
+    history = blank(means, epochs)
+    return Training(source, hyper, epochs, execution, mesh, state, history, programs)
 
 
 def _outline(run: Run, hyper: Hyper, batch: PyTree) -> tuple[int, Any]:

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from gramlin_jax.support.checks import check_finite, check_leading_axis
 from gramlin_jax.support.conversion import as_jax
+from gramlin_jax.support.devices import Placement, placed
 from gramlin_jax.support.fingerprints import fingerprint
 from gramlin_jax.training.identity import lowering
 from gramlin_jax.training.program import Hyper, Metrics, Run, State
-from gramlin_jax.training.sweeps import over_runs
+from gramlin_jax.training.sweeps import compiled_over_runs
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
@@ -49,15 +51,17 @@ class Arrays:
         """A batch."""
         return jax.tree.map(lambda a: a[: self._batch_size], self.data)
 
-    def epoch(self, execution: str) -> Epoch:
+    def epoch(self, execution: str, mesh: Mesh | None = None) -> Epoch:
         """An epoch of all runs, compiled once; the state that it is given is donated."""
-        lifted = over_runs(self.run.epoch, execution=execution, shared=(1, 3))
-        jitted = self._jitted = jax.jit(lifted, donate_argnums=0)
-        return lambda state, hyper, epoch: jitted(state, self.data, hyper, jnp.int32(epoch))
+        train = self._compiled = compiled_over_runs(
+            self.run.epoch, execution=execution, shared=(1, 3), mesh=mesh, donate=(0,)
+        )
+        data = placed(self.data, Placement(mesh))
+        return lambda state, hyper, epoch: train.call(state, data, hyper, jnp.int32(epoch))
 
     def program(self, state: State, hyper: Mapping[str, Any]) -> Callable[[], jax.stages.Lowered]:
         """What lowers the epoch that ``epoch`` made."""
-        return lowering(self._jitted, state, self.data, hyper, np.int32(0))
+        return lowering(self._compiled.alone, state, self.data, hyper, np.int32(0))
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for a run to be resumed."""
@@ -99,21 +103,22 @@ class Batches:
         """A batch."""
         return self.first
 
-    def epoch(self, execution: str) -> Epoch:
+    def epoch(self, execution: str, mesh: Mesh | None = None) -> Epoch:
         """An epoch of all runs; its step is compiled once for each shape of a batch."""
 
         def one(state: State, batch: PyTree, hyper: Hyper, epoch: Array, i: Array) -> Any:
             return self.run.step(state, batch, self.run.batch_key(hyper, epoch, i), hyper)
 
-        lifted = over_runs(one, execution=execution, shared=(1, 3, 4))
-        step = self._jitted = jax.jit(lifted, donate_argnums=0)
+        step = self._compiled = compiled_over_runs(
+            one, execution=execution, shared=(1, 3, 4), mesh=mesh, donate=(0,)
+        )
 
         def train(state: State, hyper: Hyper, epoch: int) -> tuple[State, Metrics]:
             means: Metrics = {}
             seen = 0
             for i, (batch, size) in enumerate(self._batches(epoch)):
                 seen += size
-                state, metrics = step(state, batch, hyper, np.int32(epoch), np.int32(i))
+                state, metrics = step.call(state, batch, hyper, np.int32(epoch), np.int32(i))
                 means = _moved(means, metrics, size / seen) if means else metrics
             return state, means
 
@@ -121,7 +126,7 @@ class Batches:
 
     def program(self, state: State, hyper: Mapping[str, Any]) -> Callable[[], jax.stages.Lowered]:
         """What lowers the step of the first batch that ``epoch`` made."""
-        return lowering(self._jitted, state, self.first, hyper, np.int32(0), np.int32(0))
+        return lowering(self._compiled.alone, state, self.first, hyper, np.int32(0), np.int32(0))
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for a run to be resumed."""

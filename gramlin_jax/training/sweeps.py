@@ -1,16 +1,18 @@
-"""Sweeps over seeds and hyper-parameters, under ``vmap`` or ``lax.map``."""
+"""Sweeps over seeds and hyper-parameters, under ``vmap`` or ``lax.map``, on one device or many."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
 from jax import lax
+from jax.sharding import Mesh, PartitionSpec
 
 from gramlin_jax.support.conversion import check_held
+from gramlin_jax.support.devices import REPLICATED, spans_processes
 
 Execution: TypeAlias = Literal["auto", "vmap", "map"]
 
@@ -54,7 +56,11 @@ def choose_execution(working_set: int, runs: int) -> Literal["vmap", "map"]:
 
 
 def over_runs(
-    function: Callable[..., Any], *, execution: str, shared: Sequence[int] = ()
+    function: Callable[..., Any],
+    *,
+    execution: str,
+    shared: Sequence[int] = (),
+    mesh: Mesh | None = None,
 ) -> Callable[..., Any]:
     """``function`` of one run as a function of all runs.
 
@@ -63,6 +69,8 @@ def over_runs(
         execution: ``"vmap"`` or ``"map"``.
         shared: Positions of the arguments that are the same for all runs; the others, and what
             is returned, have the runs as their first axis.
+        mesh: Devices, each of which takes an equal share of the runs. They exchange nothing, so
+            that under ``"map"`` every bit is that of one device; None: JAX's default device.
 
     Example:
         >>> add = over_runs(lambda a, b: a + b, execution="vmap", shared=(1,))
@@ -79,7 +87,49 @@ def over_runs(
 
         return jax.vmap(one)(own) if execution == "vmap" else lax.map(one, own)
 
-    return lifted
+    if mesh is None:
+        return lifted
+    runs, free = PartitionSpec(mesh.axis_names), Mesh(mesh.devices, mesh.axis_names)
+
+    def spread(*args: Any) -> Any:
+        specs = tuple(REPLICATED if i in shared else runs for i in range(len(args)))
+        share = jax.shard_map(lifted, mesh=free, in_specs=specs, out_specs=runs, check_vma=False)
+        return share(*args)
+
+    return spread
+
+
+class Compiled(NamedTuple):
+    """A compiled function of all runs.
+
+    Attributes:
+        call: As it is carried out, on all devices.
+        alone: The same on one device. A checkpoint compares its program, so that training may go
+            on on another number of devices.
+    """
+
+    call: Any
+    alone: Any
+
+
+def compiled_over_runs(
+    function: Callable[..., Any], *, mesh: Mesh | None, donate: Sequence[int] = (), **options: Any
+) -> Compiled:
+    """``over_runs(function, mesh=mesh, **options)``, jitted; buffers of ``donate`` are reused."""
+    alone = jax.jit(over_runs(function, **options), donate_argnums=donate)
+    if mesh is None:
+        return Compiled(alone, alone)
+    spread = over_runs(function, mesh=mesh, **options)
+    return Compiled(jax.jit(spread, donate_argnums=donate), alone)
+
+
+def check_spread(mesh: Mesh | None, runs: int) -> None:
+    """Raise ``ValueError`` if the devices of a mesh cannot take an equal share of the runs each."""
+    if mesh is not None and (runs % mesh.size or spans_processes(mesh)):
+        raise ValueError(
+            f"mesh has {mesh.size} devices for a sweep of {runs} runs: wanted devices of this "
+            "process, in a number that divides the runs"
+        )
 
 
 def run_labels(sweep: Mapping[str, np.ndarray]) -> list[str]:

@@ -114,6 +114,7 @@ RESUMED = "gramlin_jax/training/hooks.py", "tests/training/test_checkpoints.py -
 CHECKPOINTS = "gramlin_jax/training/checkpoints.py", "tests/training/test_checkpoints.py -k apart"
 SWEEPS = "gramlin_jax/training/sweeps.py", "tests/training/test_sweeps.py"
 SWEPT = "gramlin_jax/training/sweeps.py", "tests/training/test_fit.py -k bad"
+SHARED = "gramlin_jax/training/sweeps.py", "tests/training/test_devices.py -k refused or fewer"
 FIT = "gramlin_jax/training/loop.py", "tests/training/test_fit.py -k bad"
 PROVENANCE = (
     "gramlin_jax/taps/provenance.py",
@@ -423,6 +424,8 @@ MUTATIONS = [
         (SWEEPS, ("the first name varies fastest", "itertools.product(*columns.values())", "itertools.product(*reversed(columns.values()))")),
         (SWEEPS, ("a single run is vmapped", "if runs == 1:", "if runs == 0:")),
         (SWEPT, ("seeds of 33 bits", "check_held(\"sweep['seed']\", seed, np.dtype(np.int32))", "check_held(\"sweep['seed']\", seed, np.dtype(np.int64))")),
+        (SHARED, ("devices take unequal shares", "(runs % mesh.size or spans_processes(mesh))", "spans_processes(mesh)")),
+        (SHARED, ("a checkpoint is of its number of devices", "return Compiled(jax.jit(spread, donate_argnums=donate), alone)", "return Compiled(jax.jit(spread, donate_argnums=donate), jax.jit(spread))")),
         (FIT, ("no epoch is a run", "if epochs < 1:", "if epochs < 0:")),
         # attention
         (FOUND, ("a softmax by any sum", "if shape[axis] > 1 and {kept[i] for i in of} != {axis} - {keys}:", "if False:")),

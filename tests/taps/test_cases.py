@@ -253,6 +253,7 @@ def test_vmap_over_parameters(case):
 
 
 @some("scan_over_layers", "conv_grouped", "linen_cnn_with_batch_norm")
+@pytest.mark.devices
 def test_samples_on_eight_devices(case):
     f, params, (x,) = case.build()
     x = jnp.concatenate([x * i for i in range(1, 9)])
