@@ -8,6 +8,7 @@ from gramlin_jax._measure.probe import Probe, ProbeState
 from gramlin_jax._measure.records import Records
 from gramlin_jax._measure.run import measure
 from gramlin_jax._moments.additive import Additive, accumulate
+from gramlin_jax._moments.attention import AttentionMoments
 from gramlin_jax._moments.features import Moments, moments
 from gramlin_jax._moments.gradients import Backward, GradientMoments, backward, gradient_moments
 from gramlin_jax._moments.jacobians import JacobianMoments, jacobian_moments
@@ -25,6 +26,7 @@ from gramlin_jax.metrics import (
     alignment_null,
     alignment_r2,
     ansatz_exponent,
+    attention_entropy,
     cka,
     dead_units,
     debiased_isotropy,
@@ -127,7 +129,8 @@ __all__ = [
     "find_layers",
     "tap",
     "trace",
-    # gradients of every layer
+    # gradients of every layer, and attention
+    "AttentionMoments",
     "Backward",
     "GradientMoments",
     "JacobianMoments",
@@ -159,6 +162,7 @@ __all__ = [
     "CoordinateCheck",
     "coordinate_check",
     # whether a layer can learn
+    "attention_entropy",
     "dead_units",
     "feature_rank",
     "gradient_noise",

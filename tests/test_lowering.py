@@ -59,6 +59,7 @@ ARGUMENTS = {
     "alignment_null": (KEY, J, J),
     "alignment_r2": (PAIR,),
     "ansatz_exponent": (SQUARE, J),
+    "attention_entropy": (gramlin_jax.AttentionMoments(VALUES, VALUES),),
     "cka": (PAIR,),
     "dead_units": (GRADIENTS,),
     "debiased_isotropy": (JACOBIANS,),

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from gramlin_jax._measure.stream import Batch
 from gramlin_jax._moments.additive import accumulate
+from gramlin_jax._moments.attention import AttentionMoments, attention_moments
 from gramlin_jax._moments.features import Moments, moments
 from gramlin_jax._moments.gradients import (
     Backward,
@@ -21,11 +22,12 @@ from gramlin_jax._moments.gradients import (
 )
 from gramlin_jax._moments.jacobians import reduce_jacobians
 from gramlin_jax._moments.projection import Projection, projected
-from gramlin_jax.metrics.layer_sums import OF_GRADIENTS, Need
+from gramlin_jax.metrics.layer_sums import OF_FEATURES, OF_GRADIENTS, Need
 from gramlin_jax.support.accuracy import hits
 from gramlin_jax.support.memory import remembered
 from gramlin_jax.support.precision import in_float64
 from gramlin_jax.taps import Site, Traced
+from gramlin_jax.taps.attention import Spread
 from gramlin_jax.taps.rows import Rows, feature_rows, samples_first
 
 if TYPE_CHECKING:
@@ -57,8 +59,8 @@ class Summed(NamedTuple):
 
     Attributes:
         losses: What it is scored by.
-        names: Sites whose gradients are summed.
-        rows: By site whose features are summed, how they become rows.
+        names: Sites that are measured.
+        rows: By site whose samples are told apart, how features become rows.
         axes: By site whose Jacobians are summed, the row axis that counts samples.
         needs: Of the metrics.
         probes: Random combinations of the outputs for the Jacobians; None: the outputs.
@@ -104,7 +106,8 @@ def summing(
         held: list[Any], projections: dict[str, Projection], batch: Batch, key: Array
     ) -> Any:
         values = [*held, *jax.tree.leaves(batch.x)]
-        passed = run(traced, values, lambda output: losses.of(output, batch))
+        attention = "attention" in needs
+        passed = run(traced, values, lambda output: losses.of(output, batch), attention=attention)
         return reduced(traced, values, passed, batch, projections, summed, key)
 
     @jax.jit
@@ -133,7 +136,7 @@ def reduced(
     Args:
         traced: The function at this batch.
         values: What it was run with.
-        passed: The pass; of the taps only the features of ``summed.rows`` are read.
+        passed: The pass; of the taps only attention and the features of ``summed.rows`` are read.
         batch: The samples.
         projections: By site.
         summed: What to sum.
@@ -151,6 +154,7 @@ def reduced(
             projections.get(name),
         )
         for name, how in rows.items()
+        if needs & OF_FEATURES
     }
     loss = _times(scored.weight, passed.loss)
     numbers = {**scored.numbers, "count": n, "weight": scored.weight, "loss": loss}
@@ -174,7 +178,29 @@ def reduced(
             passed, scored.weight, names, products=products, by_sample=by_sample
         ),
         "jacobians": of_outputs,
+        "attention": {
+            name: _attention_moments(spread, sites[name], rows.get(name), scored, n)
+            for name in names
+            if (spread := passed.taps[name].attention) is not None
+            if scored.weights is None or name in rows
+        },
     }
+
+
+def _attention_moments(
+    spread: Spread, site: Site, how: Rows | None, scored: Scored, n: int
+) -> AttentionMoments:
+    """Sums over the queries of a layer, with the weights of their samples or tokens."""
+    layers = len(site.stack)
+    if scored.weights is None or how is None:
+        return attention_moments(spread, tuple(range(layers, layers + len(site.rows))))
+
+    def in_order(array: Array) -> Array:  # (*stack, n, positions, heads)
+        array = samples_first(array, site, how.axis, n)
+        return array if how.order is None else jnp.take(array, jnp.asarray(how.order), axis=-2)
+
+    weights = scored.weights.reshape(n, -1, 1)
+    return attention_moments(jax.tree.map(in_order, spread), (layers, layers + 1), weights)
 
 
 class Scored(NamedTuple):
@@ -232,7 +258,7 @@ def refuse_unknown(numbers: Mapping[str, Any]) -> None:
 def label_weights(ignored: int | None, batch: Batch) -> Array:
     """A weight for each label, or for each sample with real targets."""
     labels = (
-        batch.labels
+        batch.labels.astype(jnp.int32)
         if is_labels(batch.labels)
         else batch.labels.reshape(len(batch.labels), -1)[:, 0]
     )

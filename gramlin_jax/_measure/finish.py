@@ -58,6 +58,7 @@ def measured(
             notes.append((label, f"target linearity is not defined: {reason}"))
         if np.isnan(value.get("nfa", 0)) and (reason := no_ansatz_because(sums[label])):
             notes.append((label, f"the ansatz says nothing: {reason}"))
+    notes += _on_attention(plan, metrics)
     numbers = {name: float(value) for name, value in total["numbers"].items()}
     return Measurement(
         metrics={
@@ -72,6 +73,17 @@ def measured(
         coverage=str(plan.traced.layers),
         heads=tuple((metric.name, metric.head) for metric in metrics),
     )
+
+
+def _on_attention(plan: Plan, metrics: tuple[Metric, ...]) -> list[tuple[str, str]]:
+    """Notes on softmaxes that are not measured, if a metric asks for attention by name."""
+    if not any("attention" in metric.needs for metric in metrics):
+        return []
+    others = plan.traced.other_softmaxes
+    lost = f"{others} softmaxes mix features, but not over keys of queries that a layer makes"
+    none = "no layer makes queries of a softmax over keys"
+    reasons = [lost] * bool(others) + [none] * (not plan.traced.softmaxes)
+    return [("f", f"attention not measured: {reason}") for reason in reasons]
 
 
 def _note(plan: Plan, name: str) -> str:
@@ -90,12 +102,16 @@ def _reads_rows(plan: Plan, name: str) -> bool:
     return dense and how is not None and site.fan_in == how.width <= plan.width_limit
 
 
+# Of all sums, those in which stacked layers have axes as in the network.
+PARTS = "kernel", "gradients", "jacobians", "attention"
+
+
 def _unstacked(
     name: str, site: Site, total: Mapping[str, Any]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """A site's sums and kernel; of one layer after the other where a scan stacks layers."""
     moments = total["moments"].get(name)
-    blocks = {part: total[part].get(name) for part in ("kernel", "gradients", "jacobians")}
+    blocks = {part: total[part].get(name) for part in PARTS}
     shape = site.stack[: site.layers]
     if not shape:
         yield name, {"moments": moments, **blocks}

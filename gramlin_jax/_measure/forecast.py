@@ -116,7 +116,8 @@ def forecast(
 
 
 def _cost(site: Site, plan: Plan, sums: dict[str, Any]) -> LayerCost:
-    features, gradients, jacobians = (sums[k] for k in ("moments", "gradients", "jacobians"))
+    parts = "moments", "gradients", "jacobians", "attention"
+    features, gradients, jacobians, attention = (sums[part] for part in parts)
     named = {
         "HᵀH": features and features.feature_scatter,
         "HᵀY": features and features.cross_scatter,
@@ -124,6 +125,7 @@ def _cost(site: Site, plan: Plan, sums: dict[str, Any]) -> LayerCost:
         "ΔᵀΔ": gradients and gradients.output_sum,
         "Σ‖∇ℓ‖²": gradients and gradients.square_sum,
         "J": jacobians and jacobians.products,
+        "ΣH(p)": attention and attention.entropy_sum,
     }
     shapes = tuple((label, a.shape) for label, a in named.items() if a is not None)
     size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(sums))

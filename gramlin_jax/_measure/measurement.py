@@ -15,6 +15,7 @@ import numpy as np
 from gramlin_jax._measure.charts import bars
 from gramlin_jax._measure.comparison import Comparison
 from gramlin_jax._measure.tables import Form, Library, cell, frame, html_table
+from gramlin_jax._moments.attention import AttentionMoments
 from gramlin_jax._moments.features import Moments
 from gramlin_jax._moments.gradients import GradientMoments
 from gramlin_jax._moments.jacobians import JacobianMoments
@@ -247,7 +248,12 @@ def _shape(sums: LayerSums | None) -> str:
 
 
 # Fields of ``LayerSums`` that are sums, and those that are numbers.
-NESTED = {"moments": Moments, "gradients": GradientMoments, "jacobians": JacobianMoments}
+NESTED = {
+    "moments": Moments,
+    "gradients": GradientMoments,
+    "jacobians": JacobianMoments,
+    "attention": AttentionMoments,
+}
 NUMBERS = "learning_rate", "reads_rows", "classes", "fixed_jacobian"
 
 

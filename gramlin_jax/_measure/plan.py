@@ -79,7 +79,10 @@ def make_plan(tracing: Tracing, options: Options, stack: Batch) -> Plan:
     batch, (traced, held) = first_of(stack), tracing.at(stack.x)
     names, n = _named(traced.layers, options.layers), len(batch.labels)
     plan = Plan(traced, n, names, {}, {}, {}, options.width_limit, is_labels(batch.labels))
-    if options.needs & OF_SAMPLES:
+    wanted = options.needs
+    if "attention" in wanted and (batch.weights is not None or options.ignore_label is not None):
+        wanted |= {"rows"}  # to know which weights those of the queries are
+    if wanted & OF_SAMPLES:
         found, reasons = tracing.sample_axes(traced, batch.x, n)
         axes = {name: found[name] for name in names if name in found}
         skipped = {name: reasons[name] for name in names if name in reasons}
@@ -87,7 +90,7 @@ def make_plan(tracing: Tracing, options: Options, stack: Batch) -> Plan:
     if "jacobians" in options.needs:
         types = tuple(map(type_of, [*held, *jax.tree.leaves(batch.x)]))
         plan = plan._replace(fixed=fixed_jacobians(traced, options.outputs, types))
-    return _with_rows(plan, held, batch, options) if options.needs & OF_FEATURES else plan
+    return _with_rows(plan, held, batch, options) if wanted & OF_FEATURES else plan
 
 
 def _with_rows(plan: Plan, held: list[Any], batch: Batch, options: Options) -> Plan:

@@ -162,7 +162,13 @@ class Probe:
         stack = next(stacks([batch], reader, 1, where))
         tracing = Tracing(lambda p, x: call.loss(p, x, *call.rest), call.params, where)
         options = Options(
-            self.layers, self._needs, self.positions, self.width_limit, self._logits, random=True
+            layers=self.layers,
+            needs=self._needs,
+            positions=self.positions,
+            width_limit=self.width_limit,
+            ignore_label=self.ignore_label,
+            outputs=self._logits,
+            random=True,
         )
         plan = make_plan(tracing, options, stack)
         projections = placed(projections_of(plan, self.seed), where)
@@ -277,15 +283,16 @@ class Probe:
         plan = for_size(plan, traced, len(labels))
         names = [name for name in plan.names if traced.layers.sites[name].has_kernel]
         sites = names if OF_GRADIENTS & self._needs else []
-        result, passed = _pass(call, traced, values, sites)
-        used = Backward(
-            *passed[:2],
-            {name: Tap(passed.taps[name].features) for name in plan.rows},
-            *passed[3:],
-        )
+        result, passed = _pass(call, traced, values, sites, "attention" in self._needs)
+        taps: Any = passed.taps
+        features = {name: taps[name].features for name in plan.rows}
+        read: Any = {
+            name: Tap(features.get(name), attention=taps[name].attention)  # type: ignore[arg-type]
+            for name in plan.names
+        }
+        used = passed._replace(taps=read)
         kernels = {}
         if "kernel" in self._needs:
-            taps: Any = passed.taps
             kernels = {name: widened(taps[name].kernel) for name in names}
         # What is summed is computed once, in the pass, and changes nothing in it.
         used, kernels = jax.tree.map(lax.optimization_barrier, (used, kernels))
@@ -317,7 +324,9 @@ def _value_and_grad(call: Any, batch: Any) -> Any:
     return value, _gradients(call.params, gradients)
 
 
-def _pass(call: Any, traced: Traced, values: list[Any], names: list[str]) -> tuple[Any, Backward]:
+def _pass(
+    call: Any, traced: Traced, values: list[Any], names: list[str], attention: bool
+) -> tuple[Any, Backward]:
     """The same from the trace, and what flows through its layers.
 
     Args:
@@ -325,6 +334,7 @@ def _pass(call: Any, traced: Traced, values: list[Any], names: list[str]) -> tup
         traced: The loss at these arguments.
         values: To run it with.
         names: Sites whose gradients are wanted.
+        attention: Whether taps hold how queries attend.
     """
     arrays = [i for i, leaf in enumerate(jax.tree.leaves(call.params)) if is_array(leaf)]
     offset = len(traced.closed_over)
@@ -334,7 +344,8 @@ def _pass(call: Any, traced: Traced, values: list[Any], names: list[str]) -> tup
     shifts = tuple({name: Seen(of_sites[name]) for name in names} for of_sites in zeros)
 
     def objective(trained: list[Any], shifts: Any) -> tuple[Array, Any]:
-        (loss, aux), taps = traced(_replaced(values, places, trained), *shifts)
+        here, (outputs, kernels) = _replaced(values, places, trained), shifts
+        (loss, aux), taps = traced(here, outputs, kernels, attention)
         return loss, (aux, taps)
 
     grad = jax.value_and_grad(objective, argnums=(0, 1), has_aux=True)

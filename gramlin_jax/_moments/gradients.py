@@ -115,11 +115,17 @@ def backward(
     return run_backward(*capture(f, params, args), loss)
 
 
-def run_backward(traced: Traced, values: Sequence[Any], loss: Callable[[Any], Array]) -> Backward:
+def run_backward(
+    traced: Traced,
+    values: Sequence[Any],
+    loss: Callable[[Any], Array],
+    *,
+    attention: bool = False,
+) -> Backward:
     """``backward`` of a function that has been traced, at these values."""
 
     def objective(shifts: tuple[dict, dict]) -> tuple[Array, tuple[Any, dict[str, Tap]]]:
-        output, taps = traced(values, *shifts)
+        output, taps = traced(values, *shifts, attention=attention)
         return scalar_loss(loss(output)), (output, taps)
 
     zeros = traced.layers.zeros(), traced.layers.kernel_zeros()
@@ -127,9 +133,15 @@ def run_backward(traced: Traced, values: Sequence[Any], loss: Callable[[Any], Ar
     return Backward(value, output, taps, *gradients)
 
 
-def run_forward(traced: Traced, values: Sequence[Any], loss: Callable[[Any], Array]) -> Backward:
+def run_forward(
+    traced: Traced,
+    values: Sequence[Any],
+    loss: Callable[[Any], Array],
+    *,
+    attention: bool = False,
+) -> Backward:
     """The same without gradients."""
-    output, taps = traced(values)
+    output, taps = traced(values, attention=attention)
     return Backward(scalar_loss(loss(output)), output, taps, {}, {})
 
 

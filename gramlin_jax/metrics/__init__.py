@@ -12,6 +12,7 @@ from gramlin_jax.metrics.collapse_regression import regression_collapse
 from gramlin_jax.metrics.frames import debiased_isotropy, isotropy
 from gramlin_jax.metrics.gram import gram_only_step, polar_factor, weight_gram
 from gramlin_jax.metrics.health import (
+    attention_entropy,
     dead_units,
     feature_rank,
     gradient_noise,
@@ -62,6 +63,7 @@ from gramlin_jax.metrics.virtual import (
 __all__ = [
     "SeparationLaw",
     "separation_law",
+    "attention_entropy",
     "dead_units",
     "feature_rank",
     "gradient_noise",

@@ -1,4 +1,4 @@
-"""Whether a layer can learn: the size of a step beside what it changes, dead units, rank.
+"""Whether a layer can learn: relative updates, dead units, rank, attention.
 
 Shapes: n samples, i inputs, o outputs; stack, groups of a convolution or heads.
 """
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 
+from gramlin_jax._moments.attention import AttentionMoments
 from gramlin_jax._moments.features import Moments, check_moments
 from gramlin_jax._moments.gradients import GradientMoments
 from gramlin_jax.metrics.spectra import effective_rank
@@ -175,6 +176,29 @@ def feature_rank(m: Moments) -> Float[Array, ""]:
     values, _ = eigh(jnp.where(finite, scatter, 0) / magnitude(jnp.where(finite, scatter, 0)))
     rank = effective_rank(jnp.maximum(values, 0) + jnp.where(values.max() > 0, 0, 1))
     return concrete(jnp.where(finite, jnp.where(values.max() > 0, rank, 0), jnp.nan))
+
+
+@in_float64
+def attention_entropy(m: AttentionMoments) -> Float[Array, ""]:
+    """Mean of −Σ p ln p / ln m over queries and heads, for attention p over the m keys in sight.
+
+    Args:
+        m: Of the layer that makes the queries, all heads of it; ``m.entropy`` is that of each.
+
+    Returns:
+        A float64 scalar in [0, 1]. 0: each query reads one key; 1: all that it sees, alike. NaN
+        where no query sees two keys.
+
+    Source: Zhai et al., Stabilizing transformer training by preventing attention entropy collapse
+    (arXiv 2303.06296), without the division.
+
+    Example:
+        >>> sums = AttentionMoments(jnp.array([8.0, 8.0]), jnp.array([0.0, 4.0]))
+        >>> float(attention_entropy(sums))
+        0.25
+    """
+    total, count = (jnp.asarray(a, jnp.float64).sum() for a in (m.entropy_sum, m.count))
+    return concrete(total / jnp.where(count > 0, count, jnp.nan))
 
 
 def frobenius(array: Array) -> Array:

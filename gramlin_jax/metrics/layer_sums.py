@@ -19,6 +19,7 @@ Need: TypeAlias = Literal[
     "output_gradients",
     "sample_gradients",
     "jacobians",
+    "attention",
 ]
 # What a plain function gets. A Jacobian costs one backward pass for each output, and gradients of
 # samples the square of the positions.
@@ -48,6 +49,7 @@ class LayerSums:
         classes: Whether the targets are one-hot rows of labels.
         fixed_jacobian: Whether ∂f/∂z is the same whatever the network learns, as at the last
             linear layer.
+        attention: ``AttentionMoments``, where the outputs are the queries of a softmax over keys.
     """
 
     moments: Any
@@ -58,6 +60,7 @@ class LayerSums:
     reads_rows: bool = dataclasses.field(default=False, metadata={"static": True})
     classes: bool = dataclasses.field(default=False, metadata={"static": True})
     fixed_jacobian: bool = dataclasses.field(default=False, metadata={"static": True})
+    attention: Any = None
 
     def has(self, need: Need) -> bool:
         """Whether a metric of this need is defined here."""
@@ -70,6 +73,7 @@ class LayerSums:
             "output_gradients": self.gradients is not None,
             "sample_gradients": getattr(self.gradients, "square_sum", None) is not None,
             "jacobians": self.jacobians is not None,
+            "attention": self.attention is not None,
         }[need]
 
     @in_float64
@@ -77,7 +81,8 @@ class LayerSums:
         """Each attention head of a query, key or value by itself: o/number neighbouring outputs.
 
         All heads read the same features. What a sum over outputs alone can give is lost: the
-        squares of ``JacobianMoments`` are NaN, those of single samples' gradients None.
+        squares of ``JacobianMoments`` are NaN, those of single samples' gradients None. The layer
+        of the queries keeps the attention of each head.
 
         Args:
             number: Of heads, a divisor of o.
@@ -99,7 +104,9 @@ class LayerSums:
         if shape is None or len(shape) != 2 or number < 1 or shape[1] % number:
             raise ValueError(f"number is {number}, kernel {shape}: wanted a divisor of o of (i, o)")
         size = shape[1] // number
-        return [self._outputs(slice(at, at + size)) for at in range(0, shape[1], size)]
+        parts = [self._outputs(slice(at, at + size)) for at in range(0, shape[1], size)]
+        pairs = zip(parts, _split(self.attention, number), strict=True)
+        return [dataclasses.replace(part, attention=attention) for part, attention in pairs]
 
     def _outputs(self, part: slice) -> LayerSums:
         gradients, jacobians = self.gradients, self.jacobians
@@ -119,3 +126,13 @@ class LayerSums:
             )
         kernel = self.kernel[:, part]
         return dataclasses.replace(self, kernel=kernel, gradients=gradients, jacobians=jacobians)
+
+
+def _split(attention: Any, number: int) -> list[Any]:
+    """Sums of neighbouring heads; None where these are not a multiple of ``number``."""
+    heads = 0 if attention is None else attention.count.shape[-1]
+    size, left = divmod(heads, number)
+    if left or not size:
+        return [None] * number
+    parts = (slice(at, at + size) for at in range(0, heads, size))
+    return [jax.tree.map(lambda a: a[part], attention) for part in parts]  # noqa: B023

@@ -19,6 +19,7 @@ from gramlin_jax.metrics.ansatz import ansatz_exponent, nfa_correlation
 from gramlin_jax.metrics.collapse import neural_collapse
 from gramlin_jax.metrics.frames import all_identity, isotropy
 from gramlin_jax.metrics.health import (
+    attention_entropy,
     dead_units,
     feature_rank,
     frobenius,
@@ -59,8 +60,9 @@ class Metric:
             not all of it the value is NaN. ``"features"`` are moments; ``"rows"`` moments of the
             very rows that the kernel multiplies; ``"classes"`` moments with one-hot targets;
             ``"kernel_gradient"`` ∇_K L; ``"output_gradients"`` ΔᵀΔ; ``"sample_gradients"``
-            Σ ‖∇_K ℓ‖² (name ``"features"`` too); ``"jacobians"`` the moments of ∂f/∂z. A metric
-            that names no needs gets all sums but the last two, and is asked at every layer.
+            Σ ‖∇_K ℓ‖² (name ``"features"`` too); ``"jacobians"`` the moments of ∂f/∂z;
+            ``"attention"`` ``AttentionMoments``. A metric that names no needs gets all sums but
+            ``"sample_gradients"`` and ``"jacobians"``, and is asked at every layer.
         function: ``LayerSums -> scalar``, a JAX function.
         direction: Which values say more of what the metric is named for; None: neither.
         range: Least and largest value.
@@ -256,6 +258,14 @@ HEALTH = (
         "entropy K",
         ["kernel"],
         lambda layer: _over_stack(lambda k: spectral_entropy(spectrum(k)), layer.kernel),
+        SHARE,
+        "higher",
+    ),
+    _entry(
+        "attention_entropy",
+        "entropy QK",
+        ["attention"],
+        lambda layer: attention_entropy(layer.attention),
         SHARE,
         "higher",
     ),

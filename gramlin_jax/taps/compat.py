@@ -19,6 +19,7 @@ Jaxpr: TypeAlias = Any
 JaxprEqn: TypeAlias = Any
 
 DOT, CONVOLUTION, NAME = "dot_general", "conv_general_dilated", "name"
+CUSTOM_JVP = "custom_jvp_call"
 
 # Primitives that combine a parameter with data value by value, or put the two side by side.
 ELEMENTWISE = frozenset(
@@ -31,7 +32,8 @@ SAME_AXES = ELEMENTWISE | {"neg", "convert_element_type", "reduce_precision", "s
 # Those, and others, whose results have the axes of their operands.
 KEPT_AXES = SAME_AXES | set(
     "rev slice dynamic_slice split abs sign round floor ceil exp exp2 expm1 log log1p sqrt rsqrt "
-    "cbrt square integer_pow tanh logistic erf sin cos is_finite cumsum sort".split()
+    "cbrt square integer_pow tanh logistic erf sin cos is_finite cumsum sort name "
+    "sharding_constraint".split()
 )
 # Primitives that move the axes of an array, and nothing else.
 MOVES = frozenset({"transpose", "broadcast_in_dim", "squeeze", "reshape", "rev", "slice"})

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from gramlin_jax.taps import compat
-from gramlin_jax.taps.provenance import Call, Found, Plan, Remat, Scan
+from gramlin_jax.taps.attention import Spread, spread
+from gramlin_jax.taps.provenance import Beside, Call, Found, Plan, Remat, Scan
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -28,12 +29,14 @@ class Tap(NamedTuple):
         inputs: X (*stack, *rows, in), for a convolution its patches (*window, channels).
         kernel: The effective kernel K (*stack, in, out).
         outputs: The pre-activations XK (*stack, *rows, out), before any bias.
+        attention: Of the softmaxes over keys of which the outputs are the queries, if asked for.
     """
 
     features: Float[Array, "*stack_and_positions channels"]
     inputs: Float[Array, "*stack_and_rows i"] | None = None
     kernel: Float[Array, "*stack i o"] | None = None
     outputs: Float[Array, "*stack_and_rows o"] | None = None
+    attention: Spread | None = None
 
 
 class Seen(NamedTuple):
@@ -47,13 +50,16 @@ class Seen(NamedTuple):
 
 
 class Shift(NamedTuple):
-    """What is added at a site: to the pre-activations (or named activation), to the kernel."""
+    """What is added at a site: to the pre-activations (or named activation), to the kernel.
+
+    One without either asks for the tap of a softmax.
+    """
 
     outputs: Any = None
     kernel: Any = None
 
 
-Taps = dict[int, Tap]
+Taps = dict[int, Any]  # a Tap, or the Spread of a softmax
 Shifts = dict[int, Shift]
 
 
@@ -72,10 +78,18 @@ def run(plan: Plan, values: Sequence[Any], shifts: Shifts) -> tuple[list[Any], T
         if step is None:
             known.update(zip(eqn.outvars, compat.evaluate(eqn, operands), strict=True))
             continue
-        if isinstance(step, Found):
+        if isinstance(step, Found) and step.over_keys:
+            results, found = compat.evaluate(eqn, operands), {}
+            if step.number in shifts:
+                logits = read(step.over_keys.softmax.logits)
+                found = {step.number: spread(step.over_keys, results[0], logits)}
+        elif isinstance(step, Found):
             results, found = _run_site(step, eqn, operands, shifts)
         elif isinstance(step, Call):
             results, found = run(step.plan, operands, shifts)
+        elif isinstance(step, Beside):
+            results, again = compat.evaluate(eqn, operands), jax.lax.stop_gradient(operands)
+            found = run(step.plan, again, shifts)[1] if _of(step.plan.sites, shifts) else {}
         elif isinstance(step, Remat):
             results, found = _run_remat(step, operands, shifts)
         else:
@@ -164,10 +178,11 @@ def _run_scan(step: Scan, operands: list[Any], shifts: Shifts) -> tuple[list[Any
 
     (carries, kernels), (outputs, taps) = parts.call(body, (carries, kernels), (arrays, each))
     for site in plan.sites:
-        if not stacked[site.number]:  # the steps are rows, which follow the stack
+        if not stacked[site.number] and site.number in taps:  # steps are rows, after the stack
             move = functools.partial(jnp.moveaxis, source=0, destination=len(site.stack))
-            moved = jax.tree.map(move, taps[site.number])
-            taps[site.number] = moved._replace(kernel=kernels.get(site.number))
+            taps[site.number] = jax.tree.map(move, taps[site.number])
+        if site.number in kernels:
+            taps[site.number] = taps[site.number]._replace(kernel=kernels[site.number])
     return [*carries, *outputs], taps
 
 

@@ -195,6 +195,8 @@ def describe(plan: Plan, paths: list[str], sizes: list[int]) -> tuple[Layers, di
     numbers: dict[str, int] = {}
     of_leaf: list[list[str]] = [[] for _ in paths]
     for found in plan.sites:
+        if found.over_keys:
+            continue
         largest = sorted(found.leaves, key=lambda index: (-sizes[index], index))
         name = _free_name(paths[largest[0]] if largest else found.name, sites)
         numbers[name] = found.number

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 
-from gramlin_jax.taps import compat
+from gramlin_jax.taps import attention, compat
 from gramlin_jax.taps.axes import Stored, stored_of, transposed
 from gramlin_jax.taps.compat import Inner, JaxprEqn
 from gramlin_jax.taps.disguises import Leaves, Marks, marks_of, summed_later, unmasked
@@ -32,6 +32,7 @@ class Provenance(NamedTuple):
         loops: Numbers of the scans in which it may change from step to step.
         marks: What parameters did to data in it, see ``disguises``.
         stored: Which axes of a parameter lie along its own, see ``axes``.
+        made, weights: Where outputs of layers, and keys of softmaxes, lie in it, see ``attention``.
     """
 
     leaves: Leaves = frozenset()
@@ -39,6 +40,8 @@ class Provenance(NamedTuple):
     loops: frozenset[int] = frozenset()
     marks: Marks = frozenset()
     stored: tuple[Stored, ...] = ()
+    made: frozenset[attention.Outputs] = frozenset()
+    weights: frozenset[attention.Weights] = frozenset()
 
     @property
     def parameter_only(self) -> bool:
@@ -52,7 +55,7 @@ CONSTANT = Provenance()
 def join(provenances: Sequence[Provenance]) -> Provenance:
     """The provenance of a value that is computed from all of these.
 
-    ``marks`` and ``stored`` describe axes, which do not survive in general.
+    What describes axes does not survive in general.
     """
     return Provenance(
         frozenset().union(*(p.leaves for p in provenances)),
@@ -74,11 +77,11 @@ class Use(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """A linear site or a named activation, in the axes of the enclosing jaxpr.
+    """A linear site, a named activation or a softmax, in the axes of the enclosing jaxpr.
 
     Attributes:
         number: Unique, in the order of the computation.
-        primitive: ``dot_general``, ``conv_general_dilated`` or, for a named activation, ``name``.
+        primitive: ``dot_general``, ``conv_general_dilated``; ``name`` or ``div`` for the others.
         leaves: Parameter leaves that the kernel is computed from.
         name: Name of a named activation.
         loops: Scans in which the kernel changes from step to step.
@@ -88,7 +91,8 @@ class Found:
         kernel_dtype: Type of the kernel.
         transposed: By leaf, whether it is stored (…, out, in), see ``axes.transposed``.
         varying: Axes of an enclosing ``shard_map`` over which the outputs differ.
-        matricizer: How operands become matrices; None for a named activation.
+        matricizer: How operands become matrices; None for the others.
+        over_keys: Of a softmax over keys, whose loops and rows are those of its queries.
     """
 
     number: int
@@ -106,6 +110,7 @@ class Found:
     transposed: dict[int, bool | None]
     varying: frozenset[str]
     matricizer: Matricizer | None
+    over_keys: attention.OverKeys | None = None
 
 
 class Call(NamedTuple):
@@ -129,7 +134,13 @@ class Scan(NamedTuple):
     stacked: dict[int, bool]
 
 
-Step = Found | Call | Remat | Scan
+class Beside(NamedTuple):
+    """An equation with a rule of its own for derivatives, which stays; its jaxpr has softmaxes."""
+
+    plan: Plan
+
+
+Step = Found | Call | Remat | Scan | Beside
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,6 +153,7 @@ class Plan:
         sites: All sites at any depth, in the axes of this jaxpr.
         outputs: Provenance of the results.
         uses: Where parameter leaves meet data.
+        mixed: Numbers of the softmaxes whose weights meet values.
     """
 
     inner: Inner
@@ -149,6 +161,7 @@ class Plan:
     sites: list[Found]
     outputs: list[Provenance]
     uses: list[Use]
+    mixed: set[int]
 
 
 def make_plan(inner: Inner, inputs: Sequence[Provenance], numbers: Iterator[int]) -> Plan:
@@ -156,7 +169,7 @@ def make_plan(inner: Inner, inputs: Sequence[Provenance], numbers: Iterator[int]
     jaxpr = inner.jaxpr
     known: dict[Any, Provenance] = dict.fromkeys(jaxpr.constvars, CONSTANT)
     known.update(zip(jaxpr.invars, inputs, strict=True))
-    plan = Plan(inner, {}, [], [], [])
+    plan, found = Plan(inner, {}, [], [], [], set()), attention.softmaxes(jaxpr)
 
     def read(atom: Any) -> Provenance:
         return CONSTANT if compat.is_literal(atom) else known[atom]
@@ -164,6 +177,11 @@ def make_plan(inner: Inner, inputs: Sequence[Provenance], numbers: Iterator[int]
     for index, eqn in enumerate(jaxpr.eqns):
         sources = [read(atom) for atom in eqn.invars]
         step, results = _analyse(eqn, sources, plan, numbers)
+        if (softmax := found.get(index)) and sources[0].data:
+            weights = attention.Weights(next(numbers), (softmax.keys,))
+            results = [results[0]._replace(weights=frozenset({weights}))]
+            step = _over_keys(softmax, read(softmax.logits), weights.number)
+            plan.sites.extend([step] if step else [])
         if step is not None:
             plan.steps[index] = step
         known.update(zip(eqn.outvars, results, strict=True))
@@ -187,16 +205,37 @@ def _analyse(
         _take_over(plan, entered, entered.sites)
         return (Call(entered) if entered.sites else None), entered.outputs
     if compat.inner_jaxprs(eqn) and eqn.primitive.name not in compat.ELEMENTWISE:
-        plan.uses.extend(_uses_inside(eqn, sources, numbers))
-        return None, [join(sources)] * len(eqn.outvars)
+        inside = _look_inside(eqn, sources, plan, numbers)
+        results = [join(sources)] * len(eqn.outvars)
+        sites = inside[0].sites if eqn.primitive.name == compat.CUSTOM_JVP and inside else []
+        if not sites or not all(site.over_keys for site in sites):
+            return None, results
+        plan.sites.extend(sites)
+        pairs = zip(results, inside[0].outputs, strict=True)
+        return Beside(inside[0]), [a._replace(made=b.made, weights=b.weights) for a, b in pairs]
     site = _site(eqn, sources, numbers)
     if site is not None:
         plan.sites.append(site)
     else:
         plan.uses.extend(_uses(eqn, sources))
     plan.uses.extend(Use(of, "summed later", SUMMED) for of in summed_later(eqn, sources))
+    plan.mixed.update(attention.mixed(eqn, sources))
+    made, weights = attention.passed_on(eqn, sources)
+    if site is not None and site.matricizer:
+        made = attention.outputs_of(site)
     marks, stored = marks_of(eqn, sources), stored_of(eqn, sources)
-    return site, [join(sources)._replace(marks=marks, stored=stored)] * len(eqn.outvars)
+    result = join(sources)._replace(marks=marks, stored=stored, made=made, weights=weights)
+    return site, [result] * len(eqn.outvars)
+
+
+def _over_keys(softmax: attention.Softmax, logits: Provenance, number: int) -> Found | None:
+    """A softmax as what is to be tapped, if it is over keys of the queries of a layer."""
+    found = attention.over_keys(softmax, logits.made)
+    if found is None:
+        return None
+    (_, loops, rows, *_), aval = found.queries, softmax.logits.aval
+    return Found(number, "div", frozenset(), "", loops, (), rows, found.heads, 0, 0,
+                 aval.dtype, aval.dtype, {}, compat.varying(aval), None, found)  # fmt: skip
 
 
 SUMMED = "multiplied with data that are summed later, as a derivative's kernels are"
@@ -205,6 +244,7 @@ SUMMED = "multiplied with data that are summed later, as a derivative's kernels 
 def _take_over(plan: Plan, entered: Plan, sites: list[Found]) -> None:
     plan.sites.extend(sites)
     plan.uses.extend(entered.uses)
+    plan.mixed.update(entered.mixed)
 
 
 def _enter_scan(
@@ -224,9 +264,11 @@ def _enter_scan(
     entered = _settle(scan.inner, constants, carries, arrays, loop, numbers)
     # A kernel that changes from step to step makes the steps layers: they join the stack. A fixed
     # kernel is applied to further rows. A named activation goes with the kernels around it.
-    stacked = {site.number: bool(site.loops & loop) for site in entered.sites if site.matricizer}
-    layers = any(stacked.values())
-    stacked |= {site.number: layers for site in entered.sites if not site.matricizer}
+    layers = any(site.loops & loop for site in entered.sites if site.matricizer)
+    stacked = {
+        site.number: layers if site.primitive == compat.NAME else bool(site.loops & loop)
+        for site in entered.sites
+    }
     lifted = [
         dataclasses.replace(site, stack=(scan.length, *site.stack), layers=site.layers + 1)
         if stacked[site.number]
@@ -327,22 +369,27 @@ def _why_no_site(eqn: JaxprEqn, index: int) -> str:
 KINDS = {compat.DOT: "matmul", compat.CONVOLUTION: "convolution"}
 
 
-def _uses_inside(eqn: JaxprEqn, sources: list[Provenance], numbers: Iterator[int]) -> Iterator[Use]:
-    """Uses inside an equation that is not entered, where a linear site would not be tapped."""
-    name = eqn.primitive.name
+def _look_inside(
+    eqn: JaxprEqn, sources: list[Provenance], plan: Plan, numbers: Iterator[int]
+) -> list[Plan]:
+    """Plans of an equation that is not entered, where linear sites are not tapped."""
+    name, found = eqn.primitive.name, []
     if not any(source.data for source in sources):
-        return
+        return []
     for inner, arguments, carried in compat.inner_arguments(eqn, sources):
         if arguments is None:
             leaves = join([source for source in sources if source.parameter_only]).leaves
             if leaves:
-                yield Use(leaves, "unsupported", f"inside {name}, which is not looked into")
+                reason = f"inside {name}, which is not looked into"
+                plan.uses.append(Use(leaves, "unsupported", reason))
             continue
         start = len(arguments) - carried
         constants, carries = arguments[:start], [join([c]) for c in arguments[start:]]
         loop = frozenset({next(numbers)})
         entered = _settle(inner, constants, carries, [], loop, numbers)
-        for site in entered.sites:
-            if site.leaves:
-                yield Use(site.leaves, "unsupported", f"linear layer inside {name}: not entered")
-        yield from entered.uses
+        reason = f"linear layer inside {name}: not entered"
+        linear = [site.leaves for site in entered.sites if site.leaves]
+        plan.uses.extend(Use(leaves, "unsupported", reason) for leaves in linear)
+        _take_over(plan, entered, [])
+        found.append(entered)
+    return found

@@ -47,6 +47,7 @@ class Traced:
         values: Sequence[Any],
         perturbations: Mapping[str, Array | Seen] | None = None,
         kernel_perturbations: Mapping[str, Array | Seen] | None = None,
+        attention: bool = False,
     ) -> tuple[PyTree, dict[str, Tap]]:
         """The function's output and its taps; nothing of ``f`` runs again.
 
@@ -54,6 +55,7 @@ class Traced:
             values: The arrays that ``f`` closes over, then those of its arguments, in order.
             perturbations: By site, added to the pre-activations, see ``tap``; or ``Seen``.
             kernel_perturbations: By site, added to the kernels.
+            attention: Whether taps of queries hold how their attention spreads.
 
         Raises:
             ValueError: If a perturbation has an unknown name or a wrong shape.
@@ -66,14 +68,35 @@ class Traced:
             for name, number in self._numbers.items()
             if name in outputs or name in kernels
         }
+        asked = self.softmaxes if attention else {}
+        shifts |= dict.fromkeys(itertools.chain(*asked.values()), Shift())
         results, taps = run(self._plan, [_typed(value) for value in values], shifts)
         named = {name: taps[number] for name, number in self._numbers.items()}
+        for name, numbers in asked.items():
+            parts = [taps[number] for number in numbers]
+            joined = jax.tree.map(lambda *heads: jnp.concatenate(heads, -1), *parts)
+            named[name] = named[name]._replace(attention=joined)
         return jax.tree.unflatten(self._outputs, results), named
 
     @functools.cached_property
     def has_constants(self) -> bool:
         """Whether ``f``, or a ``jit`` inside of it, closes over arrays, which may change."""
         return bool(self.closed_over or compat.inner_constants(self._plan.inner.jaxpr))
+
+    @functools.cached_property
+    def softmaxes(self) -> dict[str, list[int]]:
+        """By site whose outputs are queries, the numbers of the softmaxes over their keys."""
+        names = {number: name for name, number in self._numbers.items()}
+        found: dict[str, list[int]] = {}
+        for site in self._plan.sites:
+            if site.over_keys and site.number in self._plan.mixed:
+                found.setdefault(names[site.over_keys.queries.number], []).append(site.number)
+        return found
+
+    @functools.cached_property
+    def other_softmaxes(self) -> int:
+        """How many softmaxes mix features, but are not over keys of the queries of a layer."""
+        return len(self._plan.mixed) - sum(map(len, self.softmaxes.values()))
 
     def same_as(self, other: Traced) -> bool:
         """Whether running one is running the other: the same equations and constants."""

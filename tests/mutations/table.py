@@ -194,6 +194,19 @@ PROBE = "gramlin_jax/_measure/probe.py", "tests/test_probe.py -k bits or reads o
 SPREAD = "gramlin_jax/_measure/probe.py", "tests/test_probe.py -k shard_map"
 FORGOTTEN = "gramlin_jax/_measure/forgetting.py", "tests/test_probe.py -k window or fade"
 CONSTANT = "gramlin_jax/_moments/features.py", "tests/metrics/test_scale.py -k constant"
+FOUND = "gramlin_jax/taps/attention.py", "tests/test_attention.py -k no_attention or two"
+ATTENTION = "gramlin_jax/taps/attention.py", "tests/test_attention.py -k half or planted or grouped"
+RULES = "gramlin_jax/taps/provenance.py", "tests/test_attention.py -k linen"
+QUERIES = (
+    "gramlin_jax/_moments/attention.py",
+    "tests/test_attention.py -k half or planted or number",
+)
+COUNTED = "gramlin_jax/_measure/batch.py", "tests/test_attention.py -k labels"
+WEIGHTED = "gramlin_jax/_measure/plan.py", "tests/test_attention.py -k labels"
+ATTENDED = "gramlin_jax/_measure/probe.py", "tests/test_attention.py -k probe"
+HEADS = "gramlin_jax/metrics/layer_sums.py", "tests/test_attention.py -k planted"
+NOTED = "gramlin_jax/_measure/finish.py", "tests/test_attention.py -k note or planted"
+BESIDE = "gramlin_jax/taps/traced.py", "tests/test_attention.py -k two or not_asked"
 
 MUTATIONS = [
     Mutation(*place, *change)
@@ -318,7 +331,7 @@ MUTATIONS = [
         (RANGE, ("a kernel of NaN has rank 0", "jnp.where(jnp.isnan(squares), jnp.nan, inside)", "jnp.where(jnp.isnan(squares), 0, inside)")),
         (TIDY, ("networks that diverged are not in the table", 'frame["rank_start"].notna()', 'frame["rank"].notna()')),
         (LAST_SAVED, ("saved: whether J is fixed", ', "classes", "fixed_jacobian"', ', "classes"')),
-        (LAST_PROBED, ("a probe's Jacobians are of the loss too", "self.width_limit, self._logits, random", "self.width_limit, None, random")),
+        (LAST_PROBED, ("a probe's Jacobians are of the loss too", "outputs=self._logits,\n            random", "outputs=None,\n            random")),
         (JACOBIANS, ("Jacobian: outputs of any number of rows", "if jnp.shape(out)[:1] != (n,):", "if False:")),
         (PROJECTION, ("lengths are not kept", "of_signs, (groups * limit,), jnp.float32)", "of_signs, (groups * limit,), jnp.float32) * 2")),
         # measure
@@ -435,6 +448,29 @@ MUTATIONS = [
         (SHARED, ("devices take unequal shares", "(runs % mesh.size or spans_processes(mesh))", "spans_processes(mesh)")),
         (SHARED, ("a checkpoint is of its number of devices", "return Compiled(jax.jit(spread, donate_argnums=donate), alone)", "return Compiled(jax.jit(spread, donate_argnums=donate), jax.jit(spread))")),
         (FIT, ("no epoch is a run", "if epochs < 1:", "if epochs < 0:")),
+        # attention
+        (FOUND, ("a softmax by any sum", "if shape[axis] > 1 and {kept[i] for i in of} != {axis} - {keys}:", "if False:")),
+        (FOUND, ("experts are keys", "if any(keys in o.columns for o in made) and not any(keys in o.rows for o in made):", "if False:")),
+        (FOUND, ("weights mix over any axis", "if set(w.keys) <= set(over))", "if True)")),
+        (FOUND, ("targets are values", "if values.leaves:", "if True:")),
+        (ATTENTION, ("attention is not normalised", "jnp.log(total) - products / total", "-products")),
+        (ATTENTION, ("keys behind a mask of -1e9 are seen", "HIDDEN = -1e8", "HIDDEN = -1e10")),
+        (ATTENTION, ("groups of heads are the fast index", "[*queries.rows, *queries.columns]\n    order", "[*queries.rows, *queries.columns[::-1]]\n    order")),
+        (ATTENTION, ("queries without a key see all", "logits = unshifted if unshifted.aval.shape == shape else logits", "logits = logits")),
+        (RULES, ("a softmax with a rule of its own is not found", "== compat.CUSTOM_JVP and inside else []", "== compat.CUSTOM_JVP and not inside else []")),
+        (QUERIES, ("queries of one key count", "jnp.where(keys > 1,", "jnp.where(keys > 0,")),
+        (QUERIES, ("attention in nats", "/ jnp.log(jnp.maximum(keys, 2))", "/ 1.0")),
+        (QUERIES, ("queries that do not count are NaN", "jnp.where(counted > 0, counted * share, 0)", "counted * share")),
+        (QUERIES, ("attention above its range", "share = jnp.clip(", "share = jnp.nan_to_num(")),
+        (COUNTED, ("queries have no weights", "weights = scored.weights.reshape(n, -1, 1)", "weights = jnp.ones((n, 1, 1))")),
+        (COUNTED, ("queries in any order", "array if how.order is None else", "array if True else")),
+        (WEIGHTED, ("weights of queries are not looked for", 'wanted |= {"rows"}', "pass")),
+        (ATTENDED, ("a probe does not ask for attention", '"attention" in self._needs)', "False)")),
+        (HEADS, ("all heads are the first", "for at in range(0, heads, size))", "for at in [0] * number)")),
+        (NOTED, ("no note of attention", "[lost] * bool(others)", "[]")),
+        (NOTED, ("a note where there is attention", "* (not plan.traced.softmaxes)", "* 1")),
+        (BESIDE, ("attention is always computed", "self.softmaxes if attention else {}", "self.softmaxes")),
+        (BESIDE, ("heads of the last softmax", "jnp.concatenate(heads, -1), *parts)", "heads[-1], *parts)")),
         # taps
         (PROVENANCE, ("constants are data", "if not sources[operand].data or shape is None:", "if shape is None:")),
         (DISGUISES, ("sums over any axis are layers", "if mark.kind == kind and mark.axes & over]", "if mark.kind == kind]")),
@@ -448,7 +484,7 @@ MUTATIONS = [
         (AXES, ("axes of inputs may be those of outputs", "clear = not ins & outs and (", "clear = (")),
         (AXES, ("axes are not moved", 'tuple(each[axis] for axis in params["permutation"])', "tuple(each)")),
         (PROVENANCE, ("lookups of indices are lookups", "name in compat.LOOKUPS and index == 0", "name in compat.LOOKUPS and index == 1")),
-        (PROVENANCE, ("a named activation is stacked", "layers for site in entered.sites if not site.matricizer", "False for site in entered.sites if not site.matricizer")),
+        (PROVENANCE, ("a named activation is stacked", "layers if site.primitive == compat.NAME else", "False if site.primitive == compat.NAME else")),
         (DISGUISES, ("a product with a constant is one with data", "if not eqn.outvars or not any(source.data for source in sources):", "if not eqn.outvars:")),
         (MATRICIZE, ("patches: window before channels", "parts = [*([(1,)] if stack else []), *rows, (first + 1, first)]", "parts = [*([(1,)] if stack else []), *rows, (first, first + 1)]")),
         (MATRICIZE, ("kernel of a convolution: channels first", "[(*k[2:], k[1]), (k[0],)]", "[(k[1], *k[2:]), (k[0],)]")),

@@ -214,7 +214,7 @@ def test_taps_against_the_function_itself(case):
         assert t.inputs.shape == (*site.stack, *site.rows, site.fan_in)
         assert t.kernel.shape == (*site.stack, site.fan_in, site.fan_out)
         assert t.outputs.shape == (*site.stack, *site.rows, site.fan_out)
-        x, kernel, z = (np.asarray(a, np.float64) for a in t[1:])
+        x, kernel, z = (np.asarray(a, np.float64) for a in (t.inputs, t.kernel, t.outputs))
         close(matrices(x, t) @ kernel, matrices(z, t), case.rtol)
         if case.direct:
             np.testing.assert_array_equal(
