@@ -244,7 +244,7 @@ def test_heldout_is_the_score_of_the_train_fit():
 @settings(max_examples=20, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
-    shape=st.sampled_from([(3, 6, 1), (12, 1, 3), (12, 6, 3)]),  # each is compiled
+    shape=st.sampled_from([(3, 6, 1), (12, 6, 3)]),  # each is compiled
     shift=st.floats(-100, 100),
     scale=st.floats(0.01, 100),
 )
