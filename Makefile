@@ -36,7 +36,7 @@ demo: $(INSTALLED)
 	$(BIN)/python -m experiments run fig04 --preset default
 
 test: $(INSTALLED)
-	$(PYTEST) -m "not runs and not devices and not models and not benchmark and not docs and not site and not wheel"
+	$(PYTEST) --dist worksteal -m "not runs and not devices and not models and not benchmark and not docs and not site and not wheel"
 
 test-runs: $(INSTALLED)
 	$(PYTEST) -m runs

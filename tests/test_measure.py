@@ -62,6 +62,7 @@ def same(a, b, rtol=1e-5):
     np.testing.assert_allclose((a.loss, a.accuracy), (b.loss, b.accuracy), rtol=rtol)
 
 
+@pytest.mark.long
 def test_metrics_are_those_of_the_whole_batch(measured):
     features = np.asarray(jnp.tanh(X @ PARAMS["in"]))
     whole = moments(features, jax.nn.one_hot(LABELS, 3))
@@ -230,6 +231,7 @@ def test_an_nnx_module_that_trains_is_measured_as_it_is():
     assert sizes == [203, 406] and len(set(losses)) == 3
 
 
+@pytest.mark.long
 def test_every_metric_of_the_registry():
     m = measure(network, PARAMS, (X, LABELS), loss=cross_entropy, metrics=tuple(METRICS))
     assert tuple(m["in"]) == tuple(METRICS)
@@ -393,6 +395,7 @@ def test_features_that_do_not_follow_their_samples_are_not_measured():
     assert "out" not in dict(m.notes)
 
 
+@pytest.mark.long
 def test_the_surrogate_is_not_of_projected_features():
     tokens = RNG.normal(size=(30, 7, 4)).astype(np.float32)
 

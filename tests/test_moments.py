@@ -92,6 +92,7 @@ def test_update_is_addition():
     chex.assert_trees_all_equal(moments(*a).update(*b), moments(*a) + moments(*b))
 
 
+@pytest.mark.long
 def test_weights_are_repetitions():
     h, y = draw(5000)
     w = np.random.default_rng(1).integers(0, 4, 5000)
@@ -138,6 +139,7 @@ def test_transformations_keep_float64(name, n):
 
 
 @pytest.mark.parametrize("transformation", [lambda f: f, jax.jit])
+@pytest.mark.long
 def test_inside_a_scan(transformation):
     h, y = draw(60)
 
@@ -203,6 +205,7 @@ def test_psum_with_an_empty_shard():
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 100, 1000])
+@pytest.mark.long
 def test_accumulate_streams(batch_size):
     h, y = draw(100)
 
@@ -252,6 +255,7 @@ def test_bad_input(arguments, error, message):
         moments(**{"features": np.ones((3, 2)), **arguments})
 
 
+@pytest.mark.long
 def test_widths_that_do_not_add():
     with pytest.raises(ValueError, match=r"target_mean has shape \(2,\) in one and \(3,\)"):
         moments(*draw(5)) + moments(*draw(5, k=3))
@@ -302,6 +306,7 @@ def test_float64_at_its_ends(scale):
 
 
 @pytest.mark.parametrize("scale", [1e-160, 1e155])
+@pytest.mark.long
 def test_squares_that_leave_float64_are_an_error(scale):
     h, y = draw(500, dtype=np.float64)
     with pytest.raises(ValueError, match=r"features varies by less than 1e-140 or more than"):

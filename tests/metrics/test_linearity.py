@@ -94,6 +94,7 @@ def test_golden_layerwise(golden):
 @pytest.mark.parametrize(
     ("dtype", "rtol"), [(np.float64, 1e-12), pytest.param(np.float32, 1e-5, marks=pytest.mark.long)]
 )
+@pytest.mark.long
 def test_golden_surrogate(golden, dtype, rtol):
     numbers = {name: a.astype(dtype) for name, a in golden("surrogate").items()}
     value = surrogate(moments(numbers["X2"], numbers["Y"]), numbers["W2"].T)
@@ -108,6 +109,7 @@ def test_golden_surrogate(golden, dtype, rtol):
     np.testing.assert_allclose(np.sum(z**2), numbers["norm_3d_f64"], rtol=rtol)
 
 
+@pytest.mark.long
 def test_surrogate_is_the_trace_with_the_sample_gram():
     h, y = draw(60)
     kernel = np.random.default_rng(1).normal(size=(8, 5))
@@ -164,6 +166,7 @@ def test_rank_is_counted_right(n, d):
     np.testing.assert_allclose(float(floor) * (n - 1), min(rank, n - 1), rtol=1e-12)
 
 
+@pytest.mark.long
 def test_ill_conditioned_features_of_float32():
     """Condition number 3e4: float32 normal equations return noise, float64 ones all digits."""
     rng = np.random.default_rng(0)
@@ -175,6 +178,7 @@ def test_ill_conditioned_features_of_float32():
 
 
 @pytest.mark.parametrize("power", [3, 4, 5])
+@pytest.mark.long
 def test_error_grows_as_stated_on_the_hardest_target(power):
     """A target on the smallest direction only: the error is within 1e-16·cond² of lstsq."""
     rng = np.random.default_rng(0)
@@ -219,6 +223,7 @@ def test_balanced_one_hot_is_the_class_separation():
     )
 
 
+@pytest.mark.long
 def test_noise_floor_is_the_mean_over_noise():
     """Each of 4000 target columns is a draw: the mean TL is p/(n − 1), the mean adjusted one 0."""
     rng = np.random.default_rng(0)
@@ -313,6 +318,7 @@ def test_transformations(metric):
         np.testing.assert_allclose(values, expected, rtol=1e-10, err_msg=name)
 
 
+@pytest.mark.long
 def test_moments_as_an_argument_keep_their_precision():
     """Passing float64 moments through a jit or vmap boundary cuts nothing off."""
     h, y = draw()
@@ -324,6 +330,7 @@ def test_moments_as_an_argument_keep_their_precision():
     np.testing.assert_allclose(jax.vmap(target_linearity)(stacked), [value] * 2, rtol=1e-13)
 
 
+@pytest.mark.long
 def test_vmap_over_numpy_arrays_of_float64():
     """Features and targets stay float64; moments that JAX would cut are refused."""
     h, y = (np.stack([a, a]) for a in draw(50))
@@ -376,6 +383,7 @@ def warned(function, *arguments, match):
     assert np.isnan(value)
 
 
+@pytest.mark.long
 def test_undefined_values_are_nan_with_a_reason():
     h, y = (a.astype(np.float32) for a in draw(20))
     constant = moments(h, np.full((20, 2), 0.1, np.float32))
@@ -456,6 +464,7 @@ def offset_cases():
 
 
 @pytest.mark.parametrize("name", offset_cases())
+@pytest.mark.long
 def test_without_intercept_far_from_zero(name):
     h, y = offset_cases()[name]
     if name in ("a constant feature", "rows that sum to 1"):  # what the rounded rows still span
@@ -480,6 +489,7 @@ def test_rank_tolerances_that_are_none(rtol):
             call()
 
 
+@pytest.mark.long
 def test_weights_that_are_no_counts_have_no_noise_floor():
     h = np.random.default_rng(0).normal(size=(125, 5))
     with pytest.warns(RuntimeWarning, match=r"noise_floor is NaN: 1\.25 samples"):

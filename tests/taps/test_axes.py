@@ -102,6 +102,7 @@ def test_select(network):
     }
 
 
+@pytest.mark.long
 def test_gram_only_keeps_the_grams_of_the_effective_kernels(network):
     """The Gram KKᵀ is that of the step of the inner optimiser, as the taps see the kernels."""
     model, params = network
