@@ -259,6 +259,7 @@ EXPERIMENTS = (
         "fig11_bert",
         "bert",
         "Figure 11: target linearity in BERT, from random weights to fine-tuned ones.",
+        minutes={"default": 19},
     ),
     Experiment(
         "fig12_random_labels",
@@ -282,7 +283,7 @@ EXPERIMENTS = (
         "latent_dimensions",
         "latent_dimensions",
         "Latent dimensions of representations and weights, and rainbow networks: an MLP.",
-        minutes={"default": 8},
+        minutes={"default": 8, "paper": 6},
     ),
     Experiment(
         "cnn_latent_dimensions",

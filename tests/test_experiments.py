@@ -178,10 +178,10 @@ def test_which_file_may_import_which(path):
     for other in FAMILIES - {home}:
         assert not any(f"{name}.".startswith(f"experiments.{other}.") for name in found)
     tops = {name.split(".")[0] for name in found}
-    if path.stem in ("claims", "draw", "text", "statistics", "drawing"):
+    if path.stem in ("claims", "draw", "text", "statistics", "drawing", "row"):
         assert not tops & {"jax", "flax", "optax", "gramlin_jax"}
         assert not any(name.startswith(f"experiments.{home}.compute") for name in found)
-    if path.stem not in ("draw", "drawing"):
+    if path.stem not in ("draw", "drawing", "row"):
         assert "matplotlib" not in tops
         assert not any(name.split(".")[-1] in ("draw", "drawing") for name in found)
 
