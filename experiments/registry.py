@@ -283,7 +283,7 @@ EXPERIMENTS = (
         "latent_dimensions",
         "latent_dimensions",
         "Latent dimensions of representations and weights, and rainbow networks: an MLP.",
-        minutes={"default": 8, "paper": 6},
+        minutes={"default": 8},
     ),
     Experiment(
         "cnn_latent_dimensions",
