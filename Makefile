@@ -1,5 +1,5 @@
 # Two commands do everything on a machine with Python and make: `make demo` and `make test`.
-# `make test` leaves to others what takes long: `make test-runs` trains networks and carries out whole
+# `make test` leaves to others what takes long: `make test-runs` tests training, optimisers and
 # experiments, `make test-devices` uses meshes and several processes and lowers for accelerators,
 # `make test-models` measures published models, `make test-benchmarks` runs the benchmarks
 # at tiny sizes, `make test-docs` runs the documentation and opens it in Chromium, `make test-wheel` installs the
@@ -39,7 +39,7 @@ test: $(INSTALLED)
 	$(PYTEST) --dist worksteal -m "not runs and not devices and not models and not benchmark and not docs and not site and not wheel"
 
 test-runs: $(INSTALLED)
-	$(PYTEST) -m runs
+	$(PYTEST) -m "runs and not devices"
 
 test-devices: $(INSTALLED)
 	$(PYTEST) -m devices

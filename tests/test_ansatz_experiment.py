@@ -18,6 +18,8 @@ from experiments.registry import find
 from experiments.runs import perform
 from experiments.shared.results import Result, label
 
+pytestmark = pytest.mark.runs
+
 SMOKE = ansatz.PRESETS["smoke"]
 
 

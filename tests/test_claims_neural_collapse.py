@@ -9,6 +9,8 @@ from experiments.neural_collapse import DIMENSIONS, PRESETS, coordinates
 from experiments.neural_collapse.claims import check, table
 from experiments.shared.results import Result, label
 
+pytestmark = pytest.mark.runs
+
 ACCURACY = [0.1, 0.9, 1, 1, 1]  # the terminal phase begins at the third measurement
 CLAIMS = {"nc1": 1, "etf_distance": 2, "nc3": 3}
 

@@ -8,6 +8,8 @@ from experiments.shared.results import Result, label
 from experiments.staircase.claims import check
 from experiments.staircase.published import PUBLISHED
 
+pytestmark = pytest.mark.runs
+
 QUANTILE = 4.302653  # 97.5 % of Student's t with two degrees of freedom, from a table
 
 

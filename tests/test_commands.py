@@ -15,6 +15,8 @@ from experiments.commands.place import read_place
 from experiments.registry import EXPERIMENTS, find
 from experiments.shared.threads import one_blas_thread
 
+pytestmark = pytest.mark.runs
+
 ROOT = Path(__file__).parents[1]
 OLD_RUN = Path(__file__).parent / "golden" / "run_without_labels"
 

@@ -12,6 +12,8 @@ from experiments.deep_linear.notebook import check_descent, unit_kernels, whiten
 from experiments.runs import perform
 from experiments.shared.results import Result, label
 
+pytestmark = pytest.mark.runs
+
 SMOKE, PAPER = deep_linear.PRESETS["smoke"], deep_linear.PRESETS["paper"]
 
 

@@ -11,6 +11,8 @@ from experiments.runs import perform
 from experiments.shared.results import Result, label, unlabelled
 from experiments.swissroll import claims, compute
 
+pytestmark = pytest.mark.runs
+
 NAME = "fig01_swissroll"
 
 

@@ -15,6 +15,8 @@ from experiments.runs import perform, read_result
 from experiments.shared.results import Result, label
 from gramlin_jax.models import DNN
 
+pytestmark = pytest.mark.runs
+
 SMOKE = gram_only.PRESETS["smoke"]
 
 

@@ -14,6 +14,8 @@ from experiments.shared.training import load_splits
 from experiments.target_linearity.claims import check, half_gain_epoch, table
 from gramlin_jax.models import DNN
 
+pytestmark = pytest.mark.runs
+
 SMOKE = target_linearity.PRESETS["smoke"]
 
 

@@ -16,6 +16,8 @@ from experiments.vae.interpolation.correlations import correlations
 from experiments.vae.measures import ACTIVE, interpolation, vae_measures
 from gramlin_jax.models import VAE
 
+pytestmark = pytest.mark.runs
+
 SMOKE = vae.PRESETS["smoke"]
 
 

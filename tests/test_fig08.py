@@ -17,6 +17,8 @@ from experiments.staircase.published import PUBLISHED
 from gramlin_jax import moments
 from gramlin_jax.metrics import least_squares
 
+pytestmark = pytest.mark.runs
+
 SMOKE = staircase.PRESETS["smoke"]
 
 

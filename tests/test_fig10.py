@@ -11,6 +11,8 @@ from experiments.shared.results import Result, label
 from experiments.vae import compute
 from experiments.vae.linearity import claims
 
+pytestmark = pytest.mark.runs
+
 SMOKE = vae.PRESETS["smoke"]
 
 

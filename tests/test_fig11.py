@@ -19,6 +19,8 @@ from experiments.shared.results import Result, label
 from gramlin_jax import target_linearity
 from gramlin_jax.models.bert import BertClassifier, BertConfig
 
+pytestmark = pytest.mark.runs
+
 SMOKE = PRESETS["smoke"]
 
 

@@ -14,6 +14,8 @@ from experiments.shared.results import Result, label
 from gramlin_jax.data import load
 from gramlin_jax.training import classification_loss
 
+pytestmark = pytest.mark.runs
+
 SMOKE = random_labels.PRESETS["smoke"]
 
 

@@ -15,6 +15,8 @@ from experiments.shared import training as shared
 from experiments.shared.devices import mesh_for
 from experiments.shared.results import Result, label
 
+pytestmark = pytest.mark.runs
+
 SMOKE = grokking.PRESETS["smoke"]
 
 

@@ -17,6 +17,8 @@ from experiments.gallery.folders import runs_in
 from experiments.gallery.page import page
 from gramlin_jax.support.files import write_json
 
+pytestmark = pytest.mark.runs
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 

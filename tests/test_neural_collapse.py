@@ -13,6 +13,8 @@ from experiments.shared.results import Result, label
 from gramlin_jax import moments
 from gramlin_jax.data import load
 
+pytestmark = pytest.mark.runs
+
 SMOKE = PRESETS["smoke"]
 
 

@@ -17,6 +17,8 @@ from gramlin_jax.models import CNN, DNN
 from gramlin_jax.optim import GramState, _with_steps, gram_only, gram_preserving, is_kernel
 from gramlin_jax.training import Checkpoint, classification_loss, fit
 
+pytestmark = pytest.mark.runs
+
 WRAPPERS = gram_only, gram_preserving
 
 

@@ -10,6 +10,8 @@ from experiments.shared.durations import duration
 from experiments.shared.progress import FRONT
 from gramlin_jax.support.files import write_json
 
+pytestmark = pytest.mark.runs
+
 
 @pytest.mark.parametrize(
     ("seconds", "text"),

@@ -19,6 +19,8 @@ from gramlin_jax.support.files import (
     write_whole,
 )
 
+pytestmark = pytest.mark.runs
+
 
 def test_round_trip(tmp_path):
     arrays = {"a": np.arange(5.0), "b": np.array("text"), "nan": np.array([np.nan, np.inf])}

@@ -25,6 +25,8 @@ from experiments.shared.provenance import record_versions
 from experiments.shared.results import write_result
 from gramlin_jax.support.files import read_arrays, read_json, write_json
 
+pytestmark = pytest.mark.runs
+
 MORE = 10 if os.environ.get("GRAMLIN_TEST_OPTIMIZED") == "1" else 1
 NAME = "fig08_staircase"
 TINY = staircase.Config(widths=(2, 3), points=20, steps=2, measurements=2, seeds=1)

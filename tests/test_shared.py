@@ -29,6 +29,8 @@ from experiments.shared.training import classes_of, evenly, load_splits, rate_or
 from gramlin_jax.models import DNN
 from gramlin_jax.training import Measure
 
+pytestmark = pytest.mark.runs
+
 RUNS = xr.DataArray([[1.0, 2.0], [2.0, 4.0], [6.0, 6.0]], {"epoch": [0, 5]}, ("seed", "epoch"))
 
 
