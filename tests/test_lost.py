@@ -18,6 +18,8 @@ from experiments.shared.lost import (
 )
 from experiments.shared.results import COORDINATES, Result, label
 
+pytestmark = pytest.mark.runs
+
 SIZES = {"epoch": 4, "step": 4, "kernel": 3, "frame": 3, "pixel": 4, "image": 2, "end": 2}
 NO_CHANCE = {"chance": {"train": 0.0, "test": 0.0}}
 SCORED = [e for e in EXPERIMENTS if "train_accuracy" in e.module().DIMENSIONS]

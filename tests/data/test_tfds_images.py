@@ -355,7 +355,6 @@ REAL = Path(
     os.environ.get("GRAMLIN_DATA_DIR") or Path(__file__).resolve().parents[3] / "shared" / "tfds"
 )
 STATISTICS = {
-    ("mnist", "train"): (60_000, [0.13066], [0.30811]),
     ("mnist", "test"): (10_000, [0.13251], [0.31048]),
     ("cifar10", "test"): (10_000, [0.4942, 0.4851, 0.4504], [0.2467, 0.2429, 0.2616]),
 }

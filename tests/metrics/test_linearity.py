@@ -246,7 +246,7 @@ def test_heldout_is_the_score_of_the_train_fit():
     np.testing.assert_allclose(heldout_target_linearity(m, m), target_linearity(m), rtol=1e-12)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
     shape=st.sampled_from([(3, 6, 1), (12, 6, 3)]),  # each is compiled
