@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,8 @@ def make_tokenizer(config: Config, texts: Sequence[Text], folder: Path | None) -
     maker.train_from_iterator(
         _strings(texts), config.vocabulary, special_tokens=list(SPECIAL), show_progress=False
     )
-    vocabulary = sorted(maker.get_vocab(), key=maker.token_to_id)
+    tokens = maker.get_vocab()
+    vocabulary = sorted(tokens, key=tokens.__getitem__)
     made = BertWordPieceTokenizer({token: i for i, token in enumerate(vocabulary)})
     if path is not None:
         text = json.dumps(json.loads(made.to_str()), ensure_ascii=False).encode()
@@ -63,7 +64,7 @@ def make_tokenizer(config: Config, texts: Sequence[Text], folder: Path | None) -
     return made
 
 
-def _strings(texts: Sequence[Text]) -> Iterable[str]:
+def _strings(texts: Sequence[Text]) -> Iterator[str]:
     for text in texts:
         for sample in text.samples:
             yield sample if isinstance(sample, str) else " ".join(sample)
