@@ -161,15 +161,8 @@ class Probe:
         reader = Reader(lambda batch: batch, self.targets, self.weights)
         stack = next(stacks([batch], reader, 1, where))
         tracing = Tracing(lambda p, x: call.loss(p, x, *call.rest), call.params, where)
-        options = Options(
-            layers=self.layers,
-            needs=self._needs,
-            positions=self.positions,
-            width_limit=self.width_limit,
-            ignore_label=self.ignore_label,
-            outputs=self._logits,
-            random=True,
-        )
+        wanted = self.layers, self._needs, self.positions, self.width_limit
+        options = Options(*wanted, self._logits, self.ignore_label, random=True)
         plan = make_plan(tracing, options, stack)
         projections = placed(projections_of(plan, self.seed), where)
         self._prepared = _Prepared(plan, projections, {})

@@ -331,7 +331,7 @@ MUTATIONS = [
         (RANGE, ("a kernel of NaN has rank 0", "jnp.where(jnp.isnan(squares), jnp.nan, inside)", "jnp.where(jnp.isnan(squares), 0, inside)")),
         (TIDY, ("networks that diverged are not in the table", 'frame["rank_start"].notna()', 'frame["rank"].notna()')),
         (LAST_SAVED, ("saved: whether J is fixed", ', "classes", "fixed_jacobian"', ', "classes"')),
-        (LAST_PROBED, ("a probe's Jacobians are of the loss too", "outputs=self._logits,\n            random", "outputs=None,\n            random")),
+        (LAST_PROBED, ("a probe's Jacobians are of the loss too", "*wanted, self._logits, self", "*wanted, None, self")),
         (JACOBIANS, ("Jacobian: outputs of any number of rows", "if jnp.shape(out)[:1] != (n,):", "if False:")),
         (PROJECTION, ("lengths are not kept", "of_signs, (groups * limit,), jnp.float32)", "of_signs, (groups * limit,), jnp.float32) * 2")),
         # measure
