@@ -47,7 +47,8 @@ def test_smoke_run(smoke):
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
     assert len(str(table(result)).splitlines()) == 2 + len(SMOKE.widths)
     above = plot(result).subfigs[0]
-    assert [axes.get_title() for axes in above.axes] == ["width 4", "width 48"]
+    titles = [axes.get_title(loc="left") for axes in above.axes]
+    assert titles == ["(a) width 4", "(b) width 48"]
 
 
 def golden_run(numbers, width, steps):

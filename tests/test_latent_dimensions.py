@@ -42,7 +42,7 @@ def test_smoke_run(smoke):
     assert (spectrum.diff("component") <= 0).all() and (spectrum > -1e-12).all()
     names = {path.name for path in folder.iterdir()}
     assert {"figure.png", "samples.png", "layer.png", "stability.png"} <= names
-    assert [axes.get_title() for axes in plot(result).axes][-1].startswith("resampled")
+    assert plot(result).axes[-1].get_title(loc="left") == "(i) resampled"
     assert "resampled, two networks" in table(result)
 
 

@@ -59,10 +59,12 @@ def plot(result: Result) -> Figure:
 
 def _legend(spare: Axes, panels: list[Axes]) -> None:
     """What is labelled in the panels, in the place of one that is not used."""
-    found = [axes.get_legend_handles_labels() for axes in panels]
-    handles, labels = (sum(parts, []) for parts in zip(*found, strict=True))
+    shown: dict[str, Any] = {}
+    for axes in panels:
+        handles, labels = axes.get_legend_handles_labels()
+        shown |= dict(zip(labels, handles, strict=True))
     spare.set_axis_off()
-    spare.legend(handles, labels, loc="center", labelspacing=0.25)
+    spare.legend(list(shown.values()), list(shown), loc="center", labelspacing=0.25)
 
 
 def captions(result: Result) -> dict[str, str]:

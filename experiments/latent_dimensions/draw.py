@@ -50,8 +50,8 @@ def plot(result: Result) -> Figure:
     _activations(panels[0, 1], data)
     for place, axes in enumerate((panels[0, 2], panels[1, 0])):
         _weights(axes, data.isel(layer=place), place)
-    _clipping(panels[1, 1], data, "activation_clipping", "activation components kept")
-    _clipping(panels[1, 2], data, "weight_clipping", "weight components kept")
+    _clipping(panels[1, 1], data, "activation_clipping", "activation components")
+    _clipping(panels[1, 2], data, "weight_clipping", "weight components")
     for axes, centring in zip(panels[2, :2], ("uncentred", "centred"), strict=True):
         _alignment(axes, data["alignment"].sel(centring=centring), centring)
     _resampled(panels[2, 2], data)
@@ -85,7 +85,7 @@ def _activations(axes: Axes, data: xr.Dataset) -> None:
         partner = _numbered(data["partner_spectrum"].sel(layer=layer)).clip(1e-12)
         band(axes, partner, "0.3", log=True, ls=":", lw=0.8)
     axes.set_xscale("log")
-    axes.set_ylim(bottom=1e-6)
+    axes.set_ylim(bottom=max(axes.get_ylim()[0], 1e-6))
     axes.set_xlabel("component")
     axes.set_ylabel("activation eigenval.")
     tidy(axes)
