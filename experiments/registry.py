@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -135,8 +136,16 @@ class Experiment:
         if self.too_small(result.config):
             return []
         counted = without(result, diverged(result.data, self.module().RUNS))
-        found: list[Claim] = self.shown("claims").check(counted)
-        return found
+        claims = self.shown("claims")
+        says: Mapping[str, str] = getattr(claims, "SAYS", {})
+
+        def with_paper(claim: Claim) -> Claim:
+            phrase = next(
+                (text for start, text in says.items() if claim.statement.startswith(start)), ""
+            )
+            return dataclasses.replace(claim, paper=claim.paper or phrase)
+
+        return [with_paper(claim) for claim in claims.check(counted)]
 
     def too_small(self, config: Any) -> bool:
         """Whether a run trains no longer than the smoke preset's, which decides nothing."""
@@ -165,22 +174,40 @@ class Experiment:
 
     def plot(self, result: Result) -> Figure:
         """The figure; where runs diverged, it says so."""
-        from .shared.drawing import entitle
+        from .shared.drawing import entitle, styled
         from .shared.lost import note_of_divergence
 
-        figure: Figure = self.shown("draw").plot(result)
-        if gone := note_of_divergence(result.data, self.module().RUNS):
-            entitle(figure, f"{figure.get_suptitle()}\n{gone}".strip())
+        with styled():
+            figure: Figure = self.shown("draw").plot(result)
+            if gone := note_of_divergence(result.data, self.module().RUNS):
+                entitle(figure, gone)
         return figure
 
-    def pictures(self, result: Result) -> dict[str, Callable[[IO[bytes]], None]]:
-        """Names of the pictures of a result, the figure first, and what draws each into a file."""
+    def pictures(self, result: Result, kind: str = "png") -> dict[str, Callable[[IO[bytes]], None]]:
+        """Names of the pictures of a result, the figure first, and what draws each into a file.
 
-        def figure(file: IO[bytes]) -> None:
-            self.plot(result).savefig(file, format="png", dpi=200)
+        Args:
+            result: What to draw.
+            kind: The format of figures; animations and tables have one of their own.
+        """
+        from .shared.drawing import write
 
         draw = self.shown("draw")
-        return {"figure.png": figure, **(draw.extras(result) if hasattr(draw, "extras") else {})}
+        further = draw.figures(result) if hasattr(draw, "figures") else {}
+        figures = {"figure": lambda: self.plot(result), **further}
+        drawn = {
+            f"{name}.{kind}": functools.partial(write, figure, kind=kind)
+            for name, figure in figures.items()
+        }
+        return {**drawn, **(draw.extras(result) if hasattr(draw, "extras") else {})}
+
+    def captions(self, result: Result) -> dict[str, str]:
+        """By the names of the figures without their endings, what each shows, in words."""
+        from .shared.text import minus
+
+        draw = self.shown("draw")
+        found = draw.captions(result) if hasattr(draw, "captions") else {"figure": self.title}
+        return {name: minus(text) for name, text in found.items()}
 
     def duration(self, preset: str) -> str:
         """The processor time of a preset, as a person says it."""

@@ -24,7 +24,7 @@ from gramlin_jax.support.files import (
 from gramlin_jax.support.versions import versions
 
 from .registry import Experiment, find
-from .shared.provenance import DATA, changes, record_versions
+from .shared.provenance import DATA, changes, commit, record_versions
 from .shared.results import (
     Result,
     label,
@@ -84,6 +84,7 @@ def _timed(
     changed, start = record_versions(folder), time.monotonic()
     result = experiment.run(config, folder=folder, data_dir=data_dir, mesh=mesh)
     info = {**result.info, **versions(), "seconds": round(time.monotonic() - start, 1)}
+    info["commit"] = commit()
     if changed:
         info["changes"] = changed
     return dataclasses.replace(result, info={**info, "of": _identity(experiment.name, config)})
@@ -161,7 +162,7 @@ def _check_identity(found: dict[str, Any] | None, wanted: dict[str, Any]) -> Non
 
 
 def report(experiment: Experiment, result: Result, folder: Path, *, again: bool = True) -> None:
-    """Write the summary, the table of networks and the pictures of a result.
+    """Write the summary, the table of networks, the pictures and their captions.
 
     Args:
         experiment: Of the result.
@@ -173,9 +174,16 @@ def report(experiment: Experiment, result: Result, folder: Path, *, again: bool 
         path = folder / name
         if not path.exists() or path.read_bytes() != text:
             write_whole(path, lambda file, text=text: file.write(text))  # type: ignore[misc]
-    for name, draw in experiment.pictures(result).items():
+    draw_pictures(experiment, result, folder, again=again)
+
+
+def draw_pictures(
+    experiment: Experiment, result: Result, folder: Path, kind: str = "png", *, again: bool = True
+) -> None:
+    """Draw the pictures of a result, those that are there too if ``again``."""
+    for name, write in experiment.pictures(result, kind).items():
         if again or not (folder / name).exists():
-            write_whole(folder / name, draw)
+            write_whole(folder / name, write)
 
 
 def _texts(experiment: Experiment, result: Result) -> dict[str, bytes]:
@@ -184,6 +192,7 @@ def _texts(experiment: Experiment, result: Result) -> dict[str, bytes]:
     return {
         "summary.json": json_text(summary).encode(),
         "networks.csv": experiment.networks(result).to_csv().encode(),
+        **{f"{n}.txt": f"{text}\n".encode() for n, text in experiment.captions(result).items()},
     }
 
 

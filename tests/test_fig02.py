@@ -88,6 +88,7 @@ def made_up(gram=0.0, preserving=0.0, linearity=0.0, deviation=1e-4, **arrays):
     after[2] += linearity
     config = dataclasses.replace(SMOKE, seeds=3)
     made = {
+        "train_loss": np.stack([1 + 0 * accuracy, 0 * accuracy], axis=-1),
         "test_accuracy": np.stack([0 * accuracy, accuracy], axis=-1),
         "target_linearity": after,
         "start_target_linearity": np.full((3, 2), 0.5),
@@ -117,6 +118,23 @@ def test_check_can_find_each_claim_false():
     assert claim.holds and "3 of the 3 runs" in claim.evidence
     lost[0] = 0.3
     assert check(made_up(target_linearity=lost))[2].holds is None
+
+
+def test_no_verdict_rests_on_an_unstable_rate():
+    """Of three epochs the loss falls from 2 to 0 and rises to 0.19 or 0.21: a tenth is 0.2."""
+    for rise, verdict in ((0.19, False), (0.21, True)):
+        accuracy = np.full((3, 2, 3, 3), 0.8)
+        accuracy[..., 0] = 0.1
+        accuracy[1, 1, :, -1] = 0.7, 0.71, 0.72  # much worse, at the second rate
+        loss = np.zeros((3, 2, 3, 3))
+        loss[..., 0] = 2
+        loss[0, 1, 2, -1] = rise
+        claim = check(made_up(test_accuracy=accuracy, train_loss=loss))[0]
+        assert claim.holds is verdict
+        assert ("unstable, left out: 0.1;" in claim.evidence) is verdict
+    loss[:, 0, 0, -1] = 1
+    (claim,) = check(made_up(test_accuracy=accuracy, train_loss=loss))
+    assert claim.holds is None and claim.evidence == "unstable at 0.05, 0.1"
 
 
 def test_the_margin_is_half_a_point():

@@ -79,7 +79,7 @@ def test_runs_are_found_in_the_order_of_the_figures(root):
 
 def test_the_page_holds_everything_and_needs_nothing_else(root):
     text = page(runs_in(root), root)
-    assert "layers gain &lt;it&gt;" in text and "Published: 3." in text
+    assert "layers gain &lt;it&gt;" in text and "The paper: 3." in text
     assert text.count(base64.b64encode(png()).decode()) == 2
     addresses = re.findall(r"""(?:src|href)=["']([^"']+)""", text) + re.findall(
         r"url\((.+?)\)", text

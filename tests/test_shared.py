@@ -72,19 +72,19 @@ def test_band_and_points_show_the_spread(log):
     from matplotlib.figure import Figure
 
     axes = Figure().subplots()
-    band(axes, RUNS, "red", log=log, deviations=2)
+    band(axes, RUNS, "red", log=log)
     values = np.log(RUNS.values) if log else RUNS.values
     back = np.exp if log else np.asarray
     mean, deviation = values.mean(0), values.std(0, ddof=1)
     np.testing.assert_allclose(axes.lines[0].get_xydata(), np.stack([[0, 5], back(mean)], 1))
     box = axes.collections[0].get_datalim(axes.transData)
-    edges = back(np.stack([mean - 2 * deviation, mean + 2 * deviation]))
+    edges = back(np.stack([mean - deviation, mean + deviation]))
     np.testing.assert_allclose([box.y0, box.y1], [edges.min(), edges.max()])
-    points(axes, RUNS, "red", deviations=2, shift=0.5, fmt="o")
+    points(axes, RUNS, "red", shift=0.5, fmt="o")
     mean, deviation = RUNS.values.mean(0), RUNS.values.std(0, ddof=1)
     (bars,) = axes.containers[0].lines[2]
     for x, segment, m, d in zip((0.5, 5.5), bars.get_segments(), mean, deviation, strict=True):
-        np.testing.assert_allclose(segment, [[x, m - 2 * d], [x, m + 2 * d]])
+        np.testing.assert_allclose(segment, [[x, m - d], [x, m + d]])
 
 
 def test_a_claim_holds_if_it_does_in_every_seed():

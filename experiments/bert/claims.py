@@ -26,6 +26,14 @@ read off the figure to ±0.02."""
 READING = 0.05  # how near a number has to be to one that is read off
 
 
+SAYS = {
+    "pre-training raises the last layer's": "it rises",
+    "fine-tuning raises the last layer's": "it rises",
+    "after fine-tuning target linearity rises": "deeper is higher",
+}
+"""What the paper says, by the beginnings of the claims."""
+
+
 def check(result: Result) -> list[Claim]:
     """Check the paper's claims of this figure. A claim holds if it does in every task and seed.
 

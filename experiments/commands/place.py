@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import tyro
 
@@ -46,9 +46,11 @@ class Options(Data):
 
     Attributes:
         folder: The folder of this run; by default RUNS/NAME/PRESET-HASH.
+        format: Of the figures, which are always drawn as PNG, too.
     """
 
     folder: Annotated[Path | None, PATH] = None
+    format: Literal["png", "pdf", "svg"] = "png"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Place:
         folder: Of the run.
         data_dir: Of the data sets; None: where the variables of the environment say.
         devices: At most so many are used; 0 for all.
+        format: Of the figures.
     """
 
     experiment: Experiment
@@ -70,6 +73,7 @@ class Place:
     folder: Path
     data_dir: str | None
     devices: int
+    format: str
 
 
 def read_place(arguments: Sequence[str], prog: str, purpose: str) -> Place:
@@ -95,7 +99,9 @@ def read_place(arguments: Sequence[str], prog: str, purpose: str) -> Place:
     config = dataclasses.replace(preset, **{name: getattr(found, name) for name in settings})
     folder = found.folder or folder_of(found.runs, experiment.name, found.preset, config)
     folder = folder.expanduser()
-    return Place(experiment, found.preset, config, folder, found.data_dir, found.devices)
+    return Place(
+        experiment, found.preset, config, folder, found.data_dir, found.devices, found.format
+    )
 
 
 def mesh_of(devices: int) -> Mesh:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .place import read_place
-from .run import print_rest
+from .run import draw_and_say
 
 
 def main(arguments: Sequence[str], prog: str) -> None:
@@ -15,4 +15,4 @@ def main(arguments: Sequence[str], prog: str) -> None:
     place = read_place(arguments, prog, "Draw the figure of a finished run again.")
     result = read_result(place.experiment.name, place.config, place.folder)
     report(place.experiment, result, place.folder)
-    print_rest(place.experiment, result, place.folder)
+    draw_and_say(place, result, again=True)

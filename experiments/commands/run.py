@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from ..registry import Experiment
 from ..shared.results import Result
 from .place import Place, mesh_of, read_place
 
@@ -15,13 +13,13 @@ def main(arguments: Sequence[str], prog: str) -> None:
     from ..runs import notes_of_versions, perform
 
     place = read_place(arguments, prog, "Carry out an experiment, or go on with it.")
-    experiment, folder, mesh = place.experiment, place.folder, mesh_of(place.devices)
+    experiment, mesh = place.experiment, mesh_of(place.devices)
     print(f"{experiment.name}: {expected_time(place)}", flush=True)
-    result, done = perform(experiment.name, place.config, folder, place.data_dir, mesh)
+    result, done = perform(experiment.name, place.config, place.folder, place.data_dir, mesh)
     print(experiment.table(result))
     for claim in experiment.check(result):
         print(claim)
-    print_rest(experiment, result, folder)
+    draw_and_say(place, result, again=not done)
     if done:
         print("this run was finished before", *notes_of_versions(result), sep="; ")
 
@@ -36,9 +34,13 @@ def expected_time(place: Place) -> str:
     return f"settings of its own; processor time of preset {place.preset}: {time}"
 
 
-def print_rest(experiment: Experiment, result: Result, folder: Path) -> None:
-    """Notes on the run, and where its pictures are."""
-    for note in experiment.notes(result):
+def draw_and_say(place: Place, result: Result, *, again: bool) -> None:
+    """Draw the figures in another format if one is wanted; notes on the run, and where they are."""
+    from ..runs import draw_pictures
+
+    if place.format != "png":
+        draw_pictures(place.experiment, result, place.folder, place.format, again=again)
+    for note in place.experiment.notes(result):
         print(f"note: {note}")
-    for picture in experiment.pictures(result):
-        print(f"figure: {folder / picture}")
+    for picture in place.experiment.pictures(result, place.format):
+        print(f"figure: {place.folder / picture}")

@@ -25,6 +25,14 @@ PUBLISHED = {
 ROUNDING = 1e-10
 
 
+SAYS = {
+    "modes follow the exact curves": "exact (arXiv 1312.6120)",
+    "the half-time law": "exact (arXiv 1312.6120)",
+    "with orthogonal": "time independent of depth",
+}
+"""What the source says, by the beginnings of the claims."""
+
+
 def check(result: Result) -> list[Claim]:
     """Check the claims on deep linear networks.
 

@@ -82,8 +82,13 @@ def _figure(run: Run) -> str:
     name = html.escape(run.title)
     return (
         f'<button class="figure" title="Enlarge"><img alt="{name}" '
-        f'src="data:image/png;base64,{data}"></button>'
+        f'src="data:image/png;base64,{data}"></button>{_caption(run)}'
     )
+
+
+def _caption(run: Run) -> str:
+    path = run.folder / "figure.txt"
+    return f'<p class="caption">{html.escape(path.read_text())}</p>' if path.exists() else ""
 
 
 def _claims(run: Run) -> str:
@@ -98,7 +103,7 @@ def _claim(claim: dict[str, Any]) -> str:
     verdict = _verdict(claim)
     statement, evidence = (html.escape(claim[key]) for key in ("statement", "evidence"))
     paper = html.escape(claim.get("paper", ""))
-    paper = f" <small>Published: {paper}.</small>" if paper else ""
+    paper = f" <small>The paper: {paper}.</small>" if paper else ""
     return (
         f'<tr><th scope="row">{statement}{paper}</th><td>{evidence}</td>'
         f'<td><span class="verdict {verdict}">{verdict}</span></td></tr>'

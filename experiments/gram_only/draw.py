@@ -11,13 +11,15 @@ from ..shared.drawing import (
     SHARE,
     VERMILION,
     band,
-    entitle,
     legend_below,
+    lettered,
     points,
+    sheet,
     tidy,
 )
-from ..shared.statistics import paired
+from ..shared.text import named, over_seeds
 from . import ARMS
+from .claims import unstable_rates
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -35,55 +37,56 @@ COLOURS = {
     BEFORE: "0.45",
 }
 STYLES = {"original": "-", "gram_only": "--", "gram_preserving": ":"}
-MARKERS = {"original": "o", "gram_only": "s", "gram_preserving": "^", BEFORE: "_"}
+MARKERS = {"original": "o", "gram_only": "s", "gram_preserving": "^", BEFORE: "D"}
+NAMES = "test error", "train loss", "target linearity"
 
 
 def plot(result: Result) -> Figure:
     """Test error and train loss by epoch, target linearity by layer, for each learning rate."""
-    from matplotlib.figure import Figure
-
     config = result.config
-    rates = len(config.learning_rates)
+    rates, unstable = len(config.learning_rates), unstable_rates(result)
     across = rates > 2  # a column a rate; few rates make rows
-    size = (1.75 * rates + 0.6, 5.2) if across else (7.4, 2.1 * rates + 1.0)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = sheet(4.6 if across else 1.6 * rates + 0.4)
     if across:
         panels = figure.subplots(3, rates, sharex="row", sharey="row", squeeze=False).T
     else:
         panels = figure.subplots(rates, 3, sharex="col", sharey="col", squeeze=False)
     for rate, of_rate in zip(config.learning_rates, panels, strict=True):
         _panels(of_rate, result.data.sel(learning_rate=rate), config.arms)
-    names = "test error", "train loss", "target linearity"
+        of_rate[0].set_title(f"rate {rate:g}{', unstable' if rate in unstable else ''}")
     for row in panels[:1] if across else panels:
-        for axes, name in zip(row, names, strict=True):
-            axes.set_ylabel(name, fontsize=9)
+        for axes, name in zip(row, lettered(NAMES), strict=True):
+            axes.set_ylabel(name)
     legend_below(figure, panels[0][[0, 2]])
-    entitle(
-        figure,
-        f"{config.dataset}, {config.network.upper()} {config.depth}×{config.width}, momentum "
-        f"{config.momentum:g}, mean ± 2 deviations of {config.seeds} seeds\n"
-        "numbers: Gram-only less SGD in final test accuracy [95 %]",
-    )
     return figure
+
+
+def captions(result: Result) -> dict[str, str]:
+    """What the figure shows."""
+    config = result.config
+    kind = {"dnn": "fully connected", "cnn": "convolutional"}[config.network]
+    unstable = [f"{rate:g}" for rate in unstable_rates(result)]
+    text = (
+        f"Steps that keep only what they do to the Gram, against SGD: (a) test error and (b) "
+        f"train loss by epoch, (c) target linearity of each hidden layer after training, on "
+        f"{named(config.dataset)}, at each learning rate. A {kind} network, {config.depth} × "
+        f"{config.width}, momentum {config.momentum:g}; {over_seeds(config.seeds)}, of logarithms "
+        f"where the scale is logarithmic. A test error below {LEAST:g} is drawn there."
+    )
+    if unstable:
+        text += f" At a learning rate of {' and '.join(unstable)} training is unstable."
+    return {"figure": text}
 
 
 def _panels(panels: Iterable[Axes], data: xr.Dataset, arms: tuple[str, ...]) -> None:
     """Of one learning rate."""
     error, loss, linearity = panels
     accuracy = data["test_accuracy"]
-    final = accuracy.isel(epoch=-1)
-    difference = paired(final.sel(arm="gram_only"), final.sel(arm="original")).interval
-    error.set_title(f"learning rate {data['learning_rate']:g}\n{difference}", fontsize=8)
     for arm in arms:
         _curve(error, (1 - accuracy.sel(arm=arm)).clip(LEAST), arm, within=SHARE)
         _curve(loss, data["train_loss"].sel(arm=arm), arm)
-        look: dict[str, Any] = {
-            "color": COLOURS[arm],
-            "ls": STYLES[arm],
-            "marker": MARKERS[arm],
-            "ms": 4,
-        }
-        error.plot([], [], label=ARMS[arm], lw=1.4, **look)  # of both kinds of panels
+        look: dict[str, Any] = {"color": COLOURS[arm], "ls": STYLES[arm], "marker": MARKERS[arm]}
+        error.plot([], [], label=ARMS[arm], **look)  # of both kinds of panels
     _ends(linearity, data, arms)
     for axes, label in ((error, "epoch"), (loss, "epoch"), (linearity, "hidden layer")):
         axes.set_xlabel(label)
@@ -99,12 +102,10 @@ def _ends(axes: Axes, data: xr.Dataset, arms: tuple[str, ...]) -> None:
             axes,
             runs,
             COLOURS[name],
-            deviations=2,
             within=SHARE,
             shift=0.13 * (k - len(arms) / 2),
             fmt=MARKERS[name],
             label=None if name in arms else name,
-            ms=4,
             lw=1,
         )
     layers = data["layer"]
@@ -113,14 +114,5 @@ def _ends(axes: Axes, data: xr.Dataset, arms: tuple[str, ...]) -> None:
 
 
 def _curve(axes: Axes, runs: xr.DataArray, arm: str, **options: Any) -> None:
-    band(
-        axes,
-        runs,
-        COLOURS[arm],
-        log=True,
-        deviations=2,
-        ls=STYLES[arm],
-        lw=1.4,
-        **options,
-    )
+    band(axes, runs, COLOURS[arm], log=True, ls=STYLES[arm], **options)
     axes.set_xlim(*runs["epoch"].values[[0, -1]])

@@ -21,6 +21,15 @@ LEARNT = 0.5  # the accuracy that counts as having learnt; chance is 1/p
 MEMORISED = 0.99  # the train accuracy from which on the second phase is counted
 
 
+SAYS = {
+    "runs with weight decay generalise": "weight decay leads to grokking",
+    "runs that generalise memorise first": "memorised first",
+    "a smaller gap": "the gap closes as it generalises",
+    "the gap in target linearity between the last two layers goes with the test": "together",
+}
+"""What the paper says, by the beginnings of the claims."""
+
+
 def check(result: Result) -> list[Claim]:
     """Check the paper's claims of this figure, and whether held-out target linearity does better.
 

@@ -32,6 +32,17 @@ ROUNDING = 1e-9
 """What makes "at most" of "less than"."""
 
 
+SAYS = {
+    "training adds components": "about 50 and 15",
+    "learned weight components alone": "next to nothing is lost",
+    "trained networks are better aligned": "aligned",
+    "learned activation components": "universal",
+    "learned weight components are universal": "universal",
+    "resampled networks keep half": "about two thirds are kept",
+}
+"""What the source says, by the beginnings of the claims."""
+
+
 def check(result: Result) -> list[Claim]:
     """Check the tutorial's claims. They hold if they do in every seed.
 

@@ -33,6 +33,14 @@ def by_loss(result: Result) -> dict[str, xr.Dataset]:
     return {loss.replace("_", " "): result.data.sel(loss=loss) for loss in result.config.losses}
 
 
+SAYS = {
+    "TL = tr": "target linearity is neural collapse",
+    "squared error: in the terminal phase target linearity": "target linearity is neural collapse",
+    "cross entropy: in the terminal phase target linearity": "target linearity is neural collapse",
+}
+"""What the paper says, by the beginnings of the claims."""
+
+
 def check(result: Result) -> list[Claim]:
     """Check neural collapse and its link to target linearity. A claim holds if in every seed.
 

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 MEMORISED = 0.99  # the train accuracy that counts as having memorised
 
 
+SAYS = {
+    "all labels are memorised at learning rate": "memorised",
+    "where labels are memorised, target linearity is ordered": "deeper is higher",
+    "where labels are memorised, they are linear": "random labels become linear",
+}
+"""What the paper says, by the beginnings of the claims."""
+
+
 def check(result: Result) -> list[Claim]:
     """Check the paper's claims of this figure, and what held-out target linearity shows.
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import IO, TYPE_CHECKING, Any
+import functools
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from ..shared.drawing import (
-    LAYERS,
     SHARE,
     VERMILION,
     band,
-    entitle,
+    layer_style,
     legend_below,
+    lettered,
     points,
     say_cut,
+    sheet,
     tidy,
 )
-from ..shared.text import over_seeds
+from ..shared.text import named, over_seeds
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,117 +28,124 @@ if TYPE_CHECKING:
 
     from ..shared.results import Result
 
-ACCURACY = {"train": "train accuracy, noisy labels", "test": "test accuracy, true labels"}
+ACCURACY = {
+    "train": ("0.35", "--", "train accuracy (noisy labels)"),
+    "test": (VERMILION, "-", "test accuracy (true labels)"),
+}
+ROWS = ("accuracy", "TL, train", "TL, held out")
 LOWEST = -0.65  # held-out values below are cut: far worse than the mean of the labels
 
 
 def plot(result: Result) -> Figure:
-    """By epoch, at the paper's learning rate: accuracies above, target linearity below."""
+    """By epoch, at the paper's learning rate: accuracies and target linearity."""
     return _by_epoch(result, result.config.learning_rates[0])
 
 
-def extras(result: Result) -> dict[str, Callable[[IO[bytes]], None]]:
+def figures(result: Result) -> dict[str, Callable[[], Figure]]:
     """The same figure at each further learning rate, and the ends of all runs by noise level."""
-
-    def drawn(figure: Callable[..., Figure], *rate: float) -> Callable[[IO[bytes]], None]:
-        return lambda file: figure(result, *rate).savefig(file, format="png", dpi=200)
-
     further = result.config.learning_rates[1:]
     return {
-        "ends.png": drawn(_ends),
-        **{f"rate_{rate:g}.png": drawn(_by_epoch, rate) for rate in further},
+        "ends": functools.partial(_ends, result),
+        **{f"rate_{rate:g}": functools.partial(_by_epoch, result, rate) for rate in further},
+    }
+
+
+def captions(result: Result) -> dict[str, str]:
+    """What the figures show."""
+    config = result.config
+    decay = "decaying to 0, " if config.decay else ""
+    rest = (
+        "(a) Accuracy on the noisy labels of training samples and on the true labels of test "
+        "samples; target linearity (TL) of each hidden layer (b) on training samples and (c) held "
+        "out, fitted to training samples and scored on others with noisy labels; grey: a fit "
+        f"of noise. {config.depth} layers of {config.width}, GELU, momentum {config.momentum:g}; "
+        f"{over_seeds(config.seeds)}."
+    )
+    labels = f"A share of the labels of {named(config.dataset)} is drawn at random"
+    first, *further = config.learning_rates
+    return {
+        "figure": f"{labels} (columns); learning rate {first:g}, {decay}by epoch. {rest}",
+        "ends": f"{labels}: after {config.epochs} epochs, by that share and learning rate. {rest}",
+        **{
+            f"rate_{rate:g}": f"{labels} (columns); learning rate {rate:g}, {decay}by epoch. {rest}"
+            for rate in further
+        },
     }
 
 
 def _by_epoch(result: Result, rate: float) -> Figure:
     """Curves at one learning rate; a column for each noise level."""
-    from matplotlib.figure import Figure
-
     config = result.config
-    columns = len(config.noises)
-    figure = Figure(figsize=(1.4 * max(columns, 3) + 0.6, 3.9), layout="constrained")
-    panels = figure.subplots(2, columns, sharex=True, sharey="row", squeeze=False)
-    panels[0, 0].set_ylim(-0.02, 1.05)
-    panels[1, 0].set_ylim(LOWEST, 1.05)
+    figure = sheet(4.2)
+    panels = figure.subplots(3, len(config.noises), sharex=True, sharey="row", squeeze=False)
+    panels[2, 0].set_ylim(LOWEST, 1.05)
     for column, noise in zip(panels.T, config.noises, strict=True):
         _curves(column, result.data.sel(learning_rate=rate, noise=noise))
-    _frame(figure, panels, result, f"learning rate {rate:g}", 4 if columns < 5 else 8)
+    for axes in panels[2]:
+        axes.set_xlabel("epoch")
+    _frame(figure, panels)
     return figure
 
 
-def _curves(panels: tuple[Axes, Axes], data: xr.Dataset) -> None:
+def _curves(panels: Iterable[Axes], data: xr.Dataset) -> None:
     """Accuracies and target linearity by epoch at one noise level."""
-    accuracy, linearity = panels
-    for split, colour, style in (("train", "0.35", "--"), ("test", VERMILION, "-")):
+    accuracy, linearity, heldout = panels
+    for split, (colour, style, label) in ACCURACY.items():
         runs = data[f"{split}_accuracy"]
-        band(accuracy, runs, colour, within=SHARE, ls=style, label=ACCURACY[split])
-    for layer, colour in _layers(data):
-        of = data.sel(layer=layer)
-        band(linearity, of["target_linearity"], colour, within=SHARE, label=f"layer {layer}")
-        band(linearity, of["heldout"], colour, ls=":")
-    _floors(linearity, data)
-    say_cut(linearity, data["heldout"].mean("seed"))
-    accuracy.set_xlim(*data["epoch"].values[[0, -1]])
-    tidy(accuracy, title=f"noise {data['noise']:g}")
-    linearity.set_xlabel("epoch")
-    tidy(linearity)
+        band(accuracy, runs, colour, within=SHARE, ls=style, label=label)
+    for place, layer in enumerate(data["layer"].values):
+        of, look = data.sel(layer=layer), layer_style(place)
+        band(linearity, of["target_linearity"], within=SHARE, label=f"layer {layer}", **look)
+        band(heldout, of["heldout"], **look)
+    _floors(linearity, heldout, data)
+    say_cut(heldout, data["heldout"].mean("seed"))
+    for axes in (accuracy, linearity, heldout):
+        axes.set_xlim(*data["epoch"].values[[0, -1]])
+        tidy(axes)
+    accuracy.set_title(f"noise {data['noise']:g}")
 
 
 def _ends(result: Result) -> Figure:
     """Values after training, by noise level; a column for each learning rate."""
-    from matplotlib.figure import Figure
-
     config = result.config
+    figure = sheet(4.6)
     columns = len(config.learning_rates)
-    figure = Figure(figsize=(2.6 * max(columns, 2) + 0.6, 4.4), layout="constrained")
-    panels = figure.subplots(2, columns, sharex=True, sharey="row", squeeze=False)
+    panels = figure.subplots(3, columns, sharex=True, sharey="row", squeeze=False)
     for column, rate in zip(panels.T, config.learning_rates, strict=True):
         _points(column, result.data.sel(learning_rate=rate).isel(epoch=-1))
-    _frame(figure, panels, result, f"after {config.epochs} epochs", 4)
+    for axes in panels[2]:
+        axes.set_xlabel("share of random labels")
+    _frame(figure, panels)
     return figure
 
 
-def _points(panels: tuple[Axes, Axes], data: xr.Dataset) -> None:
+def _points(panels: Iterable[Axes], data: xr.Dataset) -> None:
     """Accuracies and target linearity by noise level at one learning rate."""
-    accuracy, linearity = panels
-    style: dict[str, Any] = {"ms": 3, "lw": 1.2}
-    for split, colour, line in (("train", "0.35", "o--"), ("test", VERMILION, "o-")):
-        of_split = data[f"{split}_accuracy"]
-        points(accuracy, of_split, colour, within=SHARE, fmt=line, label=ACCURACY[split], **style)
-    for layer, colour in _layers(data):
-        of = data.sel(layer=layer)
-        points(linearity, of["target_linearity"], colour, fmt="o-", label=f"layer {layer}", **style)
-        points(linearity, of["heldout"], colour, fmt="s:", **style)
-    _floors(linearity, data)
-    linearity.axhline(0, color="0.8", lw=0.8, zorder=0)
-    accuracy.set_ylim(-0.02, 1.05)
-    linearity.set_xlabel("share of random labels")
-    tidy(accuracy, title=f"learning rate {data['learning_rate']:g}")
-    tidy(linearity)
+    accuracy, linearity, heldout = panels
+    for split, (colour, style, label) in ACCURACY.items():
+        look: dict[str, Any] = {"fmt": "o", "ls": style, "label": label}
+        points(accuracy, data[f"{split}_accuracy"], colour, within=SHARE, **look)
+    for place, layer in enumerate(data["layer"].values):
+        of, look = data.sel(layer=layer), {"fmt": "o", **layer_style(place)}
+        points(linearity, of["target_linearity"], within=SHARE, label=f"layer {layer}", **look)
+        points(heldout, of["heldout"], **look)
+    _floors(linearity, heldout, data)
+    for axes in (accuracy, linearity, heldout):
+        tidy(axes)
+    accuracy.set_title(f"learning rate {data['learning_rate']:g}")
 
 
-def _layers(data: xr.Dataset) -> list[tuple[int, str]]:
-    """Each layer and its colour."""
-    return [(layer, LAYERS[i % len(LAYERS)]) for i, layer in enumerate(data["layer"].values)]
-
-
-def _floors(axes: Axes, data: xr.Dataset) -> None:
+def _floors(linearity: Axes, heldout: Axes, data: xr.Dataset) -> None:
     """What a fit of noise has on training samples, p/(n − 1), and held out, −p/(n − p − 1)."""
     floor = float(data["noise_floor"])
-    axes.axhline(floor, color="0.5", lw=0.8, label="of noise")
-    if floor < 1:
-        axes.axhline(-floor / (1 - floor), color="0.5", lw=0.8, ls=":")
+    linearity.axhline(floor, color="0.5", lw=0.8, label="noise")
+    heldout.axhline(-floor / (1 - floor) if floor < 1 else float("nan"), color="0.5", lw=0.8)
 
 
-def _frame(figure: Figure, panels: np.ndarray, result: Result, line: str, columns: int) -> None:
-    """Names of the rows, the legend and the title, whose last line is ``line``."""
-    config = result.config
-    for axes, name in zip(panels[:, 0], ("accuracy", "target linearity"), strict=True):
-        axes.set_ylabel(name, fontsize=8)
-    legend_below(figure, panels[:, 0], lines={"held out": ":"}, columns=columns)
-    decay = "rates decaying to 0, " if config.decay else ""
-    entitle(
-        figure,
-        f"{config.dataset}, {config.depth}×{config.width} GELU, momentum {config.momentum:g}, "
-        f"{decay}{over_seeds(config.seeds)}\n{line}",
-    )
+def _frame(figure: Figure, panels: np.ndarray) -> None:
+    """Names of the rows, scales and the legend."""
+    for axes, name in zip(panels[:, 0], lettered(ROWS), strict=True):
+        axes.set_ylabel(name)
+    for row in panels[:2]:
+        row[0].set_ylim(-0.02, 1.05)
+    legend_below(figure, panels[:2, 0], columns=3)

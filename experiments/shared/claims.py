@@ -23,7 +23,7 @@ class Claim:
         holds: Whether it does, in every seed or beyond their spread, as ``check`` says; None where
             the runs do not decide it, or none came to what it speaks of.
         evidence: The numbers, as a person reads them.
-        paper: The published numbers, where the claim is that they are those found here.
+        paper: What the paper says, in a phrase or in its numbers; empty where it says nothing.
     """
 
     statement: str
@@ -32,7 +32,7 @@ class Claim:
     paper: str = ""
 
     def __str__(self) -> str:
-        published = f"; published {self.paper}" if self.paper else ""
+        published = f"; paper: {self.paper}" if self.paper else ""
         return f"[{VERDICTS[self.holds]}] {self.statement}: {self.evidence}{published}"
 
 

@@ -1,11 +1,16 @@
-"""What pictures share: colours, curves and points with their spread over seeds, legends."""
+"""What pictures share: the style sheet, curves and points with their spread, letters, legends.
+
+Every band and every bar is one standard deviation over seeds to either side of the mean.
+"""
 
 from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -17,14 +22,62 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure, FigureBase
 
+WIDTH = 5.5  # inches: the width of a paper's text
+
+FORMATS = ("png", "pdf", "svg")
+
 # Okabe and Ito's colours, told apart by the colour-blind, too.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
-TITLE = 9  # points
 ANY = -math.inf, math.inf
 SHARE = 0.0, 1.0
 """What accuracies, errors and target linearity may be."""
 LAYERS = (ORANGE, GREEN, BLUE, PURPLE)
 """Colours of the hidden layers, from input to output."""
+STYLES = ("-", "--", "-.", ":")
+UNDATED: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
+
+
+def styled() -> AbstractContextManager[None]:
+    """The style sheet, while a figure is made and while it is written."""
+    import matplotlib.style
+
+    return matplotlib.style.context(Path(__file__).with_name("paper.mplstyle"))
+
+
+def sheet(height: float) -> Figure:
+    """A figure as wide as a paper's text; ``height`` in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure((WIDTH, height), layout="constrained")
+
+
+def write(draw: Callable[[], Figure], file: IO[bytes], kind: str) -> None:
+    """Draw a figure in the style and write it as one of ``FORMATS``, without a date."""
+    with styled():
+        draw().savefig(file, format=kind, metadata=UNDATED.get(kind))
+
+
+def layer_style(place: int) -> dict[str, Any]:
+    """Colour and line style of a hidden layer, the same in every figure; ``place`` is from 0."""
+    return {"color": LAYERS[place % len(LAYERS)], "ls": STYLES[place % len(STYLES)]}
+
+
+def letters(panels: Iterable[Axes]) -> None:
+    """Put (a), (b), … before the titles of the panels, at their left."""
+    panels = list(panels)
+    for axes, title in zip(panels, lettered(a.get_title() for a in panels), strict=True):
+        axes.set_title("")
+        axes.set_title(title, loc="left")
+
+
+def lettered(names: Iterable[str]) -> list[str]:
+    """Names after the letters of their panels.
+
+    Example:
+        >>> lettered(["loss", ""])
+        ['(a) loss', '(b)']
+    """
+    return [f"({chr(97 + place)}) {name}".rstrip() for place, name in enumerate(names)]
 
 
 def band(
@@ -33,28 +86,26 @@ def band(
     color: Any,
     *,
     log: bool = False,
-    deviations: float = 1.0,
     within: tuple[float, float] = ANY,
     **line: Any,
 ) -> None:
-    """A curve of means over seeds in a band of standard deviations.
+    """A curve of means over seeds in a band of one standard deviation to either side.
 
     Args:
         axes: Where to draw.
         runs: Values (seed, x); x is any dimension with a coordinate.
         color: Of both.
         log: Draw the geometric mean and deviation on a logarithmic scale.
-        deviations: From the mean to either edge of the band.
         within: What values are possible; edges of the band end there.
         line: Further properties of the curve.
     """
     (x,) = set(runs.dims) - {"seed"}
     mean, deviation = spread(xr.ufuncs.log(runs) if log else runs)
-    low, high = mean - deviations * deviation, mean + deviations * deviation
+    low, high = mean - deviation, mean + deviation
     if log:
         mean, low, high = (xr.ufuncs.exp(edge) for edge in (mean, low, high))
         axes.set_yscale("log")
-    axes.plot(runs[x], mean, color=color, **{"lw": 1.3, **line})
+    axes.plot(runs[x], mean, color=color, **line)
     low, high = (edge.clip(*within) for edge in (low, high))
     axes.fill_between(runs[x], low, high, color=color, alpha=0.2, lw=0)
 
@@ -64,32 +115,30 @@ def points(
     runs: xr.DataArray,
     color: Any,
     *,
-    deviations: float = 1.0,
     within: tuple[float, float] = ANY,
     shift: float = 0.0,
     **style: Any,
 ) -> None:
-    """Means over seeds with bars of standard deviations.
+    """Means over seeds with bars of one standard deviation to either side.
 
     Args:
         axes: Where to draw.
         runs: Values (seed, x); x is any dimension with a coordinate.
         color: Of all.
-        deviations: From the mean to either end of a bar.
         within: What values are possible; bars end there.
         shift: What is added to x, so that points do not hide each other.
         style: Further properties of the points.
     """
     (x,) = set(runs.dims) - {"seed"}
     mean, deviation = spread(runs)
-    ends = [(mean + side * deviations * deviation).clip(*within) for side in (-1, 1)]
+    ends = [(mean + side * deviation).clip(*within) for side in (-1, 1)]
     axes.errorbar(runs[x] + shift, mean, [abs(end - mean) for end in ends], color=color, **style)
 
 
 def entitle(figure: Figure, text: str) -> None:
     """A title in the place of the one before, on as many lines as the width of the figure needs."""
-    letters = int(_letters(figure) * 7.5 / TITLE)
-    figure.suptitle("\n".join(_evenly(line, letters) for line in text.splitlines()), fontsize=TITLE)
+    wide = int(0.85 * _fitting(figure))
+    figure.suptitle("\n".join(_evenly(line, wide) for line in text.splitlines()))
 
 
 def _evenly(line: str, letters: int) -> str:
@@ -100,21 +149,18 @@ def _evenly(line: str, letters: int) -> str:
     return textwrap.fill(line, letters)
 
 
-def _letters(figure: Any) -> float:
-    """How many letters of 7.5 points fit side by side; one is about 0.57 times as wide as high."""
-    return figure.bbox.width / figure.dpi * 72 / (0.57 * 7.5)
+def _fitting(figure: Any) -> float:
+    """How many letters of 7 points fit side by side; one is about 0.55 times as wide as high."""
+    return figure.bbox.width / figure.dpi * 72 / (0.55 * 7)
 
 
 def tidy(axes: Axes, *, title: str | None = None) -> None:
-    """Small labels, plain ones on short logarithmic scales, and a light grid."""
-    axes.grid(alpha=0.25, lw=0.5)
-    axes.tick_params(labelsize=7, which="both")
+    """Plain labels on short logarithmic scales; with a title if one is given."""
     for axis, ticks in ((axes.xaxis, 3), (axes.yaxis, 6)):
-        axis.label.set_fontsize(8)
         if axis.get_scale() == "log":
             _label_decades(axis, ticks)
     if title is not None:
-        axes.set_title(title, fontsize=8)
+        axes.set_title(title)
 
 
 def _label_decades(axis: Axis, ticks: int) -> None:
@@ -144,7 +190,8 @@ def say_cut(axes: Axes, *curves: xr.DataArray) -> None:
     """Say where the lower end of the axis cuts off something of the curves."""
     low = axes.get_ylim()[0]
     if any(bool((curve < low).any()) for curve in curves):
-        style: Any = {"transform": axes.transAxes, "fontsize": 6, "ha": "right", "color": "0.3"}
+        style: Any = {"transform": axes.transAxes, "fontsize": 7, "ha": "right", "color": "0.3"}
+        style["bbox"] = {"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 0.5}
         axes.text(0.98, 0.02, f"▼ cut at {low:g}".replace("-", "−"), **style)
 
 
@@ -170,23 +217,20 @@ def legend_below(
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             shown.setdefault(label, handle)
     for label, style in (lines or {}).items():
-        shown[label] = Line2D([], [], color="0.3", ls=style, lw=1.3)
+        shown[label] = Line2D([], [], color="0.3", ls=style)
     figure.legend(
         list(shown.values()),
         list(shown),
         loc="outside lower center",
-        ncols=_columns(list(shown), columns, _letters(figure)),
-        frameon=False,
-        fontsize=7.5,
-        handlelength=1.8,
-        columnspacing=1.3,
+        ncols=_columns(list(shown), columns, _fitting(figure)),
     )
 
 
 def _columns(labels: list[str], most: int, letters: float) -> int:
-    """As many columns as fit; a handle is as wide as seven letters."""
+    """As many columns as fit, in rows as even as can be; a handle is as wide as eight letters."""
     for columns in range(min(len(labels), most), 1, -1):
-        parts = np.array_split(np.array([len(label) + 7 for label in labels]), columns)
+        parts = np.array_split(np.array([len(label) + 8 for label in labels]), columns)
         if sum(part.max() for part in parts) <= letters:
-            return columns
+            rows = -(-len(labels) // columns)
+            return -(-len(labels) // rows)
     return 1

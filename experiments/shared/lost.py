@@ -1,4 +1,4 @@
-"""Runs that no verdict may rest on: those that diverged, and those that learnt nothing."""
+"""Runs that no verdict may rest on: diverged, unstable, or having learnt nothing."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 LOSSES = ("train_loss", "test_loss", "loss", "target_output")
 """Arrays that are finite at all times, whichever family has them, unless a run diverged."""
 
+JUMP = 0.1  # of the loss before training: a rise by more makes a run unstable
 NAMED = 3  # runs that a note names; of the others it gives the number
 
 
@@ -92,3 +93,22 @@ def without(result: Result, lost: xr.DataArray) -> Result:
     if not lost.any():
         return result
     return dataclasses.replace(result, data=result.data.map(kept))
+
+
+def unstable(loss: xr.DataArray) -> xr.DataArray:
+    """Which runs lost again what they had learnt, so that rounding decides how they end.
+
+    Their loss rose above the lowest one until then by more than a tenth of what it was before
+    training. Seeds, hardware and versions then give other numbers, and no spread over a few seeds
+    says how other ones.
+
+    Args:
+        loss: Train losses along ``epoch``, the first before training.
+    """
+    lowest = xr.apply_ufunc(
+        functools.partial(np.minimum.accumulate, axis=-1),
+        loss,
+        input_core_dims=[["epoch"]],
+        output_core_dims=[["epoch"]],
+    )
+    return (loss - lowest).max("epoch") > JUMP * loss.isel(epoch=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,21 @@ def claim_data(folder: Path | None, arrays: Mapping[str, Any]) -> None:
                 f"folder {folder} holds a run of other data: its {name} is {kept.get(name)}, now "
                 f"{marks.get(name)}; name another folder, or the data_dir of that run"
             )
+
+
+def commit() -> str:
+    """The commit of the code that runs, with a + if files differ from it; empty if not in Git."""
+
+    def git(*words: str) -> str:
+        here = Path(__file__).parents[2]
+        run = subprocess.run(["git", "-C", here, *words], capture_output=True, text=True)
+        return run.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "--short=12", "HEAD") + "+" * bool(changed)
+    except OSError:  # no Git
+        return ""
 
 
 def record_versions(folder: Path) -> list[str]:

@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import xarray as xr
 
 from .statistics import spread
+
+DATASETS = {
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "svhn_cropped": "SVHN",
+}
+"""Data sets as papers write them, where their names here are others."""
+
+ACTIVATIONS = {"gelu": "GELU", "relu": "ReLU"}
+
+
+def minus(text: str) -> str:
+    """Text with real minus signs before its numbers.
+
+    Example:
+        >>> minus("-0.1 to -3, fine-tuned at 1e-4")
+        '−0.1 to −3, fine-tuned at 1e−4'
+    """
+    return re.sub(r"(?<![A-Za-df-z\d])(?<![A-Za-z]e)-(?=[\d.])", "−", text)
 
 
 def plus_minus(runs: Any, mean: str = ".3f", deviation: str | None = None) -> str:
@@ -70,5 +92,10 @@ def linearity_row(of: xr.Dataset) -> str:
 
 
 def over_seeds(seeds: int) -> str:
-    """What a title says of the curves."""
-    return "one seed" if seeds == 1 else f"mean ± standard deviation of {seeds} seeds"
+    """What a caption says of the curves."""
+    return "one seed" if seeds == 1 else f"mean ± one standard deviation of {seeds} seeds"
+
+
+def named(dataset: str) -> str:
+    """A data set as papers write it."""
+    return DATASETS.get(dataset, dataset)

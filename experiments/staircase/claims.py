@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from ..shared.results import Result
 
 
+SAYS = {
+    "the wider, the less features move": "wide networks are lazy",
+    "the wider, the higher the final loss": "losses rise with width",
+    "features of the smallest width learn": "they do",
+    "the wider, below n, the less": "rich features improve the fit",
+    "the wider, the less training improves the fit of new": "rich features improve the fit",
+}
+"""What the paper says, by the beginnings of the claims."""
+
+
 def final_losses(result: Result) -> xr.DataArray:
     """Mean squared errors after training (width, seed)."""
     return result.data["target_output"].isel(step=-1) ** 2 / result.config.points

@@ -11,9 +11,10 @@ from ..shared.drawing import (
     PURPLE,
     VERMILION,
     band,
-    entitle,
     legend_below,
+    letters,
     points,
+    sheet,
     tidy,
 )
 from ..shared.text import over_seeds
@@ -37,30 +38,44 @@ NORMS = {  # name: colour, line and label
 
 def plot(result: Result) -> Figure:
     """Norms by step above, a panel for each width; losses, fits and features by width below."""
-    from matplotlib.figure import Figure
-
     config = result.config
-    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
-    halves: Any = figure.subfigures(2, 1, height_ratios=(1.1, 1))
+    figure = sheet(4.0)
+    halves: Any = figure.subfigures(2, 1, height_ratios=(1, 1.05))
     above, below = halves
     panels = above.subplots(1, len(config.widths), sharex=True, sharey=True)
     for axes, width in zip(panels, config.widths, strict=True):
         _norms(axes, result.data.sel(width=width), fits_any=width >= config.points)
-    panels[0].set_ylabel("norm", fontsize=8)
+    panels[0].set_ylabel("norm")
     legend_below(above, panels[:1])
-    losses, fits, change = below.subplots(1, 3)
+    lower = losses, fits, change = below.subplots(1, 3)
     _losses(losses, result)
     _fits(fits, result)
     moved = result.data["feature_change"].isel(step=-1)
-    points(change, moved, BLUE, fmt="o-", ms=4, lw=1.2)
+    points(change, moved, BLUE, fmt="o-")
     change.set_ylim(0, None)
-    _by_width(change, config.widths, "change of the last features\n‖H − H$_0$‖ / ‖H$_0$‖")
-    entitle(
-        figure,
-        f"staircase, {config.points} points, gradient descent {config.learning_rate:g}, "
-        + over_seeds(config.seeds),
-    )
+    _by_width(change, config.widths, "‖H − H$_0$‖ / ‖H$_0$‖")
+    letters([*panels, *lower])
+    legend_below(below, lower, columns=4)
     return figure
+
+
+def captions(result: Result) -> dict[str, str]:
+    """What the figure shows."""
+    config = result.config
+    last = chr(96 + len(config.widths))
+    losses, fits, change = (chr(97 + len(config.widths) + i) for i in range(3))
+    wide = any(width >= config.points for width in config.widths)
+    grey = "; grey: as many features as points, which fit any target" if wide else ""
+    text = (
+        f"A staircase function of {config.points} points learnt by networks from rich to lazy. "
+        f"(a) to ({last}) Norms by step of gradient descent at {config.learning_rate:g}: y is the "
+        "target, ŷ the output, ŷ_OLS the ridge fit of y to the last hidden features H; dotted: the "
+        f"norm that a fit of pure noise leaves{grey}. ({losses}) Final mean squared error by "
+        f"width. ({fits}) What the fit leaves, before training (open, dotted) and after. "
+        f"({change}) How far the last hidden features H moved from their start H₀. "
+        f"{over_seeds(config.seeds).capitalize()}."
+    )
+    return {"figure": text}
 
 
 def _norms(axes: Axes, data: xr.Dataset, *, fits_any: bool) -> None:
@@ -73,13 +88,11 @@ def _norms(axes: Axes, data: xr.Dataset, *, fits_any: bool) -> None:
     tidy(axes, title=f"width {data['width'].item()}")
     if fits_any:
         axes.set_facecolor("0.93")
-        note = "width ≥ n:\nany target is fitted"
-        axes.text(0.5, 0.25, note, transform=axes.transAxes, fontsize=7, ha="center", color="0.3")
 
 
 def _losses(axes: Axes, result: Result) -> None:
     config = result.config
-    points(axes, final_losses(result), GREEN, fmt="o", ms=4, label="these seeds")
+    points(axes, final_losses(result), GREEN, fmt="o", label="these seeds")
     if published_setting(config):
         for known, marker, colour, label in (
             (PUBLISHED, "x", "0.1", "published"),
@@ -87,10 +100,7 @@ def _losses(axes: Axes, result: Result) -> None:
         ):
             widths = [width for width in config.widths if width in known]
             values = [known[width] for width in widths]
-            axes.plot(widths, values, marker, color=colour, ms=6, label=label)
-        low, high = axes.get_ylim()
-        axes.set_ylim(low, high + 0.5 * (high - low))  # room for the legend
-        axes.legend(frameon=False, fontsize=7, loc="upper left")
+            axes.plot(widths, values, marker, color=colour, ms=5, label=label)
     _by_width(axes, config.widths, "final loss")
 
 
@@ -103,13 +113,11 @@ def _fits(axes: Axes, result: Result) -> None:
         ("noise_norm", "target_norm", "0.45", "noise"),
     ):
         relative = data[name] / data[size]
-        shared: dict[str, Any] = {"ms": 3, "lw": 1.2}
-        points(axes, relative.isel(step=0), colour, fmt="o:", mfc="white", **shared)
-        points(axes, relative.isel(step=-1), colour, fmt="o-", mfc=colour, label=label, **shared)
+        points(axes, relative.isel(step=0), colour, fmt="o:", mfc="white")
+        points(axes, relative.isel(step=-1), colour, fmt="o-", mfc=colour, label=label)
     axes.set_yscale("log")
     axes.axvspan(config.points, 2 * config.widths[-1], color="0.93", zorder=0)
-    axes.plot([], [], "o:", color="0.3", ms=3, mfc="white", lw=1.2, label="before training")
-    axes.legend(frameon=False, fontsize=6.5)
+    axes.plot([], [], "o:", color="0.3", mfc="white", label="before training")
     _by_width(axes, config.widths, "‖y − ŷ$_{OLS}$‖ / ‖y‖")
 
 

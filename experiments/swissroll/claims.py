@@ -17,6 +17,15 @@ FORM = ("input", "input_2")
 """Dimensions of a quadratic form on the inputs."""
 
 
+SAYS = {
+    "the virtual update unrolls the roll": "it unrolls",
+    "the Gram turns to the target's direction": "it does",
+    "the Gram's leading direction is the target's": "its contours show the direction",
+    "the Gram's change is the virtual covariance": "equal, to first order",
+}
+"""What the paper says, by the beginnings of the claims."""
+
+
 def check(result: Result) -> list[Claim]:
     """Check the paper's claims of this figure. A claim holds if it does in every seed.
 

@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from ..shared.results import Result
 
 
+SAYS = {
+    "target linearity of each layer grows": "it grows in each layer",
+    "after training target linearity is ordered": "deeper is higher",
+    "layers gain target linearity in sequence": "layer after layer",
+    "each layer's surrogate rises": "both rise",
+}
+"""What the paper says, by the beginnings of the claims."""
+
+
 def check(result: Result) -> list[Claim]:
     """Check the paper's claims of this figure. A claim holds if it does in every seed.
 

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from ..shared.drawing import SHARE, band, entitle
-from ..shared.text import over_seeds
+from ..shared.drawing import (
+    SHARE,
+    VERMILION,
+    band,
+    layer_style,
+    legend_below,
+    letters,
+    sheet,
+    tidy,
+)
+from ..shared.text import ACTIVATIONS, named, over_seeds
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -16,51 +23,62 @@ if TYPE_CHECKING:
 
     from ..shared.results import Result
 
-NAMES = {"sgd": "SGD", "adam": "Adam"}
+OPTIMISERS = {"sgd": "SGD", "adam": "Adam"}
+NEAR = 0.5  # of the axis: how far below the curves a floor still shows at its place
 
 
 def plot(result: Result) -> Figure:
     """Surrogate, target linearity with its noise floor, its gain, and accuracies, by epoch."""
-    from matplotlib.figure import Figure
-
-    data, config = result.data, result.config
+    data = result.data
     linearity, epochs = data["target_linearity"], data["epoch"]
-    figure = Figure(figsize=(7.2, 5.4), layout="constrained")
+    figure = sheet(3.9)
     panels = figure.subplots(2, 2, sharex=True)
-    _by_layer(panels[0, 0], data["surrogate"], log=True)
-    panels[0, 0].set(ylabel="surrogate")
-    _by_layer(panels[0, 1], linearity, within=SHARE)
-    floor = data["noise_floor"].mean(["seed", "layer"])
-    panels[0, 1].plot(epochs, floor, color="0.4", ls=":", label="noise floor")
-    panels[0, 1].set(ylim=(0, 1.02), ylabel="target linearity")
-    _by_layer(panels[1, 0], linearity - linearity.isel(epoch=0))
-    panels[1, 0].axhline(0, color="0.4", lw=0.8)
-    panels[1, 0].set(ylabel="gain in target linearity", xlabel="epoch")
-    for split, shade in zip(("train", "test"), _shades("plasma", 2), strict=True):
-        runs = data[f"{split}_accuracy"]
-        band(panels[1, 1], runs, shade, within=SHARE, label=split, lw=1.4)
-    panels[1, 1].set(ylim=(0, 1.02), ylabel="accuracy", xlabel="epoch")
+    (surrogate, share), (gain, accuracy) = panels
+    _by_layer(surrogate, data["surrogate"], log=True)
+    surrogate.set(ylabel="surrogate ‖YᵀHK‖²/k")
+    _by_layer(share, linearity, within=SHARE)
+    share.set(ylabel="target linearity")
+    _floor(share, float(data["noise_floor"].mean()))
+    _by_layer(gain, linearity - linearity.isel(epoch=0))
+    gain.axhline(0, color="0.4", lw=0.6)
+    gain.set(ylabel="gain in target linearity", xlabel="epoch")
+    for split, colour, style in (("train", "0.35", "--"), ("test", VERMILION, "-")):
+        runs, label = data[f"{split}_accuracy"], f"{split} accuracy"
+        band(accuracy, runs, colour, within=SHARE, ls=style, label=label)
+    accuracy.set(ylim=(0, 1.02), ylabel="accuracy", xlabel="epoch")
     for axes in panels.flat:
         axes.set_xlim(0, epochs[-1])
-        axes.grid(alpha=0.25, lw=0.5)
-    for axes in panels[:, 1]:  # the left panels show the same layers
-        axes.legend(frameon=False, fontsize=8)
-    entitle(
-        figure,
-        f"{config.dataset}, {config.depth}×{config.width} {config.activation.upper()}, "
-        f"{NAMES[config.optimizer]} {config.learning_rate:g}, {over_seeds(config.seeds)}",
-    )
+        tidy(axes)
+    letters(panels.flat)
+    legend_below(figure, [share, accuracy], columns=6)
     return figure
 
 
+def captions(result: Result) -> dict[str, str]:
+    """What the figure shows."""
+    config = result.config
+    text = (
+        f"Target linearity as a network trains on {named(config.dataset)}: (a) the surrogate "
+        "‖YᵀHK‖²/k of each hidden layer, with features H, the next kernel K and k centred columns "
+        "Y of one-hot labels; (b) target linearity of H on training samples; (c) what it has "
+        f"gained; (d) accuracy. {config.depth} layers of {config.width}, "
+        f"{ACTIVATIONS.get(config.activation, config.activation)}, {OPTIMISERS[config.optimizer]} "
+        f"at {config.learning_rate:g}; {over_seeds(config.seeds)}, of logarithms in (a)."
+    )
+    return {"figure": text}
+
+
 def _by_layer(axes: Axes, runs: xr.DataArray, **options: Any) -> None:
-    shades = _shades("viridis", runs.sizes["layer"])
-    for of_layer, shade in zip(runs.transpose("layer", ...), shades, strict=True):
+    for place, of_layer in enumerate(runs.transpose("layer", ...)):
         label = f"layer {of_layer['layer'].item()}"
-        band(axes, of_layer, shade, label=label, lw=1.4, **options)
+        band(axes, of_layer, label=label, **layer_style(place), **options)
 
 
-def _shades(colours: str, count: int) -> np.ndarray:
-    import matplotlib
-
-    return matplotlib.colormaps[colours](np.linspace(0, 0.85, count))
+def _floor(axes: Axes, floor: float) -> None:
+    """The target linearity of noise: a line, or a note where it is far below all curves."""
+    low, high = axes.get_ylim()
+    if floor > low - NEAR * (high - low):
+        axes.axhline(floor, color="0.4", ls=":", lw=0.8, label="noise floor")
+    else:
+        note = f"▼ noise floor {floor:.3f}"
+        axes.text(0.98, 0.03, note, transform=axes.transAxes, ha="right", fontsize=7, color="0.3")

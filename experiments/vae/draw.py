@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from ..shared.drawing import STYLES
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MARKERS = "o", "s", "^", "D", "v", "P"
-STYLES = "-", "--", "-.", ":"
 PITCH = 1.08  # from one tile to the next
 
 

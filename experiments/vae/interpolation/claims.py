@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from ...shared.results import Result
 
 
+SAYS = {
+    "training brings interpolation nearer": "it does",
+    "smaller β interpolates nearer": "small β is nearest",
+}
+"""What the paper says, by the beginnings of the claims."""
+
+
 def check(result: Result) -> list[Claim]:
     """Check the paper's claims of this figure, and whether target linearity explains them.
 

@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from ...shared.results import Result
 
 
+SAYS = {
+    "target linearity grows with training": "it grows",
+    "smaller β gives higher": "small β is highest",
+    "target linearity rises as the reconstruction error falls": "both improve",
+    "the decoder's surrogate rises": "both rise",
+}
+"""What the paper says, by the beginnings of the claims."""
+
+
 def check(result: Result) -> list[Claim]:
     """Check the paper's claims of this figure. A claim holds if it does in every seed, for all β.
 
