@@ -20,6 +20,7 @@ COMMANDS = {
     "plot": "draw the figure of a finished run again",
     "reproduce": "carry out all experiments whose data are at hand",
     "gallery": "one page with all runs",
+    "record": "keep a run in the documentation, and make its tables",
     "measure": "measure a model of your own",
 }
 """The modules of ``commands``, and what they do."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from .shared.claims import Claim
     from .shared.results import Result
+    from .shared.tables import Table
 
 PRESETS = {
     "smoke": "seconds",
@@ -167,10 +168,10 @@ class Experiment:
             lines.append("no verdicts: a run as short as the smoke preset's decides nothing")
         return [line for line in lines if line]
 
-    def table(self, result: Result) -> str:
-        """The numbers as text."""
-        text: str = self.shown("claims").table(result)
-        return text
+    def table(self, result: Result) -> Table | str:
+        """The numbers, as a table or as text."""
+        found: Table | str = self.shown("claims").table(result)
+        return found
 
     def plot(self, result: Result) -> Figure:
         """The figure; where runs diverged, it says how many. ``notes`` names them."""

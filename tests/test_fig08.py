@@ -45,7 +45,7 @@ def test_smoke_run(smoke):
     assert json.loads((folder / "summary.json").read_text())["claims"] == []
     assert len(check(result)) == 5
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
-    assert len(table(result).splitlines()) == 2 + len(SMOKE.widths)
+    assert len(str(table(result)).splitlines()) == 2 + len(SMOKE.widths)
     above = plot(result).subfigs[0]
     assert [axes.get_title() for axes in above.axes] == ["width 4", "width 48"]
 

@@ -39,7 +39,7 @@ def test_smoke_run(smoke_vae):
     assert json.loads((folder / "summary.json").read_text())["claims"] == []
     assert len(claims.check(result)) == 5
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
-    assert len(claims.table(result).splitlines()) == 2 + len(config.betas)
+    assert len(str(claims.table(result)).splitlines()) == 2 + len(config.betas)
 
 
 def made_up(linearity, surrogate=None, active=0):
@@ -92,9 +92,9 @@ def test_the_table_is_of_the_best_epoch():
         "noise_floor": 0.25 + 0 * result.data["loss"],
     }
     more |= dict.fromkeys(("heldout", "kl", "surrogate_share"), result.data["loss"])
-    text = claims.table(dataclasses.replace(result, data=result.data.assign(more)))
+    text = str(claims.table(dataclasses.replace(result, data=result.data.assign(more))))
     first, _, *rows = text.splitlines()
-    assert first == "target linearity before training 0.5 ± 0, noise floor 0.250"
+    assert first == "Target linearity before training 0.5 ± 0, noise floor 0.250."
     assert [row.split()[:7] for row in rows] == [
         "0.1 1.5 ± 0.7 0.85 ± 0.07".split(),
         "1 1.5 ± 0.7 0.45 ± 0.07".split(),

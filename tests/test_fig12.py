@@ -41,7 +41,7 @@ def test_smoke_run(smoke):
     assert len(check(result)) == 6
     for picture in ("figure.png", "ends.png"):
         assert (folder / picture).read_bytes().startswith(b"\x89PNG")
-    assert len(table(result).splitlines()) == 2 + len(SMOKE.noises)
+    assert len(str(table(result)).splitlines()) == 2 + len(SMOKE.noises)
 
 
 def test_runs_differ_in_labels_only(smoke):

@@ -43,7 +43,7 @@ def test_smoke_run(smoke):
     assert json.loads((folder / "summary.json").read_text())["claims"] == []
     assert len(check(result)) == 7
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
-    assert len(table(result).splitlines()) == 1 + len(SMOKE.weight_decays)
+    assert len(str(table(result)).splitlines()) == 1 + len(SMOKE.weight_decays)
 
 
 def test_networks_spread_over_devices_are_the_same(smoke, monkeypatch, capsys):

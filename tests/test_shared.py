@@ -56,15 +56,15 @@ def test_text():
     assert "one seed" == text.over_seeds(1) and "of 3 seeds" in text.over_seeds(3)
 
 
-def test_linearity_row():
+def test_linearity_cells():
     layers = xr.Dataset(
         {"target_linearity": ("layer", [0.5, 0.6]), "heldout": ("layer", [-0.1, 0.2])}
     )
     scores = xr.Dataset({"train_accuracy": 0.9, "test_accuracy": 0.8})
     data = xr.merge([layers.assign_coords(layer=[1, 2]), scores]).expand_dims(seed=1)
     cells = "0.900 0.800 0.500 -0.100 0.600 0.200"
-    assert text.linearity_row(data).replace(" ± 0.000", "").split() == cells.split()
-    assert len(text.linearity_row(data)) == len(text.linearity_header(2))
+    assert [c.removesuffix(" ± 0.000") for c in text.linearity_cells(data)] == cells.split()
+    assert len(text.linearity_cells(data)) == len(text.linearity_heads(2))
 
 
 @pytest.mark.parametrize("log", [False, True])

@@ -22,6 +22,15 @@ from gramlin_jax.data import TEXTS
 
 from ..shared.checks import check_least, check_positive
 
+TASKS = {
+    "sst2": "SST-2",
+    "mnli": "MNLI",
+    "conll2003_pos": "CoNLL-2003 POS",
+    "conll2003_ner": "CoNLL-2003 NER",
+    "ewt_pos": "English Web Treebank POS",
+}
+"""The tasks, as papers name them."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -125,3 +134,8 @@ def stage(config: Config, epoch: int) -> str:
     pretrained = "pre-trained encoder" if config.checkpoint else "pre-trained"
     names = {START: "random", PRETRAINED: pretrained}
     return names.get(epoch, f"epoch {epoch}")
+
+
+def data(config: Config) -> str:
+    """The data, as papers name them."""
+    return ", ".join(TASKS.get(task, task) for task in config.tasks)

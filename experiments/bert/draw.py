@@ -8,21 +8,13 @@ import numpy as np
 
 from ..shared.drawing import SHARE, band, legend_below, letters, sheet, tidy
 from ..shared.text import over_seeds
-from . import stage
+from . import TASKS, stage
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from ..shared.results import Result
-
-NAMES = {
-    "sst2": "SST-2",
-    "mnli": "MNLI",
-    "conll2003_pos": "CoNLL-2003 POS",
-    "conll2003_ner": "CoNLL-2003 NER",
-    "ewt_pos": "English Web Treebank POS",
-}
 
 
 def plot(result: Result) -> Figure:
@@ -71,4 +63,4 @@ def _panel(axes: Axes, result: Result, task: str) -> None:
     axes.plot(data["layer"], floor, color="0.4", ls=":", lw=1)
     axes.set(ylim=(-0.05, 1.02), xlabel="layer")
     axes.set_xticks(data["layer"].values)
-    tidy(axes, title=NAMES[task])
+    tidy(axes, title=TASKS[task])

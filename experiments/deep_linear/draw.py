@@ -14,7 +14,6 @@ from ..shared.drawing import (
     ORANGE,
     VERMILION,
     band,
-    legend_below,
     letters,
     points,
     sheet,
@@ -36,12 +35,11 @@ MARKERS = "o", "s", "^", "D", "v"
 def plot(result: Result) -> Figure:
     """Training and times above; below, the strengths of the modes of each network."""
     data = result.data
-    figure = sheet(5.6)
-    parts: Any = figure.subfigures(2, 1, height_ratios=(2.1, 1.25))
+    figure = sheet(4.9)
+    parts: Any = figure.subfigures(2, 1, height_ratios=(1.9, 1))
     upper, modes = parts
     panels: Any = upper.subplots(2, 3)
     (loss, accuracy, difference), (half, depth, spare) = panels
-    spare.remove()
     _training(loss, data, "loss", "mean of squares")
     loss.set_yscale("log")
     _training(accuracy, data, "accuracy", "train accuracy")
@@ -55,8 +53,16 @@ def plot(result: Result) -> Figure:
         tidy(axes, title=str(case).replace(", ", ",\n"))
     row[0].set_ylabel("strength of modes")
     letters([loss, accuracy, difference, half, depth, *row])
-    legend_below(upper, [loss, half, depth], columns=4)
+    _legend(spare, [loss, half, depth])
     return figure
+
+
+def _legend(spare: Axes, panels: list[Axes]) -> None:
+    """What is labelled in the panels, in the place of one that is not used."""
+    found = [axes.get_legend_handles_labels() for axes in panels]
+    handles, labels = (sum(parts, []) for parts in zip(*found, strict=True))
+    spare.set_axis_off()
+    spare.legend(handles, labels, loc="center", labelspacing=0.25)
 
 
 def captions(result: Result) -> dict[str, str]:

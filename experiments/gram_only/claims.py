@@ -12,6 +12,7 @@ import xarray as xr
 from ..shared.claims import Claim, all_of, decided
 from ..shared.lost import at_chance, unstable
 from ..shared.statistics import Paired, paired
+from ..shared.tables import Table
 from ..shared.text import plus_minus
 from . import ARMS
 
@@ -142,29 +143,27 @@ def _layers(gains: xr.DataArray) -> str:
     return ", ".join(f"{gain:.3f}" for gain in gains.mean("seed"))
 
 
-def table(result: Result) -> str:
-    """Each learning rate and arm after training, means and deviations over seeds."""
-    data = result.data.isel(epoch=-1)
-    start = data["start_target_linearity"]
-    lines = [
-        f"{'rate':>6}  {'arm':<20}{'test accuracy':>18}{'train loss':>18}{'Grams change by':>18}"
-        + "".join(f"{f'target linearity {layer}':>20}" for layer in start["layer"].values),
-        f"{'':>6}  {'before training':<20}{'':>54}" + _cells(start),
-    ]
+def table(result: Result) -> Table:
+    """Test accuracy of each arm by learning rate, what Gram-only steps cost, and features."""
+    data, arms = result.data.isel(epoch=-1), result.config.arms
+    gone, start = unstable_rates(result), data["start_target_linearity"]
+    rows = []
     for rate in result.config.learning_rates:
-        for arm in result.config.arms:
-            of = data.sel(learning_rate=rate, arm=arm)
-            change = of["gram_change"].mean("seed")
-            lines.append(
-                f"{rate:>6g}  {ARMS[arm]:<20}{_spelled(of['test_accuracy']):>18}"
-                f"{_spelled(of['train_loss']):>18}"
-                f"{f'{change.min():.2g} … {change.max():.2g}':>18}" + _cells(of["target_linearity"])
-            )
-    return "\n".join(lines)
-
-
-def _cells(linearity: xr.DataArray) -> str:
-    return "".join(f"{_spelled(layer):>20}" for layer in linearity.transpose("layer", ...))
+        of = data.sel(learning_rate=rate)
+        accuracy = of["test_accuracy"]
+        test = paired(accuracy.sel(arm="gram_only"), accuracy.sel(arm="original"))
+        rows.append(
+            [
+                f"{rate:g}{' (unstable)' if rate in gone else ''}",
+                *(_spelled(accuracy.sel(arm=arm)) for arm in arms),
+                test.interval,
+                *(_layers(of["target_linearity"].sel(arm=arm)) for arm in arms),
+            ]
+        )
+    names = [ARMS[arm] for arm in arms]
+    heads = ["learning rate", *names, "Gram-only less SGD [95 %]", *(f"TL, {n}" for n in names)]
+    note = f"Test accuracy, and target linearity by layer, which starts at {_layers(start)}:"
+    return Table(heads, rows, note)
 
 
 def _spelled(runs: xr.DataArray) -> str:

@@ -93,3 +93,8 @@ def coordinates(config: Config) -> dict[str, Iterable[Any]]:
         "seed": range(config.seeds),
         "layer": range(1, config.depth + 1),
     }
+
+
+def data(config: Config) -> str:
+    """The data, as papers name them."""
+    return f"mod {config.p}"

@@ -10,7 +10,8 @@ import xarray as xr
 from ..shared.claims import Claim, decided
 from ..shared.lost import at_chance, without
 from ..shared.statistics import epoch_rank_correlation, first_epoch, rank_correlation
-from ..shared.text import linearity_header, linearity_row, listed
+from ..shared.tables import Table
+from ..shared.text import linearity_cells, linearity_heads, listed
 from . import RUNS
 
 if TYPE_CHECKING:
@@ -129,10 +130,11 @@ def _over_epochs(
     return Claim(statement, decided(found), evidence)
 
 
-def table(result: Result) -> str:
+def table(result: Result) -> Table:
     """Each weight decay after training: means and standard deviations over seeds."""
     data, config = result.data.isel(epoch=-1), result.config
-    lines = [f"{'decay':>6}{linearity_header(config.depth)}"]
-    for decay in config.weight_decays:
-        lines.append(f"{decay:>6g}{linearity_row(data.sel(weight_decay=decay))}")
-    return "\n".join(lines)
+    rows = [
+        [f"{decay:g}", *linearity_cells(data.sel(weight_decay=decay))]
+        for decay in config.weight_decays
+    ]
+    return Table(["weight decay", *linearity_heads(config.depth)], rows)

@@ -33,7 +33,7 @@ ROUNDING = 1e-9
 
 
 SAYS = {
-    "training adds components": "about 50 and 15",
+    "training adds components": "in an MLP, about 50 and 15",
     "learned weight components alone": "next to nothing is lost",
     "trained networks are better aligned": "aligned",
     "learned activation components": "universal",

@@ -8,6 +8,7 @@ import xarray as xr
 
 from ..shared.claims import Claim, in_every_seed
 from ..shared.statistics import epoch_rank_correlation, first_epoch
+from ..shared.tables import Table
 from ..shared.text import listed, plus_minus
 from . import TERMINAL
 
@@ -103,20 +104,21 @@ def _about(runs: xr.DataArray) -> str:
     return plus_minus(runs, ".3g", ".1g")
 
 
-def table(result: Result) -> str:
+def table(result: Result) -> Table:
     """By loss, layers and the last one's geometry: first, as the terminal phase begins, last."""
-    lines = []
+    heads, columns = [""], []
     for loss, data in by_loss(result).items():
         begin = first_epoch(data["train_accuracy"] >= TERMINAL).fillna(data["epoch"][-1])
-        rows = {
-            "start": _rows(data.isel(epoch=0)),
-            "terminal": _rows(data.sel(epoch=begin)),
-            "end": _rows(data.isel(epoch=-1)),
-        }
-        lines.append(f"{loss:<24}" + "".join(f"{time:>22}" for time in rows))
-        for name in rows["end"]:
-            lines.append(f"{name:<24}" + "".join(f"{_about(of[name]):>22}" for of in rows.values()))
-    return "\n".join(lines)
+        for time, of in (
+            ("start", data.isel(epoch=0)),
+            ("terminal phase", data.sel(epoch=begin)),
+            ("end", data.isel(epoch=-1)),
+        ):
+            heads.append(f"{loss}, {time}")
+            columns.append(_rows(of))
+    names = [name.replace("_", " ") for name in columns[0]]
+    cells = [[_about(runs) for runs in column.values()] for column in columns]
+    return Table(heads, list(zip(names, *cells, strict=True)))
 
 
 def _rows(of: xr.Dataset) -> dict[str, xr.DataArray]:

@@ -8,7 +8,8 @@ import xarray as xr
 
 from ..shared.claims import Claim, decided, in_every_seed
 from ..shared.lost import at_chance, without
-from ..shared.text import linearity_header, linearity_row, plus_minus
+from ..shared.tables import Table
+from ..shared.text import linearity_cells, linearity_heads, plus_minus
 from . import RUNS
 
 if TYPE_CHECKING:
@@ -153,15 +154,13 @@ def _ends(curves: xr.DataArray) -> str:
     return " → ".join(plus_minus(curves.isel(epoch=at)) for at in (0, -1))
 
 
-def table(result: Result) -> str:
+def table(result: Result) -> Table:
     """Each learning rate and noise level after training: means, standard deviations over seeds."""
     data, config = result.data.isel(epoch=-1), result.config
-    lines = [
-        f"noise floor of target linearity {data['noise_floor']:.3f}",
-        f"{'rate':>6}{'noise':>7}{linearity_header(config.depth)}",
+    rows = [
+        [f"{rate:g}", f"{noise:g}", *linearity_cells(data.sel(learning_rate=rate, noise=noise))]
+        for rate in config.learning_rates
+        for noise in config.noises
     ]
-    for rate in config.learning_rates:
-        for noise in config.noises:
-            row = linearity_row(data.sel(learning_rate=rate, noise=noise))
-            lines.append(f"{rate:>6g}{noise:>7g}{row}")
-    return "\n".join(lines)
+    heads = ["learning rate", "noise", *linearity_heads(config.depth)]
+    return Table(heads, rows, f"Noise has a target linearity of {data['noise_floor']:.3f}.")

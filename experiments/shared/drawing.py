@@ -176,7 +176,7 @@ def _label_decades(axis: Axis, ticks: int) -> None:
     low, high = sorted(axis.get_view_interval())
     decades = math.log10(high / low) if 0 < low < high < math.inf else math.inf
     if decades > 2:
-        axis.set_major_locator(LogLocator())
+        axis.set_major_locator(LogLocator(numticks=ticks + 2))
         axis.set_major_formatter(LogFormatterSciNotation())
         axis.set_minor_locator(LogLocator(subs="auto"))
     else:

@@ -69,26 +69,23 @@ def start_to_end(runs: xr.DataArray, mean: str, deviation: str, dim: str = "epoc
     return f"{float(first):{mean}} → {plus_minus(runs.isel({dim: -1}), mean, deviation)}"
 
 
-def linearity_header(depth: int) -> str:
-    """The head of a table with ``linearity_row``."""
-    layers = (f"TL {layer}, held out" for layer in range(1, depth + 1))
-    accuracies = f"{'train accuracy':>18}{'test accuracy':>18}"
-    return accuracies + "".join(f"{layer:>32}" for layer in layers)
+def linearity_heads(depth: int) -> list[str]:
+    """The heads of a table with ``linearity_cells``."""
+    layers = range(1, depth + 1)
+    linearity = [head for layer in layers for head in (f"TL {layer}", f"TL {layer}, held out")]
+    return ["train accuracy", "test accuracy", *linearity]
 
 
-def linearity_row(of: xr.Dataset) -> str:
+def linearity_cells(of: xr.Dataset) -> list[str]:
     """What ``linearity_metrics`` measured at one time: accuracies, and target linearity by layer.
 
     Args:
         of: ``train_accuracy`` and ``test_accuracy`` (seed,); ``target_linearity`` and ``heldout``
             (seed, layer).
     """
-    train, test = (plus_minus(of[f"{split}_accuracy"]) for split in ("train", "test"))
-    layers = (of.sel(layer=layer) for layer in of["layer"])
-    return f"{train:>18}{test:>18}" + "".join(
-        f"{plus_minus(one['target_linearity']):>17}{plus_minus(one['heldout']):>15}"
-        for one in layers
-    )
+    layers = [of.sel(layer=layer) for layer in of["layer"]]
+    linearity = [one[name] for one in layers for name in ("target_linearity", "heldout")]
+    return [plus_minus(v) for v in (of["train_accuracy"], of["test_accuracy"], *linearity)]
 
 
 def over_seeds(seeds: int) -> str:

@@ -82,3 +82,8 @@ DIMENSIONS = {
 def coordinates(config: Config) -> dict[str, Iterable[Any]]:
     """What lies along the dimensions."""
     return {"width": config.widths, "seed": range(config.seeds)}
+
+
+def data(config: Config) -> str:
+    """The data, as papers name them."""
+    return f"staircase, widths {config.widths[0]} to {config.widths[-1]}"

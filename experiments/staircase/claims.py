@@ -10,6 +10,7 @@ from scipy import stats
 from ..shared.claims import Claim, decided, in_every_seed
 from ..shared.lost import without
 from ..shared.statistics import spread
+from ..shared.tables import Table
 from ..shared.text import listed, plus_minus, start_to_end
 from .published import PUBLISHED, published_setting
 
@@ -95,22 +96,21 @@ def _published_claim(losses: xr.DataArray) -> Claim:
     )
 
 
-def table(result: Result) -> str:
+def table(result: Result) -> Table:
     """Each width before and after training: means and standard deviations over seeds."""
     data = result.data.assign(final_loss=final_losses(result))
-    names = ("target_fit", "fit_output", "new_target_fit", "noise_norm")
-    sizes = (plus_minus(data[name], ".2f") for name in ("target_norm", "new_target_norm"))
-    lines = [
-        "norm of y {}, of new points {}".format(*sizes),
-        f"{'width':>6}{'final loss':>18}{'features move':>18}"
-        + "".join(f"{name.replace('_', ' '):>30}" for name in names),
-    ]
+    names = {
+        "target_fit": "‖y − ŷ_OLS‖",
+        "fit_output": "‖ŷ_OLS − ŷ‖",
+        "new_target_fit": "‖y − ŷ_OLS‖ on new points",
+        "noise_norm": "‖y − ŷ_OLS‖ if y were noise",
+    }
+    rows = []
     for width in result.config.widths:
         of = data.sel(width=width)
         loss, moved = plus_minus(of["final_loss"], ".4f"), of["feature_change"].isel(step=-1)
         curves = (start_to_end(of[name], ".2f", ".2f", "step") for name in names)
-        lines.append(
-            f"{width:>6}{loss:>18}{plus_minus(moved):>18}"
-            + "".join(f"{curve:>30}" for curve in curves)
-        )
-    return "\n".join(lines)
+        rows.append([str(width), loss, plus_minus(moved), *curves])
+    norm, new = (plus_minus(data[name], ".2f") for name in ("target_norm", "new_target_norm"))
+    heads = ["width", "final loss", "‖H − H₀‖/‖H₀‖", *names.values()]
+    return Table(heads, rows, f"The norm of y is {norm}, on new points {new}.")

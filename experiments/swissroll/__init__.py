@@ -92,3 +92,8 @@ def coordinates(config: Config) -> dict[str, Iterable[Any]]:
         "state": range(config.steps + 1),
         "layer": range(1, LAYERS + 1),
     }
+
+
+def data(config: Config) -> str:
+    """The data, as papers name them."""
+    return "swiss roll"

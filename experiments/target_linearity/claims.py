@@ -9,6 +9,7 @@ import xarray as xr
 from ..shared.claims import Claim, in_every_seed
 from ..shared.lost import at_chance, without
 from ..shared.statistics import epoch_rank_correlation
+from ..shared.tables import Table
 from ..shared.text import listed, start_to_end
 
 if TYPE_CHECKING:
@@ -83,16 +84,20 @@ def half_gain_epoch(linearity: xr.DataArray) -> xr.DataArray:
     return first + (0.5 - low) / (high - low) * (second - first)
 
 
-def table(result: Result) -> str:
-    """Each layer before and after training, means over seeds."""
+def table(result: Result) -> Table:
+    """Each layer before and after training: means, and the deviation over seeds at the end."""
     data = result.data
     names = ("target_linearity", "adjusted", "heldout", "surrogate")
-    lines = ["layer   floor" + "".join(f"{name:>30}" for name in names)]
-    for layer, of in data.groupby("layer"):
-        floor = float(of["noise_floor"].isel(epoch=-1).mean())
-        cells = (start_to_end(of[name].squeeze("layer"), ".4g", ".1g") for name in names)
-        lines.append(f"{layer:>5}{floor:>8.3f}" + "".join(f"{cell:>30}" for cell in cells))
-    for name in ("train", "test"):
-        accuracy = start_to_end(data[f"{name}_accuracy"], ".4f", ".1g")
-        lines.append(f"{name} accuracy {accuracy}")
-    return "\n".join(lines)
+    rows = [
+        [
+            str(layer),
+            *(start_to_end(of[name].squeeze("layer"), ".4g", ".1g") for name in names),
+            f"{float(of['noise_floor'].isel(epoch=-1).mean()):.3f}",
+        ]
+        for layer, of in data.groupby("layer")
+    ]
+    train, test = (
+        start_to_end(data[f"{split}_accuracy"], ".4f", ".1g") for split in ("train", "test")
+    )
+    heads = ["layer", "target linearity", "adjusted", "held out", "surrogate", "noise floor"]
+    return Table(heads, rows, f"Accuracy on training samples {train}, on test samples {test}.")

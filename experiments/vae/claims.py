@@ -9,6 +9,7 @@ import xarray as xr
 
 from ..shared.claims import Claim, in_every_seed
 from ..shared.lost import without
+from ..shared.tables import Table
 from ..shared.text import listed, plus_minus
 
 if TYPE_CHECKING:
@@ -31,10 +32,11 @@ def claim_by_beta(statement: str, margins: xr.DataArray, name: str, values: xr.D
     return in_every_seed(statement, margins, f"{name} {listed(values, 'beta')}")
 
 
-def rows_by_beta(columns: Mapping[str, xr.DataArray]) -> list[str]:
-    """The lines of a table: a head, and for each β the columns (beta, seed) over seeds."""
-    lines = [f"{'β':>6}" + "".join(f"{name:>22}" for name in columns)]
-    for beta in next(iter(columns.values()))["beta"].values:
-        cells = (plus_minus(runs.sel(beta=beta), ".3g", ".1g") for runs in columns.values())
-        lines.append(f"{beta:>6g}" + "".join(f"{cell:>22}" for cell in cells))
-    return lines
+def table_by_beta(columns: Mapping[str, xr.DataArray], note: str) -> Table:
+    """A row for each β, with the columns (beta, seed) over seeds."""
+    betas = next(iter(columns.values()))["beta"].values
+    rows = [
+        [f"{beta:g}", *(plus_minus(runs.sel(beta=beta), ".3g", ".1g") for runs in columns.values())]
+        for beta in betas
+    ]
+    return Table(["β", *columns], rows, note)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from ...shared.claims import Claim, claim_negative
 from ...shared.statistics import epoch_rank_correlation, interval
-from ..claims import at_best_epoch, claim_by_beta, of_learnt, rows_by_beta
+from ...shared.tables import Table
+from ..claims import at_best_epoch, claim_by_beta, of_learnt, table_by_beta
 from .correlations import correlations
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def check(result: Result) -> list[Claim]:
     ]
 
 
-def table(result: Result) -> str:
+def table(result: Result) -> Table:
     """Each β at its best epoch, and the correlations with target linearity."""
     best = at_best_epoch(result.data)
     frames = best["frame_error"]
@@ -89,10 +90,6 @@ def table(result: Result) -> str:
         "reconstruction": "of reconstruction error and interpolation error",
     }
     found = correlations(result.data)
-    return "\n".join(
-        [
-            *rows_by_beta(columns),
-            "rank correlations over β and epochs [95 % over seeds]",
-            *(f"{interval(found[key])}  {meaning}" for key, meaning in meanings.items()),
-        ]
-    )
+    listed = "; ".join(f"{interval(found[key])} {text}" for key, text in meanings.items())
+    note = f"Rank correlations over β and epochs [95 % over seeds]: {listed}."
+    return table_by_beta(columns, note)

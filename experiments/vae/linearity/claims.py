@@ -8,9 +8,10 @@ import xarray as xr
 
 from ...shared.claims import Claim, decided
 from ...shared.statistics import epoch_rank_correlation
+from ...shared.tables import Table
 from ...shared.text import plus_minus
 from .. import RUNS
-from ..claims import at_best_epoch, claim_by_beta, of_learnt, rows_by_beta
+from ..claims import at_best_epoch, claim_by_beta, of_learnt, table_by_beta
 
 if TYPE_CHECKING:
     from ...shared.results import Result
@@ -72,7 +73,7 @@ def _collapse(best: xr.Dataset) -> Claim:
     return Claim("a collapsed code shows in target linearity", holds, evidence)
 
 
-def table(result: Result) -> str:
+def table(result: Result) -> Table:
     """Each β at its best epoch, means and standard deviations over seeds."""
     data, best = result.data, at_best_epoch(result.data)
     start = data["target_linearity"].isel(beta=0, epoch=0)
@@ -87,5 +88,5 @@ def table(result: Result) -> str:
         "latents used": best["active"],
         "normalised surrogate": best["surrogate_share"],
     }
-    before = f"target linearity before training {plus_minus(start, '.3g', '.1g')}"
-    return "\n".join([f"{before}, noise floor {floor:.3f}", *rows_by_beta(columns)])
+    before = f"Target linearity before training {plus_minus(start, '.3g', '.1g')}"
+    return table_by_beta(columns, f"{before}, noise floor {floor:.3f}.")
