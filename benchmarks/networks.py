@@ -39,17 +39,23 @@ def _clipping(width: int, outputs: int, images: int, ranks: int, rounds: int) ->
     basis = jnp.linalg.qr(jax.random.normal(keys[2], (width, width)))[0]
     labels = (jax.nn.relu(x @ kernel) @ head).argmax(1)
 
-    def accuracy(rank: Array) -> Array:
+    network = kernel, basis, x, head, labels  # as arguments: XLA computes with constants itself
+
+    @jax.jit
+    def each(rank: Array, network: tuple[Array, ...]) -> Array:
+        kernel, basis, x, head, labels = network
         logits = jax.nn.relu(x @ clip(kernel, basis, rank)) @ head
         return (logits.argmax(1) == labels).mean()
 
-    each = jax.jit(accuracy)
-    curve = jax.jit(lambda r: lax.map(accuracy, r, batch_size=AT_ONCE))
+    @jax.jit
+    def curve(ranks: Array, network: tuple[Array, ...]) -> Array:
+        return lax.map(lambda rank: each(rank, network), ranks, batch_size=AT_ONCE)
+
     at = jnp.arange(1, ranks + 1)
-    one_by_one = lambda: [each(rank) for rank in at]  # noqa: E731
+    one_by_one = lambda: [each(rank, network) for rank in at]  # noqa: E731
     _compare(
         f"Accuracy of {ranks} clipped kernels {width}×{outputs} on {images} images, s",
-        {"vmapped": lambda: curve(at), "loop": one_by_one},
+        {"vmapped": lambda: curve(at, network), "loop": one_by_one},
         rounds,
     )
 

@@ -13,10 +13,12 @@ from experiments import ansatz
 from experiments.ansatz import FORMS, REPLACEMENTS, Config, Setting
 from experiments.ansatz.claims import check, layers
 from experiments.ansatz.influence import influences
+from experiments.ansatz.measures import _jacobians
 from experiments.ansatz.networks import apply, batch_loss, init, training_data
 from experiments.registry import find
 from experiments.runs import perform
 from experiments.shared.results import Result, label
+from gramlin_jax.support.precision import in_float64
 
 pytestmark = pytest.mark.runs
 
@@ -37,12 +39,22 @@ def test_the_smoke_run_measures_all_layers(smoke):
     missing = data["rank"].sel(setting="depth=1", layer=2)
     assert missing.isnull().all()
     for name, values in data.data_vars.items():
-        if name in ("nfa_centred", "input_residual", "overlap") or "layer" not in values.dims:
+        without = "nfa_centred", "input_residual", "output_residual", "overlap"
+        if name in without or "layer" not in values.dims:
             continue
         assert values.sel(setting="base").notnull().all(), name
     # The null of the ansatz is of the value itself; a rotation changes neither KKᵀ nor its rank.
     nfa = data["alignment"].sel(form="nfa", setting="base")
     assert ((nfa > 0) & (nfa <= 1)).all() and (data["null_deviation"].sel(setting="base") > 0).all()
+    # No multiple of −Σ (Wx)δᵀ, nor of −Σ g xᵀ, is nearer than the sine of the angle.
+    fact = data["alignment"].sel(form="fact", setting="base")
+    for side, cosine in (("output", data["output_fact"].sel(setting="base")), ("input", fact)):
+        residual = data[f"{side}_residual"].sel(setting="base")
+        assert residual.sel(weight_decay=0).isnull().all()
+        assert (residual >= np.sqrt(1 - cosine**2) - 1e-9).sel(weight_decay=1e-2).all()
+    overlap = data["overlap"].sel(setting="base")
+    assert overlap.isel(direction=0).notnull().all()
+    assert overlap.isel(direction=slice(8, None)).isnull().all()  # of width 8
     shapes = {path.name for path in folder.iterdir()}
     assert {"figure.png", "conditions.png", "decay.png", "layers.parquet"} <= shapes
     table = pd.read_parquet(folder / "layers.parquet")
@@ -90,18 +102,34 @@ def test_losses():
     assert float(batch_loss("cross_entropy", out, y)) == pytest.approx(entropy, rel=1e-6)
 
 
-def test_influence_of_a_linear_network_is_that_of_its_jacobian():
-    """‖tvK₂‖² for a step tv of the pre-activations, whatever its length."""
-    params = init(jax.random.key(0), (6, 5, 3), 1.0)
-    x = np.random.default_rng(0).normal(size=(9, 6)).astype(np.float32)
+@pytest.mark.parametrize("inputs", [6, 3])
+def test_influence_of_a_linear_network_is_that_of_its_jacobian(inputs):
+    """‖tvK₂‖² for a step tv of the pre-activations, whatever its length; v is in range(W)."""
+    params = init(jax.random.key(0), (inputs, 5, 3), 1.0)
+    x = np.random.default_rng(0).normal(size=(9, inputs)).astype(np.float32)
     k1, k2 = np.asarray(params["1"], float), np.asarray(params["2"], float)
     found = influences(params, 1, x, k2 @ k2.T, "linear")
     v, s, _ = np.linalg.svd(k1.T, full_matrices=False)
     moved = np.diag(v.T @ k2 @ k2.T @ v)
     for name, influence in (("influence_outputs", moved), ("influence_inputs", s**2 * moved)):
-        even = influence.sum() / np.sqrt(5 * (influence**2).sum())
+        even = influence.sum() / np.sqrt(len(s) * (influence**2).sum())
         assert float(found[name]) == pytest.approx(even, rel=1e-4)
     np.testing.assert_allclose(apply(params, x, "linear"), x @ k1 @ k2, rtol=1e-4, atol=1e-5)
+
+
+def test_jacobians_are_in_float64():
+    """In float32 J = K₂K₂ᵀ would be noise where K₂ has a singular value of 1e-4."""
+    u, v = (np.linalg.qr(np.random.default_rng(seed).normal(size=(4, 4)))[0] for seed in (0, 1))
+    kernels = {"1": np.eye(4), "2": u * [1, 0.1, 1e-2, 1e-4] @ v}
+    params = {name: jnp.asarray(kernel, jnp.float32) for name, kernel in kernels.items()}
+    f = in_float64(lambda p, x: apply(p, x, "linear"))
+    replaced = {"1": params["1"][None]}
+    found = in_float64(_jacobians)(f, params, replaced, jnp.ones((3, 4), jnp.float32))
+    of_last = np.asarray(params["2"], float)
+    assert np.shape(found["1"].mean) == (2, 4, 4)
+    for j in np.asarray(found["1"].mean):
+        least = np.linalg.eigvalsh(j)[0]
+        assert least == pytest.approx(np.linalg.svd(of_last)[1][-1] ** 2, rel=1e-6)
 
 
 CONFIG = Config(variations=("base",), init_scales=(1.0,), weight_decays=(0.01,), seeds=3)

@@ -22,6 +22,7 @@ from gramlin_jax.rainbow import (
     sample_kernel,
 )
 
+pytestmark = pytest.mark.runs  # trained networks, drawn anew
 KEY = jax.random.key(0)
 
 

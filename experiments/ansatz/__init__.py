@@ -186,7 +186,8 @@ DIMENSIONS = {
     ),
     **dict.fromkeys(
         ("nfa_half", "nfa_pearson", "nfa_centred", "nfa_without_derivative", "output_fact")
-        + ("input_residual", "isotropy", "range_isotropy", "debiased_isotropy", "tight_frame")
+        + ("input_residual", "output_residual", "tight_frame")
+        + ("isotropy", "range_isotropy", "debiased_isotropy")
         + ("lower_bound", "upper_bound", "rank", "isotropy_after_activation")
         + ("exponent", "determination", "ky_fan", "stable_rank", "components", "update_components")
         + ("influence_inputs", "influence_outputs"),

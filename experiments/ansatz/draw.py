@@ -180,11 +180,12 @@ def by_decay(result: Result) -> Figure:
             for i, decay in enumerate(end["weight_decay"].values):
                 at = values.sel(init_scale=scale, weight_decay=decay)
                 _spread(axes, i + 0.15 * (k - 2), at, color, label=label if i == 0 else None)
+        axes.axhline(0, color="0.3", lw=0.6)
         decays = [f"{decay:g}" for decay in end["weight_decay"].values]
         axes.set_xticks(range(len(decays)), decays)
         axes.set_xlabel("weight decay λ")
         tidy(axes, title=f"initial scale {scale:g}")
-    panels[0].set_ylim(0, 1.02)
+    panels[0].set_ylim(None, 1.02)
     panels[0].set_ylabel("cosine")
     legend_below(figure, panels[:1])
     return figure

@@ -24,11 +24,12 @@ def influences(
 
     The influence of a direction is the mean of ‖f(z + tv) − f(z)‖² over the samples. Steps of one
     length at the layer's input move z by t = s|step| along the left singular vector v of W; after W
-    has reweighted the directions, all move z by the same t, the root mean square of z.
+    has reweighted the directions, all move z by the same t, the root mean square of z. Directions
+    are those of range(W), k of them; others are an arbitrary basis.
 
     Returns:
         ``influence_inputs`` and ``influence_outputs``, cosines of the influences in all directions
-        with a constant, in [1/√o, 1]: 1 where all directions move the outputs alike.
+        with a constant, in [1/√k, 1]: 1 where all directions move the outputs alike.
     """
     kernel = params[str(layer)]
     of = in_singular_basis(kernel, jacobian)
@@ -44,8 +45,8 @@ def influences(
         return ((moved - before) ** 2).sum(-1).mean()
 
     def evenness(sizes: Array) -> Array:
-        moved = jax.lax.map(influence, (of.vectors.T, sizes)).astype(jnp.float64)
-        return moved.sum() / jnp.sqrt(len(moved) * (moved**2).sum())
+        moved = jax.lax.map(influence, (of.vectors.T, sizes)).astype(jnp.float64) * of.inside
+        return moved.sum() / jnp.sqrt(of.inside.sum() * (moved**2).sum())
 
     inputs = length * singular_values / jnp.sqrt(of.squares.mean())
     return {

@@ -154,6 +154,8 @@ def _replacements(params: Any, others: Any, seed: Array) -> dict[str, Array]:
 
 def _jacobians(f: Any, params: Any, kernels: dict[str, Array], x: Array) -> Any:
     """``JacobianMoments`` by layer of the network, and of it with each kernel replaced."""
+    # Along trailing singular vectors vᵀJv falls to 1e-10 of the largest: float32 would be noise.
+    params, kernels, x = jax.tree.map(lambda a: a.astype(jnp.float64), (params, kernels, x))
     variants = [params]
     for name, others in kernels.items():
         variants += [{**params, name: kernel} for kernel in others]
@@ -200,11 +202,13 @@ def _of_ansatz(layer: Layer) -> dict[str, Any]:
 
 
 def _stationary(layer: Layer, decay: Array) -> dict[str, Any]:
-    """The identities of a stationary point; without weight decay there is no residual."""
+    """The identities of a stationary point; without weight decay there are no residuals."""
     positive = jnp.where(decay > 0, decay, 1)
     found = stationarity_identities(layer.kernel, layer.gradients, positive)
-    residual = jnp.where(decay > 0, found.input_residual, jnp.nan)
-    return {"input_residual": residual, "output_fact": found.output_cosine}
+    residuals = found.input_residual, found.output_residual
+    names = "input_residual", "output_residual"
+    of_decay = {n: jnp.where(decay > 0, r, jnp.nan) for n, r in zip(names, residuals, strict=True)}
+    return {**of_decay, "output_fact": found.output_cosine}
 
 
 def _spectra(layer: Layer) -> dict[str, Any]:

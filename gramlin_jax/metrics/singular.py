@@ -11,7 +11,7 @@ from gramlin_jax.support.checks import check_array, is_traced
 from gramlin_jax.support.precision import dot, eigh, in_float64, magnitude, rank_tolerance
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float
+    from jaxtyping import Array, Bool, Float
 
 
 class Singular(NamedTuple):
@@ -38,6 +38,18 @@ class Singular(NamedTuple):
         """The AGOP K J Kᵀ in the basis U of the inputs, S(VᵀJV)S; there, KKᵀ is diag(S²)."""
         root = jnp.sqrt(self.squares)
         return root[:, None] * self.jacobian * root[None]
+
+    @property
+    def captured(self) -> Float[Array, "o"]:
+        """vᵀJv of each direction, and the mean of it over directions with equal S².
+
+        The basis of such directions is arbitrary, and so are their single values, but not the mean.
+        """
+        gaps = self.squares[:-1] - self.squares[1:]
+        number = jnp.cumsum(gaps > rank_tolerance(max(self.kernel.shape)) * self.squares[0])
+        number = jnp.concatenate([jnp.zeros(1, number.dtype), number])
+        equal = (number[:, None] == number[None]).astype(jnp.float64)
+        return dot(equal, jnp.diagonal(self.jacobian)) / equal.sum(1)
 
 
 @in_float64
@@ -99,3 +111,12 @@ def descending(matrix: Float[Array, "o o"]) -> tuple[Float[Array, "o"], Float[Ar
     """Eigenvalues ≥ 0, descending, and eigenvectors of a positive semi-definite matrix."""
     values, vectors = (a[..., ::-1] for a in eigh(matrix))
     return jnp.where(values > rank_tolerance(len(values)) * values[0], values, 0), vectors
+
+
+def distinct(values: Float[Array, "o"]) -> Bool[Array, "o"]:
+    """Which descending eigenvalues determine their vector: those that are not 0 nor repeated.
+
+    Up to ``rank_tolerance``. The other vectors are an arbitrary basis, as rounding has it.
+    """
+    gaps = jnp.concatenate([values[:1], values[:-1] - values[1:], values[-1:]])
+    return jnp.minimum(gaps[:-1], gaps[1:]) > rank_tolerance(len(values)) * values[0]

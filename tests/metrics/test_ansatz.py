@@ -208,6 +208,58 @@ def test_singular_vectors_are_compared_in_the_inputs_space(kernel, j):
     np.testing.assert_allclose(exponent.determination, fit.rvalue**2, rtol=1e-8)
 
 
+S, A = np.arange(5.0, 0, -1), np.array([10.0, 4, 3, 2, 1])
+
+
+@pytest.mark.parametrize(
+    ("s", "a", "arbitrary"),
+    [
+        (S, A, []),
+        (S * [1, 1, 0, 1, 1] + [0, 0, 4, 0, 0], A, [1, 2]),  # W has 4 twice
+        (S, A * [1, 1, 0, 1, 1] + [0, 0, 4, 0, 0], [1, 2]),  # the AGOP has
+        (S, A * [1, 1, 1, 0, 0], [3, 4]),
+        (S, A * [1, 1, 1, 1, 0], [4]),
+        (S * [1, 1, 1, 0, 0], A * [1, 1, 1, 0, 0], [3, 4]),
+    ],
+)
+def test_overlaps_are_nan_where_rounding_decides_on_a_vector(s, a, arbitrary):
+    """A vector is arbitrary if a perturbation of 1e-12 turns it."""
+    u, v = (stats.ortho_group.rvs(n, random_state=n) for n in (6, 5))
+    kernel, rank = u[:, :5] * s @ v.T, int((s > 0).sum())
+    q = stats.ortho_group.rvs(rank, random_state=1)  # from the vectors of WᵀW to the AGOP's
+    root = v[:, :rank] @ (q / s[:rank, None] * np.sqrt(a[:rank]))
+    found = np.asarray(singular_overlaps(kernel, root @ root.T))
+
+    def vectors(matrix, seed):
+        noise = draw(6, 6, seed=seed)
+        return np.linalg.eigh(matrix + 1e-12 * (noise + noise.T))[1][:, ::-1][:, :5]
+
+    matrix = kernel @ root @ root.T @ kernel.T
+    one, two = (
+        abs((vectors(kernel @ kernel.T, seed) * vectors(matrix, seed + 1)).sum(0))
+        for seed in (20, 22)
+    )
+    turned = abs(one - two) > 1e-6
+    assert np.flatnonzero(turned).tolist() == arbitrary
+    np.testing.assert_array_equal(np.isnan(found), turned)
+    np.testing.assert_allclose(found[~turned], one[~turned], atol=1e-9)
+
+
+def test_equal_singular_values_count_by_their_mean():
+    """Any basis of their directions has the same mean of vᵀJv."""
+    u, v = (stats.ortho_group.rvs(5, random_state=seed) for seed in (1, 2))
+    s, j = np.array([3.0, 2, 2, 2, 1]), semidefinite(5)
+    kernel, captured = u * s @ v.T, np.diag(v.T @ j @ v)
+    captured = np.array([captured[0], *[captured[1:4].mean()] * 3, captured[4]])
+    best = np.linalg.eigvalsh(kernel @ j @ kernel.T)[::-1]
+    for rank in range(1, 6):
+        ratio = (s**2 * captured)[:rank].sum() / best[:rank].sum()
+        assert float(ky_fan_ratio(kernel, j, rank)) == pytest.approx(ratio, abs=1e-10)
+    fit = stats.linregress(np.log(s**2), np.log(captured))
+    assert float(ansatz_exponent(kernel, j).beta) == pytest.approx(fit.slope, rel=1e-8)
+    assert float(ansatz_exponent(kernel, j).determination) == pytest.approx(fit.rvalue**2)
+
+
 def test_the_null_of_an_alignment_has_the_moments_of_haar_measure():
     """E⟨A, QBQᵀ⟩ = tr A tr B/d, and its variance is 2‖A₀‖²‖B₀‖²/((d − 1)(d + 2)), traceless."""
     a, b = np.diag([5.0, 2, 1, 1, 0, 0]), semidefinite(6)
@@ -353,6 +405,7 @@ def test_nothing_is_nan():
     assert np.isnan(rotation_null(KEY, np.ones((3, 1)), np.ones((1, 1)), 9).p)
     assert np.isnan(ansatz_exponent(np.eye(3), semidefinite(3)).alpha)  # equal singular values
     assert np.isnan(ansatz_exponent(np.ones((3, 2)), np.eye(2)).alpha)  # rank one
+    assert np.isnan(ansatz_exponent(np.diag([2.0, 1]), np.diag([1, 1e-15])).alpha)  # rounding
     assert np.isnan(isotropy(np.ones((1, 1))).cosine) and np.isnan(isotropy(np.zeros((2, 2)))[0])
     of_nan = jax.jit(isotropy)(np.eye(2), np.full((3, 2), np.nan))  # as of a run that diverged
     assert np.isnan(jnp.stack(of_nan)).all()

@@ -8,6 +8,7 @@ from gramlin_jax import weight_gram
 from gramlin_jax.metrics.gram import gram_only_step, gram_only_step_in_basis, polar_factor
 from gramlin_jax.metrics.rotation import first_basis
 
+pytestmark = pytest.mark.runs  # what optimisers compute in each step
 POLAR = jax.jit(polar_factor, static_argnames=("method", "tolerance"))
 STEP = jax.jit(gram_only_step)
 SHAPES = (24, 24), (40, 16), (16, 18), (16, 40)  # square, tall, a little wide, wide

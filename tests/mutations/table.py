@@ -81,6 +81,10 @@ LAST = "gramlin_jax/_moments/jacobians.py", "tests/test_measure_ansatz.py -k las
 NOTHING = "gramlin_jax/metrics/registry.py", "tests/test_measure_ansatz.py -k probes or reason"
 RANGE = "gramlin_jax/metrics/singular.py", "tests/metrics/test_ansatz.py -k nan"
 SQUARE = "gramlin_jax/metrics/singular.py", "tests/metrics/test_ansatz.py -k bad"
+EQUAL = "gramlin_jax/metrics/singular.py", "tests/metrics/test_ansatz.py -k rounding or equal"
+DIRECTIONS = "gramlin_jax/metrics/ansatz.py", "tests/metrics/test_ansatz.py -k rounding or nan"
+INFLUENCE = "experiments/ansatz/influence.py", "tests/test_ansatz_experiment.py -k influence"
+IN_FLOAT64 = "experiments/ansatz/measures.py", "tests/test_ansatz_experiment.py -k float64"
 TIDY = "experiments/ansatz/claims.py", "tests/test_ansatz_experiment.py -k leaves"
 LAST_SAVED = "gramlin_jax/_measure/measurement.py", "tests/test_measure_ansatz.py -k nothing"
 LAST_PROBED = "gramlin_jax/_measure/probe.py", "tests/test_probe.py -k logits"
@@ -329,6 +333,17 @@ MUTATIONS = [
         (SQUARE, ("second moments of another size than the kernel's", "if size is not None and jacobian.shape != (size, size):", "if False:")),
         (SQUARE, ("second moments that are not symmetric", "abs(array - array.T).max() > 1e-6", "abs(array - array.T).max() > 1e6")),
         (RANGE, ("a kernel of NaN has rank 0", "jnp.where(jnp.isnan(squares), jnp.nan, inside)", "jnp.where(jnp.isnan(squares), 0, inside)")),
+        (EQUAL, ("vectors of equal eigenvalues are determined", "jnp.minimum(gaps[:-1], gaps[1:])", "values")),
+        (EQUAL, ("a vector needs no gap to the one before", "jnp.minimum(gaps[:-1], gaps[1:])", "gaps[1:]")),
+        (EQUAL, ("a vector needs no gap to the next", "jnp.minimum(gaps[:-1], gaps[1:])", "gaps[:-1]")),
+        (EQUAL, ("equal singular values count one by one", "jnp.cumsum(gaps > rank_tolerance", "jnp.cumsum(gaps > -rank_tolerance")),
+        (EQUAL, ("equal singular values count by their sum", "jnp.diagonal(self.jacobian)) / equal.sum(1)", "jnp.diagonal(self.jacobian))")),
+        (DIRECTIONS, ("overlaps: of any vectors of W", "distinct(of.squares) & distinct(values)", "distinct(values)")),
+        (DIRECTIONS, ("overlaps: of any vectors of the AGOP", "distinct(of.squares) & distinct(values)", "distinct(of.squares)")),
+        (DIRECTIONS, ("exponent: a fit through rounding errors", "rank_tolerance(len(x)) * of.captured.max()", "0")),
+        (INFLUENCE, ("influence of directions outside of range(W)", "astype(jnp.float64) * of.inside", "astype(jnp.float64)")),
+        (INFLUENCE, ("influence: a mean over all directions", "jnp.sqrt(of.inside.sum() *", "jnp.sqrt(len(moved) *")),
+        (IN_FLOAT64, ("Jacobians of the ansatz in float32", "a.astype(jnp.float64), (params, kernels, x)", "a, (params, kernels, x)")),
         (TIDY, ("networks that diverged are not in the table", 'frame["rank_start"].notna()', 'frame["rank"].notna()')),
         (LAST_SAVED, ("saved: whether J is fixed", ', "classes", "fixed_jacobian"', ', "classes"')),
         (LAST_PROBED, ("a probe's Jacobians are of the loss too", "*wanted, self._logits, self", "*wanted, None, self")),
