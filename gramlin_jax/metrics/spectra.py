@@ -93,7 +93,8 @@ def participation_ratio(eigenvalues: Float[Array, "*stack d"]) -> Float[Array, "
     ``participation_ratio`` ≤ ``effective_rank`` ≤ rank.
 
     Args:
-        eigenvalues: λ (*stack, d) ≥ 0, of a Gram or a covariance; any order and scale.
+        eigenvalues: λ (*stack, d) ≥ 0, of a Gram or a covariance; any order and scale. Subnormal
+            ones, below 2.3e-308, count as 0.
 
     Returns:
         (*stack,), float64; NaN where all are 0.
