@@ -95,6 +95,9 @@ def test_the_overview_by_hand():
     ]
     del known["c"], earlier[:]
     assert "| not run | undecided" in rewritten(page, known), COLUMNS
+    known["a"]["captions"] = {"figure": "First, -1.", "more": "Second."}
+    page = rewritten("![](figures/a_more.png)\n<!-- caption a -->\n<!-- end -->\n", known)
+    assert page.splitlines()[2:] == ["*Second.*", "<!-- end -->"]
     with pytest.raises(ValueError, match="a page names z: wanted one of a, b"):
         rewritten("<!-- table z -->\n<!-- end -->\n", known)
 

@@ -76,7 +76,7 @@ def _draw(name: str, experiment: Experiment, result: Result, docs: Path) -> None
     """The pictures of a run that a page shows."""
     pages = "".join(page.read_text() for page in docs.rglob("*.md"))
     for picture, draw in experiment.pictures(result).items():
-        end = picture.removeprefix("figure") if picture == "figure.png" else f"_{picture}"
+        end = ".png" if picture == "figure.png" else f"_{picture}"
         if f"figures/{name}{end})" in pages:
             (docs / "figures").mkdir(exist_ok=True)
             write_whole(docs / "figures" / f"{name}{end}", draw)

@@ -4,7 +4,7 @@ A page names a block ``<!-- table NAME -->`` … ``<!-- end -->``, and ``rewritt
 
 - ``table NAME``: the numbers of a run;
 - ``claims NAME …``: its claims and their verdicts, a column for each run;
-- ``caption NAME …``: what its figures show;
+- ``caption NAME …``: what those of its figures show that the page has;
 - ``overview``: all claims of all experiments by data set.
 """
 
@@ -87,7 +87,13 @@ def rewritten(page: str, known: Summaries, earlier: Sequence[Mapping[str, str]] 
         if missing:
             raise ValueError(f"a page names {missing[0]}: wanted one of {', '.join(known)}")
         runs = {name: known[name] for name in rest.split()}
-        body = _overview(known, earlier) if kind == "overview" else MAKERS[kind](runs)
+        made = {
+            "table": lambda: _table(runs),
+            "claims": lambda: _claims(runs),
+            "caption": lambda: _caption(runs, page),
+            "overview": lambda: _overview(known, earlier),
+        }
+        body = made[kind]()
         return f"{head}{minus(body)}\n{end}"
 
     return BLOCK.sub(fill, page)
@@ -124,12 +130,20 @@ def _cell(claim: Mapping[str, Any] | None, *more: str) -> str:
     return f"{verdict}: {claim['evidence']}" if more else verdict
 
 
-def _caption(runs: Summaries) -> str:
-    texts = [text for run in runs.values() for text in run["captions"].values()]
-    return "\n".join(f"*{text}*\n" for text in texts).rstrip()
+def _caption(runs: Summaries, page: str) -> str:
+    """What the figures show that the page has."""
+    texts = [
+        text
+        for name, run in runs.items()
+        for figure, text in run["captions"].items()
+        if f"figures/{name}{_ending(figure)}.png)" in page
+    ]
+    return "\n\n".join(f"*{text}*" for text in texts)
 
 
-MAKERS = {"table": _table, "claims": _claims, "caption": _caption}
+def _ending(figure: str) -> str:
+    """What the documentation puts after the name of a run for one of its pictures."""
+    return "" if figure == "figure" else f"_{figure}"
 
 
 def _overview(known: Summaries, earlier: Sequence[Mapping[str, str]]) -> str:
