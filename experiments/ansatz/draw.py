@@ -7,7 +7,18 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..shared.drawing import BLUE, GREEN, ORANGE, PURPLE, VERMILION, legend_below, tidy
+from ..shared.drawing import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    VERMILION,
+    legend_below,
+    letters,
+    sheet,
+    tidy,
+)
+from ..shared.text import minus
 from . import FORMS, REPLACEMENTS
 from .claims import LEVEL, layers, trained
 
@@ -21,21 +32,19 @@ if TYPE_CHECKING:
 LABELS = {
     "nfa": "NFA\nWᵀW, AGOP",
     "fact": "FACT\nWᵀW, −Σgxᵀ",
-    "rga_before": "hhᵀ, ggᵀ",
-    "rwa_before": "hhᵀ, WᵀW",
-    "gwa_before": "ggᵀ, WᵀW",
-    "rga_after": "zzᵀ, δδᵀ",
-    "rwa_after": "zzᵀ, WWᵀ",
-    "gwa_after": "δδᵀ, WWᵀ",
+    "rga_before": "hhᵀ,\nggᵀ",
+    "rwa_before": "hhᵀ,\nWᵀW",
+    "gwa_before": "ggᵀ,\nWᵀW",
+    "rga_after": "zzᵀ,\nδδᵀ",
+    "rwa_after": "zzᵀ,\nWWᵀ",
+    "gwa_after": "δδᵀ,\nWWᵀ",
 }
 GREY = "0.55"
 
 
 def plot(result: Result) -> Figure:
     """Alignments against their nulls above; isotropy, exponents and replaced weights below."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.2, 5.0), layout="constrained")
+    figure = sheet(5.4)
     halves: Any = figure.subfigures(2, 1, height_ratios=(1.1, 1))
     above, below = halves[0].subplots(), halves[1].subplots(1, 3)
     _forms(above, result.data)
@@ -43,11 +52,7 @@ def plot(result: Result) -> Figure:
     _exponents(below[1], result.data)
     _replaced(below[2], result.data)
     legend_below(halves[0], [above])
-    legend_below(halves[1], below)
-    networks = int(np.prod([result.data.sizes[dim] for dim in result.data["accuracy"].dims[:4]]))
-    figure.suptitle(
-        f"{networks} networks, all hidden layers: medians, quartiles, 5 to 95 %", fontsize=9
-    )
+    letters([above, *below])
     return figure
 
 
@@ -75,14 +80,13 @@ def _forms(axes: Axes, data: xr.Dataset) -> None:
             values = one[name].isel(epoch=epoch)
             _spread(axes, i + shift, values, color, label=label if first else None)
         significant = (one["p"].isel(epoch=-1) <= LEVEL).sum() / one["p"].isel(epoch=-1).count()
-        axes.text(i, 1.06, f"{float(significant):.0%}", ha="center", fontsize=7, color=BLUE)
-    axes.text(-0.62, 1.06, "p ≤ .05:", ha="right", fontsize=7, color=BLUE)
+        axes.text(i, 1.05, f"{float(significant):.0%}", ha="center", fontsize="small", color=BLUE)
     axes.axhline(0, color="0.3", lw=0.6)
     axes.set_xticks(range(len(FORMS)), [LABELS[form] for form in FORMS])
     axes.set_xlim(-0.6, len(FORMS) - 0.4)
-    axes.set_ylim(None, 1.02)
+    axes.set_ylim(None, 1.14)
     axes.set_ylabel("cosine")
-    tidy(axes)
+    tidy(axes, title="alignments, and layers with p ≤ 0.05 after training")
 
 
 def _isotropy(axes: Axes, data: xr.Dataset) -> None:
@@ -98,7 +102,7 @@ def _isotropy(axes: Axes, data: xr.Dataset) -> None:
             _spread(axes, i + shift, data[name].isel(epoch=epoch), color)
     axes.set_xticks(range(len(names)), list(names.values()))
     axes.set_ylim(0, 1.02)
-    tidy(axes, title="isotropy at the pre-activations")
+    tidy(axes, title="isotropy")
 
 
 def _exponents(axes: Axes, data: xr.Dataset) -> None:
@@ -109,10 +113,10 @@ def _exponents(axes: Axes, data: xr.Dataset) -> None:
         axes.hist(values, bins.tolist(), density=True, color=color, alpha=0.6)
     axes.axvline(1, color="0.2", lw=0.8, ls=":")
     axes.text(0.985, 0.97, "isotropy", rotation=90, transform=axes.get_xaxis_transform(),
-              ha="right", va="top", fontsize=6)  # fmt: skip
+              ha="right", va="top", fontsize="small")  # fmt: skip
     axes.set_xlabel("α of WᵀW ∝ AGOP$^α$")
     axes.set_ylabel("density of layers")
-    tidy(axes, title="fitted exponent")
+    tidy(axes, title="exponent")
 
 
 def _replaced(axes: Axes, data: xr.Dataset) -> None:
@@ -123,20 +127,24 @@ def _replaced(axes: Axes, data: xr.Dataset) -> None:
     axes.set_xticks(range(len(names)), names)
     axes.set_ylim(0, 1.02)
     axes.set_ylabel("cosine of WᵀW and AGOP")
-    tidy(axes, title="replaced weights, J computed anew")
+    tidy(axes, title="W replaced")
 
 
 def conditions(result: Result) -> Figure:
     """Medians of all forms in each setting after training; where the median p > 0.05, in grey."""
-    from matplotlib.figure import Figure
-
     end = trained(result)
     dims = ["init_scale", "weight_decay", "seed", "layer"]
-    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    figure = sheet(3.9)
     axes = figure.subplots()
     columns = [
         *(
-            (LABELS[form].split("\n")[0], end["alignment"].sel(form=form), end["p"].sel(form=form))
+            (
+                LABELS[form].partition("\n")[0]
+                if form in ("nfa", "fact")
+                else LABELS[form].replace("\n", " "),
+                end["alignment"].sel(form=form),
+                end["p"].sel(form=form),
+            )
             for form in FORMS
         ),
         ("no deriv.", end["nfa_without_derivative"], None),
@@ -150,23 +158,21 @@ def conditions(result: Result) -> Figure:
         weak = np.zeros(len(names), bool) if p is None else p.median(dims).values > LEVEL
         for i in range(len(names)):
             color = "0.6" if weak[i] else "white" if values[i, j] > 0.8 else "black"
-            text = f"{values[i, j]:.2f}"
-            axes.text(j, i, text, ha="center", va="center", fontsize=6.5, color=color)
+            text = minus(f"{values[i, j]:.2f}")
+            axes.text(j, i, text, ha="center", va="center", fontsize=5.5, color=color)
     axes.set_xticks(range(len(columns)), [name for name, _, _ in columns], rotation=35, ha="right")
     axes.set_yticks(range(len(names)), [name.replace(",", ", ") for name in names])
-    axes.tick_params(labelsize=7, length=0)
-    axes.set_title("medians over layers after training; grey figures: not significant", fontsize=8)
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
     return figure
 
 
 def by_decay(result: Result) -> Figure:
     """NFA, its null, FACT and isotropy of SGD's networks by weight decay and initial scale."""
-    from matplotlib.figure import Figure
-
     settings = result.config.settings().items()
     coupled = [name for name, setting in settings if setting.optimizer == "sgd"]
     end = trained(result).sel(setting=coupled)
-    figure = Figure(figsize=(7.2, 2.5), layout="constrained")
+    figure = sheet(2.6)
     panels = figure.subplots(1, end.sizes["init_scale"], sharey=True, squeeze=False)[0]
     shown = {
         "NFA": (end["alignment"].sel(form="nfa"), BLUE),
@@ -184,21 +190,45 @@ def by_decay(result: Result) -> Figure:
         decays = [f"{decay:g}" for decay in end["weight_decay"].values]
         axes.set_xticks(range(len(decays)), decays)
         axes.set_xlabel("weight decay λ")
-        tidy(axes, title=f"initial scale {scale:g}")
+        tidy(axes, title=f"scale {scale:g}")
     panels[0].set_ylim(None, 1.02)
     panels[0].set_ylabel("cosine")
+    letters(panels)
     legend_below(figure, panels[:1])
     return figure
 
 
-def extras(result: Result) -> dict[str, Callable[[IO[bytes]], None]]:
-    """The further pictures, and the tidy table."""
+def figures(result: Result) -> dict[str, Callable[[], Figure]]:
+    """The further figures."""
+    return {"conditions": lambda: conditions(result), "decay": lambda: by_decay(result)}
 
-    def picture(draw: Callable[[Result], Figure]) -> Callable[[IO[bytes]], None]:
-        return lambda file: draw(result).savefig(file, format="png", dpi=200)
 
+def captions(result: Result) -> dict[str, str]:
+    """What the figures show."""
+    sizes = result.data.sizes
+    networks = int(np.prod([sizes[dim] for dim in result.data["accuracy"].dims[:4]]))
     return {
-        "conditions.png": picture(conditions),
-        "decay.png": picture(by_decay),
-        "layers.parquet": lambda file: layers(result).to_parquet(file),
+        "figure": (
+            f"The neural feature ansatz (NFA) in all hidden layers of {networks} networks. "
+            "(a) Cosines of the ansatz, its rivals and the six representation alignments, beside "
+            "their nulls; above, the share of layers with p ≤ 0.05 after training. (b) Isotropy "
+            "of the gradients at the pre-activations, on the whole space and on range(W), their "
+            "distance from the nearest tight frame, and the evenness of finite steps before and "
+            "after W. (c) The exponent α that fits WᵀW ∝ AGOP^α. (d) The cosine of the ansatz with "
+            "W, and with other kernels in its place. Medians, quartiles (thick) and 5 to 95 % "
+            "(thin); grey before training, blue after."
+        ),
+        "conditions": (
+            "Medians over the layers of each setting after training. Grey numbers: the median p "
+            "is above 0.05."
+        ),
+        "decay": (
+            "Networks trained by SGD, by weight decay λ and initial scale: medians, quartiles "
+            "(thick) and 5 to 95 % (thin) over layers."
+        ),
     }
+
+
+def extras(result: Result) -> dict[str, Callable[[IO[bytes]], None]]:
+    """The tidy table."""
+    return {"layers.parquet": lambda file: layers(result).to_parquet(file)}
