@@ -10,10 +10,30 @@ import pandas as pd
 import xarray as xr
 
 from ..shared.claims import Claim
-from . import FORMS, REPLACEMENTS
+from . import REPLACEMENTS
 
 if TYPE_CHECKING:
     from ..shared.results import Result
+
+SAYS = {
+    "after training the ansatz is significant": "WᵀW ∝ AGOP (2212.13881)",
+    "the gradients are nearly a tight frame": "the ansatz says so (the note)",
+    "the exponent is 1": "1 (2212.13881)",
+    "no replaced kernel fits": "nothing of W is pinned down (the note)",
+    "with weight decay FACT is nearer": "exact at rest (2507.05644)",
+    "the alignment of": "all six align (2410.03006)",
+}
+"""What is said of the claims, by how they begin."""
+
+ALIGNMENTS = {
+    "rga_before": "hhᵀ and ggᵀ",
+    "rwa_before": "hhᵀ and WᵀW",
+    "gwa_before": "ggᵀ and WᵀW",
+    "rga_after": "zzᵀ and δδᵀ",
+    "rwa_after": "zzᵀ and WWᵀ",
+    "gwa_after": "δδᵀ and WWᵀ",
+}
+"""The six alignments of the representation hypothesis, before and after the layer."""
 
 LEVEL = 0.05
 HIGH = 0.8
@@ -75,11 +95,11 @@ def check(result: Result) -> list[Claim]:
         _fact_claim(result),
         *(
             _claim(
-                f"{form} is significant",
+                f"the alignment of {pair} is significant",
                 end["p"].sel(form=form) <= LEVEL,
                 end["alignment"].sel(form=form),
             )
-            for form in FORMS[2:]
+            for form, pair in ALIGNMENTS.items()
         ),
         _claim("W has full rank", end["rank"] >= start["rank"], end["rank"]),
     ]
