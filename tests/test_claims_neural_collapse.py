@@ -48,7 +48,7 @@ def test_the_table_shows_where_the_terminal_phase_begins():
 
     def shown(accuracy):
         text = table(result(train_accuracy=accuracy, nc3=np.array([9.0, 8, 7, 6, 5])))
-        (row,) = (line for line in text.splitlines() if line.startswith("nc3"))
+        (row,) = (line for line in str(text).splitlines() if line.split()[0] == "nc3")
         return [float(word) for word in row.split()[1::3]]
 
     assert shown(ACCURACY) == [9, 7, 5]
