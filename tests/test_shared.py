@@ -1,5 +1,7 @@
 """What the experiments share, against plain formulas."""
 
+import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -10,7 +12,7 @@ import pytest
 import xarray as xr
 from scipy import special, stats
 
-from experiments.shared import text
+from experiments.shared import provenance, text
 from experiments.shared.claims import all_of, claim_negative, in_every_seed
 from experiments.shared.devices import mesh_for, spread_over
 from experiments.shared.drawing import band, points
@@ -274,3 +276,13 @@ def test_splits():
     assert classes_of(few) == 10
     with pytest.raises(ValueError, match="dataset is x, for regression: wanted one with classes"):
         classes_of(SimpleNamespace(num_classes=None, name="x"))
+
+
+def test_a_commit_is_of_the_code_itself(monkeypatch):
+    """Not of a repository in which the package is installed."""
+    root = Path(__file__).resolve().parents[1]
+    head = ["git", "-C", root, "rev-parse", "--short=12", "HEAD"]
+    found = subprocess.run(head, capture_output=True, text=True).stdout.strip()
+    assert provenance.commit().rstrip("+") == found
+    monkeypatch.setattr(provenance, "__file__", str(root / "docs" / "shared" / "a" / "b.py"))
+    assert provenance.commit() == ""

@@ -41,14 +41,19 @@ def claim_data(folder: Path | None, arrays: Mapping[str, Any]) -> None:
 
 
 def commit() -> str:
-    """The commit of the code that runs, with a + if files differ from it; empty if not in Git."""
+    """The commit of the code that runs, with a + if files differ from it; empty if not in Git.
+
+    An installed package may lie within a repository of somebody else's, which is not its own.
+    """
+    here = Path(__file__).resolve().parents[2]
 
     def git(*words: str) -> str:
-        here = Path(__file__).parents[2]
         run = subprocess.run(["git", "-C", here, *words], capture_output=True, text=True)
         return run.stdout.strip()
 
     try:
+        if Path(git("rev-parse", "--show-toplevel")) != here:
+            return ""
         changed = git("status", "--porcelain", "--untracked-files=no")
         return git("rev-parse", "--short=12", "HEAD") + "+" * bool(changed)
     except OSError:  # no Git
