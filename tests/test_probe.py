@@ -155,14 +155,33 @@ def test_sums_fade(decay):
     """Each batch counts ``decay`` times as much as the next: the same as weights of the samples."""
     h = RNG.normal(size=(3, 8, 2)) + 5
     parts = [moments(x, x[:, :1]) for x in h]
-    kept = start(jax.eval_shape(lambda: {"m": parts[0], "n": jnp.float32(0)}), None)
+    shapes = jax.eval_shape(lambda: {"m": parts[0], "n": jnp.float32(0)})
+    kept = start(shapes, None)
     for i, part in enumerate(parts):
         kept = remember(kept, {"m": part, "n": jnp.float32(8)}, jnp.int32(i), None, decay)
     weights = np.repeat((decay or 1.0) ** np.arange(2, -1, -1), 8)
     rows = h.reshape(-1, 2)
     expected = moments(rows, rows[:, :1], weights=weights)
-    chex.assert_trees_all_close(merged(kept, None)["m"], expected, rtol=1e-12)
-    np.testing.assert_allclose(kept["n"], weights.sum())
+    chex.assert_trees_all_close(merged(kept, shapes, None)["m"], expected, rtol=1e-12)
+    np.testing.assert_allclose(merged(kept, shapes, None)["n"], weights.sum())
+
+
+@pytest.mark.parametrize("window", (None, 2))
+def test_large_and_small_sums_keep_their_places(window):
+    """Sums in one array and by themselves come back in the order in which they went in."""
+    parts = [
+        {"a": np.full(2, i), "b": np.full((64, 64), 10.0 * i), "c": np.arange(3.0) * i, "d": 1.0}
+        for i in (1.0, 2.0, 4.0)
+    ]
+    shapes = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, parts[0]))
+    kept = start(shapes, window)
+    assert [leaf.ndim for leaf in jax.tree.leaves(kept)] == [2 + bool(window), 1 + bool(window)]
+    for i, part in enumerate(parts):
+        kept = remember(kept, jax.tree.map(jnp.asarray, part), jnp.int32(i), window, None)
+    total = 7 if window is None else 6
+    expected = {"a": total * np.ones(2), "b": np.full((64, 64), 10.0 * total)}
+    expected |= {"c": total * np.arange(3.0), "d": 3.0 if window is None else 2.0}
+    chex.assert_trees_all_equal(jax.tree.map(np.float64, merged(kept, shapes, window)), expected)
 
 
 @pytest.mark.devices

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from gramlin_jax._moments.additive import Additive, add, zeros_like
+from gramlin_jax._measure.packing import Packed, pack, unpack
+from gramlin_jax._moments.additive import Additive, add
 from gramlin_jax.support.checks import check_at_least
 from gramlin_jax.support.precision import in_float64
 
@@ -27,28 +28,32 @@ def check_memory(window: int | None, decay: float | None) -> None:
 
 
 @in_float64
-def start(shapes: PyTree, window: int | None) -> PyTree:
-    """The sums of no batch; with a window each has a first axis (window,)."""
-    if window is None:
-        return zeros_like(shapes)
-    return jax.tree.map(lambda s: jnp.zeros((window, *s.shape), s.dtype), shapes)
+def start(shapes: PyTree, window: int | None) -> Packed:
+    """The sums of no batch; with a window each array has a first axis (window,)."""
+    stack = () if window is None else (window,)
+    packed = jax.eval_shape(pack, shapes)
+    return jax.tree.map(lambda s: jnp.zeros((*stack, *s.shape), s.dtype), packed)
 
 
 @in_float64
 def remember(
-    kept: PyTree, sums: PyTree, watched: Array, window: int | None, decay: float | None
-) -> PyTree:
+    kept: Packed, sums: PyTree, watched: Array, window: int | None, decay: float | None
+) -> Packed:
     """The sums with those of one more batch, of which ``watched`` came before."""
     if window is not None:
         at = watched % window
-        return jax.tree.map(lambda a, b: lax.dynamic_update_index_in_dim(a, b, at, 0), kept, sums)
-    return add(kept if decay is None else _map(lambda a: _scaled(a, decay), kept), sums)
+        return jax.tree.map(
+            lambda a, b: lax.dynamic_update_index_in_dim(a, b, at, 0), kept, pack(sums)
+        )
+    before = unpack(kept, sums)
+    return pack(add(before if decay is None else _map(lambda a: _scaled(a, decay), before), sums))
 
 
 @in_float64
-def merged(kept: PyTree, window: int | None) -> PyTree:
-    """The sums over all batches that are kept."""
-    return kept if window is None else _map(lambda a: a.sum(0), kept)
+def merged(kept: Packed, shapes: PyTree, window: int | None) -> PyTree:
+    """The sums over all batches that are kept, of which each has these ``shapes``."""
+    sums = unpack(kept, shapes)
+    return sums if window is None else _map(lambda a: a.sum(0), sums)
 
 
 def _scaled(sums: Any, factor: float) -> Any:

@@ -40,7 +40,8 @@ class ProbeState(NamedTuple):
     Attributes:
         step: Calls of ``value_and_grad`` so far.
         watched: How many of them were watched.
-        sums: Of the watched batches, float64; with a window each has a first axis (window,).
+        sums: Of the watched batches, float64, small ones end to end in one array; with a window
+            each has a first axis (window,).
         kernels: Effective kernels by layer, at the last batch that was watched.
     """
 
@@ -51,10 +52,11 @@ class ProbeState(NamedTuple):
 
 
 class _Prepared(NamedTuple):
-    """What ``init`` found out: the layers, and the shapes of the state."""
+    """What ``init`` found out: the layers, and the shapes of the sums and of the state."""
 
     plan: Plan
     projections: dict[str, Projection]
+    shapes: PyTree
     form: dict[str, Any]
 
 
@@ -70,8 +72,7 @@ class Probe:
     Pass parameters and batches as they are trained: the features are those of the training mode,
     with dropout and batch statistics as they are there.
 
-    Donate the state, ``jax.jit(step, donate_argnums=...)``: else each step copies it. It is some
-    ten arrays a layer, which a Python loop hands over in each step; ``scan`` over steps does not.
+    Donate the state, ``jax.jit(step, donate_argnums=...)``: else each step copies it.
 
     Attributes:
         loss_fn: ``(params, batch, *rest) -> L``, a scalar that is a mean over the samples of the
@@ -165,7 +166,7 @@ class Probe:
         options = Options(*wanted, self._logits, self.ignore_label, random=True)
         plan = make_plan(tracing, options, stack)
         projections = placed(projections_of(plan, self.seed), where)
-        self._prepared = _Prepared(plan, projections, {})
+        self._prepared = _Prepared(plan, projections, None, {})
         _, sums, kernels = jax.eval_shape(lambda: self._watch(call, batch, axis_name=None))
         zero = jnp.zeros((), jnp.int32)
         state = ProbeState(
@@ -174,7 +175,7 @@ class Probe:
             start(sums, self.window),
             jax.tree.map(lambda k: jnp.zeros(k.shape, k.dtype), kernels),
         )
-        self._prepared = self._prepared._replace(form=_form(state))
+        self._prepared = self._prepared._replace(shapes=sums, form=_form(state))
         return state
 
     def value_and_grad(
@@ -235,10 +236,10 @@ class Probe:
             ValueError: If nothing was watched yet, a label names no class, or as
                 ``value_and_grad``.
         """
-        plan = self._check(state).plan
+        plan, _, shapes, _ = self._check(state)
         if not int(state.watched):
             raise ValueError("state has watched 0 batches: wanted one at least")
-        sums = merged(state.sums, self.window)
+        sums = merged(state.sums, shapes, self.window)
         total = jax.device_get({**sums, "kernel": state.kernels})
         refuse_unknown(total["numbers"])
         return measured(plan, total, self._chosen, self.learning_rate, {})
@@ -267,7 +268,7 @@ class Probe:
 
     def _watch(self, call: Any, batch: Any, axis_name: Any) -> tuple[Any, Any, dict[str, Array]]:
         """What ``_value_and_grad`` returns, the sums of the batch, and the kernels."""
-        plan, projections, _ = self._prepared  # type: ignore[misc]
+        plan, projections, *_ = self._prepared  # type: ignore[misc]
         labels, weights = self.targets(batch), self.weights(batch) if self.weights else None
         samples = Batch(batch, batch, jnp.asarray(labels), weights)
         traced, values = capture(

@@ -197,6 +197,7 @@ COMPARED = "gramlin_jax/_measure/comparison.py", "tests/test_records.py -k compa
 PROBE = "gramlin_jax/_measure/probe.py", "tests/test_probe.py -k bits or reads or says or refused"
 SPREAD = "gramlin_jax/_measure/probe.py", "tests/test_probe.py -k shard_map"
 FORGOTTEN = "gramlin_jax/_measure/forgetting.py", "tests/test_probe.py -k window or fade"
+PACKED = "gramlin_jax/_measure/packing.py", "tests/test_probe.py -k places or window"
 CONSTANT = "gramlin_jax/_moments/features.py", "tests/metrics/test_scale.py -k constant"
 FOUND = "gramlin_jax/taps/attention.py", "tests/test_attention.py -k no_attention or two"
 ATTENTION = "gramlin_jax/taps/attention.py", "tests/test_attention.py -k half or planted or grouped"
@@ -571,6 +572,7 @@ MUTATIONS = [
         (FORGOTTEN, ("the window's first batch alone", "at = watched % window", "at = 0 * watched")),
         (FORGOTTEN, ("nothing fades", "else factor * sums", "else sums")),
         (FORGOTTEN, ("moments do not fade", "sums.scaled(factor) if", "sums if")),
+        (PACKED, ("small sums one place on", "for size in sizes if size < SMALL]", "for size in sizes[::-1] if size < SMALL]")),
         (CONSTANT, ("constant columns keep their rounding", "_kept(_varies(squares, mean, count)[None], rows)", "rows")),
         # two networks, and deep linear ones
         (SIMILARITY, ("HSIC pairs samples with themselves", "products[p, q] * n / (n - 2)", "products[p, q]")),
