@@ -10,6 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gramlin_jax import Moments, accumulate, moments, target_linearity
 from gramlin_jax._moments.additive import ROWS
+from gramlin_jax._moments.features import class_moments
 
 
 def draw(n, d=6, k=2, seed=0, dtype=np.float32):
@@ -330,3 +331,29 @@ def test_vmap_does_not_cut_numpys_float64():
         stacked = jax.vmap(moments)(h, y)
         second = jax.tree.map(lambda a: a[1], stacked)
         close(second, moments(h[1], y[1]))
+
+
+@pytest.mark.parametrize("labels", ([0, 2, 2, 0, 4, 2], [1] * 6, [3, -1, 5, 0, 0, 3]))
+def test_sums_by_class_are_those_of_one_hot_targets(labels):
+    """Classes without samples, one class alone, and labels of no class among them."""
+    h = np.random.default_rng(0).normal(size=(6, 3)) + 1e6
+    w = np.array([1, 0, 2, 0.5, 3, 1])
+    with jax.enable_x64(True):
+        found = class_moments(jnp.asarray(h), jnp.asarray(labels), 5, weights=jnp.asarray(w))
+    y = (np.array(labels)[:, None] == np.arange(5)).astype(np.longdouble)
+    rows = h.astype(np.longdouble)
+    counted = (w * y.sum(1)).sum()  # unknown labels are refused later, and only must not leak
+    h_centred = rows - (w[:, None] * rows).sum(0) / w.sum()
+    y_mean = (w[:, None] * y).sum(0) / counted
+    cross = (w[:, None] * h_centred).T @ (y - y.sum(1, keepdims=True) * y_mean)
+    tolerance = {"rtol": 1e-9, "atol": 1e-9}
+    np.testing.assert_allclose(found.target_mean, y_mean, **tolerance)
+    np.testing.assert_allclose(found.cross_scatter, cross, **tolerance)
+    np.testing.assert_allclose(found.target_scatter, counted * y_mean * (1 - y_mean), **tolerance)
+    lengths = (h_centred**2).sum(1)
+    np.testing.assert_allclose(found.class_scatter, (w * lengths) @ y, **tolerance)
+    np.testing.assert_allclose(
+        found.feature_scatter, (w[:, None] * h_centred).T @ h_centred, **tolerance
+    )
+    if len(set(labels)) == 1:
+        assert not np.any(found.cross_scatter) and not np.any(found.target_scatter)

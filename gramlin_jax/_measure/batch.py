@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from gramlin_jax._measure.stream import Batch
 from gramlin_jax._moments.additive import accumulate
 from gramlin_jax._moments.attention import AttentionMoments, attention_moments
-from gramlin_jax._moments.features import Moments, moments
+from gramlin_jax._moments.features import Moments, class_moments, moments
 from gramlin_jax._moments.gradients import (
     Backward,
     reduce_gradients,
@@ -207,13 +207,15 @@ class Scored(NamedTuple):
     """What a batch's labels and weights say.
 
     Attributes:
-        targets: One-hot or real targets (rows, k).
+        targets: Labels (rows,), or real targets (rows, k).
+        classes: Of the labels; None: targets are real.
         weights: Of the rows (rows,); None: 1.
         weight: Σ weights, over labels where these have positions; n without weights.
         numbers: Sums of labels that count, of those that name no class, and of correct ones.
     """
 
     targets: Array
+    classes: int | None
     weights: Array | None
     weight: Any
     numbers: dict[str, Any]
@@ -225,7 +227,7 @@ def score(losses: Losses, output: Any, batch: Batch) -> Scored:
     if not is_labels(labels):
         none = dict.fromkeys(("labels", "unknown", "correct"), 0)
         weight = len(labels) if weights is None else weights.sum()
-        return Scored(labels.reshape(len(labels), -1), weights, weight, none)
+        return Scored(labels.reshape(len(labels), -1), None, weights, weight, none)
     labels = labels.astype(jnp.int32)
     logits = _logits(losses.outputs, output, labels)
     classes = logits.shape[-1]
@@ -240,10 +242,9 @@ def score(losses: Losses, output: Any, batch: Batch) -> Scored:
         "unknown": (counted & ((labels < 0) | (labels >= classes))).sum(),
         "correct": right.sum(),
     }
-    one_hot = jax.nn.one_hot(labels.reshape(-1), classes, dtype=jnp.float32)
     of_rows = None if weights is None else weights.reshape(-1)
     weight = len(labels) if weights is None else weights.sum()
-    return Scored(one_hot, of_rows, weight, numbers)
+    return Scored(labels.reshape(-1), classes, of_rows, weight, numbers)
 
 
 def refuse_unknown(numbers: Mapping[str, Any]) -> None:
@@ -304,7 +305,9 @@ def _moments(h: Array, site: Site, scored: Scored, projection: Projection | None
 
     def of_layer(h: Array) -> Moments:
         h = h if projection is None else projected(h, projection)
-        return moments(h, scored.targets, weights=scored.weights)
+        if scored.classes is None:
+            return moments(h, scored.targets, weights=scored.weights)
+        return class_moments(h, scored.targets, scored.classes, weights=scored.weights)
 
     if not site.layers:
         return of_layer(h)

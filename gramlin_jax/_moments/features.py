@@ -17,12 +17,13 @@ import numpy as np
 from jax import lax
 
 from gramlin_jax._moments.additive import Additive, accumulate
+from gramlin_jax._moments.by_class import by_class, one_hot_sums
 from gramlin_jax._moments.pairs import Pair
 from gramlin_jax.support.checks import check_array, is_traced
 from gramlin_jax.support.precision import dot, in_float64
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float
+    from jaxtyping import Array, Float, Int
 
 # A column is constant if its standard deviation is below this share of its mean, 16 steps of
 # float64. Means are rounded to half a step, which changes a larger variance by less than 1e-3.
@@ -262,15 +263,28 @@ def moments(
     return m
 
 
-@functools.partial(jax.jit, static_argnames="pair")
+@in_float64
+def class_moments(
+    features: Float[Array, "n d"],
+    labels: Int[Array, "n"],
+    classes: int,
+    *,
+    weights: Float[Array, "n"] | None = None,
+) -> Moments:
+    """``moments`` of features and the one-hot rows of labels, which are never made on a CPU."""
+    return _moments(features, labels, weights, False, classes)[0]
+
+
+@functools.partial(jax.jit, static_argnames=("pair", "classes"))
 def _moments(
-    features: Array, targets: Array, weights: Array | None, pair: bool
+    features: Array, targets: Array, weights: Array | None, pair: bool, classes: int | None = None
 ) -> tuple[Moments, tuple[Array, Array]]:
     """``moments`` by blocks of ``ROWS`` rows; NaN in columns out of range, and which these are."""
-    block = functools.partial(_block_moments, pair)
+    block = functools.partial(_block_moments, pair, classes)
     m = accumulate(lambda rows: block(*rows), (features, targets, weights))
     root = 1.0 if weights is None else jnp.sqrt(weights.astype(jnp.float64).max())
-    lost = _out_of_range(features, root), _out_of_range(targets, root)
+    of_targets = jnp.zeros(classes, bool) if classes else _out_of_range(targets, root)
+    lost = _out_of_range(features, root), of_targets
     any_lost = lost[0].any() | lost[1].any()
     return dataclasses.replace(
         m,
@@ -295,53 +309,49 @@ def _out_of_range(rows: Array, root: Array | float) -> Array:
     return varies & ((reach < SMALLEST) | (reach > LARGEST))
 
 
-def _block_moments(pair: bool, features: Array, targets: Array, weights: Array | None) -> Moments:
-    h, y = features.astype(jnp.float64), targets.astype(jnp.float64)
-    w = jnp.ones(len(h)) if weights is None else weights.astype(jnp.float64)
+def _block_moments(
+    pair: bool, classes: int | None, features: Array, targets: Array, weights: Array | None
+) -> Moments:
+    w = jnp.ones(len(features)) if weights is None else weights.astype(jnp.float64)
     count = w.sum()
     share = w / jnp.where(count > 0, count, 1.0)
-    (h_mean, h), (y_mean, y) = _centred(share, h), _centred(share, y)
-    squares_h, squares_y = (((w[:, None] * rows) * rows).sum(0) for rows in (h, y))
-    # Constant columns are cleared before the products, which are larger.
-    h, y = (
-        _kept(_varies(squares, mean, count)[None], rows)
-        for squares, mean, rows in ((squares_h, h_mean, h), (squares_y, y_mean, y))
-    )
+    heaviest = 0 if weights is None else lax.argmax(weights, 0, jnp.int32)
+    h_mean, h = _centred(share, features, heaviest)
+    weighted = h if weights is None else h * w[:, None]
+    lengths = (weighted * h).sum(1)
+    if classes is None:
+        y_mean, y = _centred(share, targets, heaviest)
+        of_targets = {
+            "target_mean": y_mean,
+            "target_scatter": ((w[:, None] * y) * y).sum(0),
+            "class_scatter": dot(lengths, targets.astype(jnp.float64)),
+        }
+    else:
+        each = [by_class(rows, targets, classes) for rows in (w, weighted, lengths)]
+        of_targets = one_hot_sums(*each)
     # Laid out before it is multiplied: a fifth faster on a CPU than a transpose inside the product.
-    weighted = lax.optimization_barrier((h if weights is None else h * w[:, None]).T)
-    lengths = ((w[:, None] * h) * h).sum(1)
+    weighted = lax.optimization_barrier(weighted.T)
+    if classes is None:
+        of_targets["cross_scatter"] = dot(weighted, y)
     return Moments(
         count=count,
         feature_mean=h_mean,
-        target_mean=y_mean,
         feature_scatter=dot(weighted, h),
-        cross_scatter=dot(weighted, y),
-        target_scatter=((w[:, None] * y) * y).sum(0),
-        class_scatter=dot(lengths, targets.astype(jnp.float64)),
         pair=Pair.of(w, h, y) if pair else None,
+        **of_targets,
     )
 
 
-def _centred(share: Array, rows: Array) -> tuple[Array, Array]:
+def _centred(share: Array, rows: Array, heaviest: int | Array) -> tuple[Array, Array]:
     """The mean of the rows, and the rows less the mean.
 
-    The mean's rounding grows with the number of rows. The second pass removes it, so the mean of a
-    constant column is that constant.
+    Both are computed from what the rows differ from one that counts, which is exactly 0 where a
+    column is constant, and small where a column lies far from 0.
     """
+    start = jnp.where(share[heaviest] > 0, rows[heaviest].astype(jnp.float64), 0.0)
+    rows = rows.astype(jnp.float64) - start[None]
     mean = dot(share, rows)
-    rows = rows - mean[None]
-    error = dot(share, rows)
-    return mean + error, rows - error[None]
-
-
-def _varies(squares: Array, mean: Array, count: Array) -> Array:
-    """False for constant columns, of which two passes leave the square of rounding, 2⁻¹⁰⁰."""
-    return ~(jnp.sqrt(squares) <= jnp.sqrt(count) * 2.0**-80 * abs(mean))  # squares may vanish
-
-
-def _kept(varies: Array, block: Array) -> Array:
-    """``block``, 0 where a column is constant; NaN is passed on."""
-    return jnp.where(varies | jnp.isnan(block), block, 0)
+    return start + mean, rows - mean[None]
 
 
 def _check_rows(name: str, array: Array, n: int) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from gramlin_jax._moments.additive import Additive, beside
 from gramlin_jax.support.checks import check_leading_axis
@@ -233,7 +234,8 @@ def _products(delta: Array) -> Array:
     """ΔᵀΔ in float64 from products in Δ's type, whose squares may not fit into that type."""
     scale = magnitude(delta, (-2, -1))
     delta = delta / scale
-    return scale.astype(jnp.float64) ** 2 * matmul(jnp.swapaxes(delta, -1, -2), delta)
+    transposed = lax.optimization_barrier(jnp.swapaxes(delta, -1, -2))  # see ``moments``
+    return scale.astype(jnp.float64) ** 2 * matmul(transposed, delta)
 
 
 @in_float64

@@ -573,7 +573,7 @@ MUTATIONS = [
         (FORGOTTEN, ("nothing fades", "else factor * sums", "else sums")),
         (FORGOTTEN, ("moments do not fade", "sums.scaled(factor) if", "sums if")),
         (PACKED, ("small sums one place on", "for size in sizes if size < SMALL]", "for size in sizes[::-1] if size < SMALL]")),
-        (CONSTANT, ("constant columns keep their rounding", "_kept(_varies(squares, mean, count)[None], rows)", "rows")),
+        (CONSTANT, ("constant columns keep their rounding", "jnp.where(share[heaviest] > 0", "jnp.where(share[heaviest] < 0")),
         # two networks, and deep linear ones
         (SIMILARITY, ("HSIC pairs samples with themselves", "products[p, q] * n / (n - 2)", "products[p, q]")),
         (SIMILARITY, ("HSIC: no term of the totals", "+ totals[p] * totals[q]", "- totals[p] * totals[q]")),
