@@ -337,7 +337,8 @@ def test_vmap_does_not_cut_numpys_float64():
 def test_sums_by_class_are_those_of_one_hot_targets(labels):
     """Classes without samples, one class alone, and labels of no class among them."""
     h = np.random.default_rng(0).normal(size=(6, 3)) + 1e6
-    w = np.array([1, 0, 2, 0.5, 3, 1])
+    h[:, 2] = 0.1
+    h[0], w = 1e20, np.array([0, 1, 2, 0.5, 3, 1])  # a masked sample, far away
     with jax.enable_x64(True):
         found = class_moments(jnp.asarray(h), jnp.asarray(labels), 5, weights=jnp.asarray(w))
     y = (np.array(labels)[:, None] == np.arange(5)).astype(np.longdouble)
@@ -355,5 +356,6 @@ def test_sums_by_class_are_those_of_one_hot_targets(labels):
     np.testing.assert_allclose(
         found.feature_scatter, (w[:, None] * h_centred).T @ h_centred, **tolerance
     )
+    assert found.feature_mean[2] == 0.1 and not np.any(found.feature_scatter[2])
     if len(set(labels)) == 1:
         assert not np.any(found.cross_scatter) and not np.any(found.target_scatter)
