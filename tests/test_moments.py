@@ -340,7 +340,8 @@ def test_sums_by_class_are_those_of_one_hot_targets(labels):
     h[:, 2] = 0.1
     h[0], w = 1e20, np.array([0, 1, 2, 0.5, 3, 1])  # a masked sample, far away
     with jax.enable_x64(True):
-        found = class_moments(jnp.asarray(h), jnp.asarray(labels), 5, weights=jnp.asarray(w))
+        rows, of_rows, weights = map(jnp.asarray, (h, labels, w))
+        found = jax.device_get(class_moments(rows, of_rows, 5, weights=weights))
     y = (np.array(labels)[:, None] == np.arange(5)).astype(np.longdouble)
     rows = h.astype(np.longdouble)
     counted = (w * y.sum(1)).sum()  # unknown labels are refused later, and only must not leak
