@@ -198,7 +198,6 @@ SPREAD = "gramlin_jax/_measure/probe.py", "tests/test_probe.py -k shard_map"
 FORGOTTEN = "gramlin_jax/_measure/forgetting.py", "tests/test_probe.py -k window or fade"
 PACKED = "gramlin_jax/_measure/packing.py", "tests/test_probe.py -k places or window"
 CLASSES = "gramlin_jax/_moments/by_class.py", "tests/test_moments.py -k by_class"
-MASKED = "gramlin_jax/_moments/features.py", "tests/test_moments.py -k by_class"
 CONSTANT = "gramlin_jax/_moments/features.py", "tests/metrics/test_scale.py -k constant"
 FOUND = "gramlin_jax/taps/attention.py", "tests/test_attention.py -k no_attention or two"
 ATTENTION = "gramlin_jax/taps/attention.py", "tests/test_attention.py -k half or planted or grouped"
@@ -300,7 +299,6 @@ MUTATIONS = [
         (FEATURES, ("products of targets without their means", "self.target_scatter + _squares(self.count, self.target_mean)", "self.target_scatter")),
         (FEATURES, ("weights do not count in the scatter", "h if weights is None else h * w[:, None]", "h")),
         (CLASSES, ("classes centred about 0", "rows - mean[:, None] * rows.sum(0)[None]", "rows")),
-        (MASKED, ("features measured from a masked sample", "lax.argmax(weights, 0, jnp.int32)", "0")),
         (FEATURES, ("weights do not count in the targets", "((w[:, None] * y) * y).sum(0)", "(y**2).sum(0)")),
         (FEATURES, ("a batch of masked samples is NaN", "w / jnp.where(count > 0, count, 1.0)", "w / count")),
         (FEATURES, ("no samples and no samples are NaN", "jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1.0), 0.0)", "part / whole")),
