@@ -66,6 +66,7 @@ REGISTRY = (
     "gramlin_jax/metrics/registry.py",
     "tests/test_measure_metrics.py tests/test_measure_options.py",
 )
+SCALE = "gramlin_jax/_moments/features.py", "tests/metrics/test_scale.py -k constant"
 CONSTANTS = "gramlin_jax/_moments/features.py", "tests/metrics/test_regression.py -k constant"
 GRADIENTS = (
     "gramlin_jax/_moments/gradients.py",
@@ -196,8 +197,6 @@ COMPARED = "gramlin_jax/_measure/comparison.py", "tests/test_records.py -k compa
 PROBE = "gramlin_jax/_measure/probe.py", "tests/test_probe.py -k bits or reads or says or refused"
 SPREAD = "gramlin_jax/_measure/probe.py", "tests/test_probe.py -k shard_map"
 FORGOTTEN = "gramlin_jax/_measure/forgetting.py", "tests/test_probe.py -k window or fade"
-PACKED = "gramlin_jax/_measure/packing.py", "tests/test_probe.py -k places or window"
-CLASSES = "gramlin_jax/_moments/by_class.py", "tests/test_moments.py -k by_class"
 CONSTANT = "gramlin_jax/_moments/features.py", "tests/metrics/test_scale.py -k constant"
 FOUND = "gramlin_jax/taps/attention.py", "tests/test_attention.py -k no_attention or two"
 ATTENTION = "gramlin_jax/taps/attention.py", "tests/test_attention.py -k half or planted or grouped"
@@ -298,7 +297,8 @@ MUTATIONS = [
         (FEATURES, ("products: squared count", "_outer(self.count, self.feature_mean, self.target_mean)", "_outer(self.count**2, self.feature_mean, self.target_mean)")),
         (FEATURES, ("products of targets without their means", "self.target_scatter + _squares(self.count, self.target_mean)", "self.target_scatter")),
         (FEATURES, ("weights do not count in the scatter", "h if weights is None else h * w[:, None]", "h")),
-        (CLASSES, ("classes centred about 0", "rows - mean[:, None] * rows.sum(0)[None]", "rows")),
+        (SCALE, ("NaN hidden beside a constant column", "varies | jnp.isnan(block), block, 0", "varies, block, 0")),
+        (SCALE, ("rounding is left of constant columns", "~(jnp.sqrt(squares) <= jnp.sqrt(count) * 2.0**-80 * abs(mean))", "squares >= 0")),
         (FEATURES, ("weights do not count in the targets", "((w[:, None] * y) * y).sum(0)", "(y**2).sum(0)")),
         (FEATURES, ("a batch of masked samples is NaN", "w / jnp.where(count > 0, count, 1.0)", "w / count")),
         (FEATURES, ("no samples and no samples are NaN", "jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1.0), 0.0)", "part / whole")),
@@ -571,8 +571,7 @@ MUTATIONS = [
         (FORGOTTEN, ("the window's first batch alone", "at = watched % window", "at = 0 * watched")),
         (FORGOTTEN, ("nothing fades", "else factor * sums", "else sums")),
         (FORGOTTEN, ("moments do not fade", "sums.scaled(factor) if", "sums if")),
-        (PACKED, ("small sums one place on", "for size in sizes if size < SMALL]", "for size in sizes[::-1] if size < SMALL]")),
-        (CONSTANT, ("constant columns keep their rounding", "jnp.where(share[heaviest] > 0", "jnp.where(share[heaviest] < 0")),
+        (CONSTANT, ("constant columns keep their rounding", "_kept(_varies(squares, mean, count)[None], rows)", "rows")),
         # two networks, and deep linear ones
         (SIMILARITY, ("HSIC pairs samples with themselves", "products[p, q] * n / (n - 2)", "products[p, q]")),
         (SIMILARITY, ("HSIC: no term of the totals", "+ totals[p] * totals[q]", "- totals[p] * totals[q]")),
