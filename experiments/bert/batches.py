@@ -10,7 +10,6 @@ import numpy as np
 
 POOL = 50  # batches whose sentences are sorted together
 GRID = 8  # tokens: a step is compiled for each multiple of it
-PARTS = 4  # of a fixed set of sentences
 
 
 def batches_by_length(
@@ -45,10 +44,10 @@ def batches_by_length(
     return batches
 
 
-def parts_by_length(data: Any, mask: np.ndarray) -> list[Any]:
-    """All sentences, sorted by length and cut into four equal parts of ``batches_by_length``."""
+def halves_by_length(data: Any, mask: np.ndarray) -> list[Any]:
+    """The shorter and the longer half of the sentences, as ``batches_by_length`` trims them."""
     order = _sorted(np.arange(len(mask)), mask)
-    return [_trimmed(data, mask, rows) for rows in np.array_split(order, min(PARTS, len(order)))]
+    return [_trimmed(data, mask, rows) for rows in np.array_split(order, min(2, len(order)))]
 
 
 def _sorted(rows: np.ndarray, mask: np.ndarray) -> np.ndarray:

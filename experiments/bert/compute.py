@@ -23,7 +23,7 @@ from ..shared.provenance import claim_data
 from ..shared.results import Computed
 from ..shared.training import train, unstack
 from . import START, Config
-from .batches import batches_by_length, parts_by_length
+from .batches import batches_by_length, halves_by_length
 from .measures import state_metrics, weighted_loss
 from .pretrain import adamw, make_tokenizer, pretrain, small_bert
 
@@ -188,7 +188,7 @@ def finetune(
 def _measured(tokens: Tokens, number: int) -> list[Any]:
     """The first samples as ``state_sums`` takes them."""
     first: Any = jax.tree.map(lambda a: a[:number], (tokens.x, tokens.y))
-    return jax.tree.map(jnp.asarray, parts_by_length(first, tokens.mask[:number]))
+    return jax.tree.map(jnp.asarray, halves_by_length(first, tokens.mask[:number]))
 
 
 def task_loss(model: BertClassifier) -> Loss:
