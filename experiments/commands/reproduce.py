@@ -19,7 +19,7 @@ from ..registry import EXPERIMENTS, Experiment, find
 from ..runs import folder_of, perform
 from ..shared.claims import VERDICTS, Claim
 from ..shared.durations import duration
-from ..shared.progress import FRONT
+from ..shared.progress import in_front
 from .errors import line_of
 from .gallery import write_gallery
 from .options import read
@@ -99,12 +99,9 @@ def carry_out(outcomes: Sequence[Outcome], options: Data, mesh: Mesh) -> None:
         left = time_left([o.experiment for o in ready[done:]], options.preset)
         front = f"{done + 1}/{len(ready)} {experiment.name}{left}"
         print(front, flush=True)
-        token = FRONT.set(front)
-        try:
+        with in_front(front):
             _carry_out_one(outcome, options, mesh)
-        finally:
-            FRONT.reset(token)
-            jax.clear_caches()
+        jax.clear_caches()
         if not outcome.failure:
             counts = Counter(VERDICTS[claim.holds] for claim in outcome.claims)
             verdicts = ", ".join(f"{verdict}: {n}" for verdict, n in counts.items())
