@@ -85,6 +85,7 @@ def test_the_page_holds_everything_and_needs_nothing_else(root):
         r"url\((.+?)\)", text
     )
     assert len(addresses) == 2 and all(a.startswith("data:image/png") for a in addresses)
+    assert "fig04_target_linearity · default · width=32 · 2 minutes" in text
     assert "1 hold, 1 fail and 1 are undecided" in text and "<!-- " not in text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,15 @@ class Run:
         """Statement, verdict and evidence of each claim."""
         found: list[dict[str, Any]] = self.summary.get("claims", [])
         return found
+
+    @property
+    def changes(self) -> list[str]:
+        """Settings that are not those of the preset, as ``dataset=mnist``."""
+        experiment = next((e for e in EXPERIMENTS if e.name == self.name), None)
+        if experiment is None or self.preset not in experiment.presets:
+            return []
+        preset = json.loads(json.dumps(dataclasses.asdict(experiment.preset(self.preset))))
+        return [f"{k}={v}" for k, v in self.config.items() if k in preset and v != preset[k]]
 
     @property
     def versions(self) -> dict[str, str]:
