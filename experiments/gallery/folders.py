@@ -58,7 +58,7 @@ class Run:
 
 
 def runs_in(root: Path) -> list[Run]:
-    """The runs below ``root``, in the order of the experiments; a damaged one says so."""
+    """The runs below ``root``, in the order of the experiments, unfinished ones last."""
     found = [_read(path.parent) for path in root.expanduser().glob("*/*/config.json")]
     return sorted(found, key=_place)
 
@@ -77,9 +77,10 @@ def _read(folder: Path) -> Run:
     return dataclasses.replace(run, config=config, summary=summary)
 
 
-def _place(run: Run) -> tuple[int, int, str]:
+def _place(run: Run) -> tuple[bool, int, int, str]:
     names, presets = [e.name for e in EXPERIMENTS], list(PRESETS)[::-1]  # the largest first
     return (
+        not run.summary,
         names.index(run.name) if run.name in names else len(names),
         presets.index(run.preset) if run.preset in presets else len(presets),
         run.folder.name,
