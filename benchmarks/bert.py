@@ -76,7 +76,7 @@ def _ours(config: BertConfig, ids: np.ndarray) -> tuple[dict[str, Callable[[], A
         batches = jax.tree.map(lambda a: a.reshape(-1, BATCH, a.shape[1]), x)
         return lax.map(lambda batch: states(params, batch), batches)
 
-    summed = jax.jit(lambda params, x, y: state_sums(model, params, (x, y)))
+    summed = jax.jit(lambda params, x, y: state_sums(model, params, [(x, y)]))
     analysis = summed.lower(params, x, labels).compile().memory_analysis()
     ways = {"states": lambda: extract(params, x), "moments": lambda: summed(params, x, labels)}
     return ways, analysis.temp_size_in_bytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 import time
 import warnings
 from pathlib import Path
@@ -34,6 +35,8 @@ from .shared.results import (
 from .shared.threads import one_blas_thread
 
 RESULT = "result.npz"
+BEGUN = {"config.json", "versions.json", ".lock"}
+"""What a run folder holds before anything is computed."""
 
 
 def folder_of(root: str | Path, name: str, preset: str, config: Any) -> Path:
@@ -49,7 +52,8 @@ def perform(
     """Run an experiment into its folder, continue an interrupted run, or read a finished one.
 
     Where another experiment shows the same runs and its folder lies beside this one, finished, in
-    ``../../NAME/``, its result is copied. ``mesh`` is that of ``Experiment.run``.
+    ``../../NAME/``, its result is copied. ``mesh`` is that of ``Experiment.run``. A run that fails
+    before it has made anything, as without its data, leaves no folder.
 
     Returns:
         The result, and whether it had been finished before.
@@ -64,17 +68,29 @@ def perform(
     experiment, folder = find(name), folder.expanduser()
     claim_folder(folder, _identity(experiment.name, config))
     with running(folder), one_blas_thread():
-        done = (folder / RESULT).exists()
-        if done:
-            result = read_result(name, config, folder)
-            _compare_data(experiment, config, folder, data_dir)
-        else:
-            result = _same_runs(experiment, config, folder, data_dir) or _timed(
-                experiment, config, folder, data_dir, mesh
-            )
-            write_result(folder / RESULT, result.data, result.info)
-            result = read_result(name, config, folder)
-        report(experiment, result, folder, again=not done)
+        try:
+            return _performed(experiment, config, folder, data_dir, mesh)
+        except BaseException:
+            if {path.name for path in folder.iterdir()} <= BEGUN:
+                shutil.rmtree(folder)
+            raise
+
+
+def _performed(
+    experiment: Experiment, config: Any, folder: Path, data_dir: str | None, mesh: Mesh | None
+) -> tuple[Result, bool]:
+    name = experiment.name
+    done = (folder / RESULT).exists()
+    if done:
+        result = read_result(name, config, folder)
+        _compare_data(experiment, config, folder, data_dir)
+    else:
+        result = _same_runs(experiment, config, folder, data_dir) or _timed(
+            experiment, config, folder, data_dir, mesh
+        )
+        write_result(folder / RESULT, result.data, result.info)
+        result = read_result(name, config, folder)
+    report(experiment, result, folder, again=not done)
     return result, done
 
 

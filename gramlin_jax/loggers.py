@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import jax
 
+from gramlin_jax.support.extras import import_extra
 from gramlin_jax.support.files import append_lines
 
 
@@ -140,12 +141,11 @@ class TensorBoard:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        from tensorboardX.event_file_writer import EventsWriter
-
+        files = import_extra("tensorboardX.event_file_writer", "loggers")
         folder = Path(folder).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         # Not its SummaryWriter: that one's thread loses what it has not written when training ends.
-        self._writer = EventsWriter(str(folder / "events"))
+        self._writer = files.EventsWriter(str(folder / "events"))
         weakref.finalize(self, self._writer.close)
 
     def __call__(self, values: Mapping[str, float], step: int) -> None:

@@ -15,19 +15,22 @@
 #
 #
 # A deep linear network learns the modes of the covariance between inputs and targets one by one. With two
-# balanced layers the strength of a mode follows $u(t) = s / (1 + (s/u_0 - 1)\,e^{-2st/\tau})$. The covariances
+# balanced layers the strength of a mode follows $u(t) = s / (1 + (s/u_0 - 1)\,e^{-2st/\tau})$, with $s$ its strength in
+# the data, $u_0$ its strength at the start, and $\tau$ the inverse learning rate, if $t$ counts steps. The covariances
 # suffice for training: the samples need not be seen.
 
 # %%
-# Install what is missing. The jax that is there stays, since it fits the accelerator; if it is too
-# old, pip says so: then upgrade it as its installation guide says, restart, and run this again.
+# Install what is missing. The jax that is there stays, since it fits the accelerator. If pip reports a conflict,
+# jax is older than 0.10.1: run `%pip install -U "jax[cuda12]"` (for a TPU "jax[tpu]", for a CPU "jax"), restart the
+# session, and run this again.
 import importlib.util
 import subprocess
 import sys
 from importlib.metadata import version
 
 needed = ["gramlin-jax[figures] @ git+https://github.com/gramlin-jax/gramlin_jax"]
-if importlib.util.find_spec("gramlin_jax") is None:
+found = importlib.util.find_spec("gramlin_jax")  # a clone in this folder has no origin
+if found is None or found.origin is None:
     there = [name for name in ("jax", "jaxlib") if importlib.util.find_spec(name)]
     kept = [f"{name}=={version(name)}" for name in there]
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *needed, *kept], check=True)

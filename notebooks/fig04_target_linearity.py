@@ -15,19 +15,26 @@
 #
 #
 # Target linearity is the share of the targets that is linear in a layer's features,
-# $\mathrm{TL} = 1 - \lVert Y - \hat Y\rVert^2 / \lVert Y - \bar Y\rVert^2$, with $\hat Y$ the least-squares fit.
+# $\mathrm{TL} = 1 - \lVert Y - \hat Y\rVert^2 / \lVert Y - \bar Y\rVert^2$, with $Y$ the targets, $\bar Y$ their
+# mean, and $\hat Y$ their least-squares fit from the features.
 # Does it grow with training in every layer, and with depth?
+#
+# The table goes from before training to after it, ± one standard deviation of the seeds. *Adjusted* is target
+# linearity corrected for its *noise floor*, which it would reach by chance; noise has 0. *Held out* is on test samples.
+# The *surrogate* is the paper's trace, which needs no fit.
 
 # %%
-# Install what is missing. The jax that is there stays, since it fits the accelerator; if it is too
-# old, pip says so: then upgrade it as its installation guide says, restart, and run this again.
+# Install what is missing. The jax that is there stays, since it fits the accelerator. If pip reports a conflict,
+# jax is older than 0.10.1: run `%pip install -U "jax[cuda12]"` (for a TPU "jax[tpu]", for a CPU "jax"), restart the
+# session, and run this again.
 import importlib.util
 import subprocess
 import sys
 from importlib.metadata import version
 
 needed = ["gramlin-jax[figures] @ git+https://github.com/gramlin-jax/gramlin_jax"]
-if importlib.util.find_spec("gramlin_jax") is None:
+found = importlib.util.find_spec("gramlin_jax")  # a clone in this folder has no origin
+if found is None or found.origin is None:
     there = [name for name in ("jax", "jaxlib") if importlib.util.find_spec(name)]
     kept = [f"{name}=={version(name)}" for name in there]
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *needed, *kept], check=True)
@@ -63,5 +70,6 @@ print(experiment.table(result))
 experiment.plot(result)
 
 # %% [markdown]
-# All layers start alike, and training orders them by depth: [the numbers and the verdicts](https://github.com/gramlin-jax/gramlin_jax/blob/main/docs/findings/fig04.md) of figure 4, and [the numbers and the verdicts](https://github.com/gramlin-jax/gramlin_jax/blob/main/docs/findings/fig09.md)
-# of figure 9. This notebook runs the smallest preset, which shows the picture and decides nothing.
+# The smallest preset, above, shows what the picture looks like and decides nothing. In the
+# documented runs all layers start alike, and training orders them by depth: [the numbers and the verdicts](https://github.com/gramlin-jax/gramlin_jax/blob/main/docs/findings/fig04.md) of figure 4, and [the numbers and the verdicts](https://github.com/gramlin-jax/gramlin_jax/blob/main/docs/findings/fig09.md)
+# of figure 9.

@@ -19,15 +19,17 @@
 # held out?
 
 # %%
-# Install what is missing. The jax that is there stays, since it fits the accelerator; if it is too
-# old, pip says so: then upgrade it as its installation guide says, restart, and run this again.
+# Install what is missing. The jax that is there stays, since it fits the accelerator. If pip reports a conflict,
+# jax is older than 0.10.1: run `%pip install -U "jax[cuda12]"` (for a TPU "jax[tpu]", for a CPU "jax"), restart the
+# session, and run this again.
 import importlib.util
 import subprocess
 import sys
 from importlib.metadata import version
 
 needed = ["gramlin-jax[figures] @ git+https://github.com/gramlin-jax/gramlin_jax"]
-if importlib.util.find_spec("gramlin_jax") is None:
+found = importlib.util.find_spec("gramlin_jax")  # a clone in this folder has no origin
+if found is None or found.origin is None:
     there = [name for name in ("jax", "jaxlib") if importlib.util.find_spec(name)]
     kept = [f"{name}=={version(name)}" for name in there]
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *needed, *kept], check=True)
@@ -52,5 +54,5 @@ print(experiment.table(result))
 experiment.plot(result)
 
 # %% [markdown]
-# Memorised labels become more linear from layer to layer, on the training samples only: [the numbers and the verdicts](https://github.com/gramlin-jax/gramlin_jax/blob/main/docs/findings/fig12.md).
-# This notebook runs the smallest preset, which shows the picture and decides nothing.
+# The smallest preset, above, shows what the picture looks like and decides nothing. In the
+# documented runs memorised labels become more linear from layer to layer, on the training samples only: [the numbers and the verdicts](https://github.com/gramlin-jax/gramlin_jax/blob/main/docs/findings/fig12.md).

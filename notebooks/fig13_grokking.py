@@ -18,15 +18,17 @@
 # after the training accuracy has reached 1. Does target linearity announce it?
 
 # %%
-# Install what is missing. The jax that is there stays, since it fits the accelerator; if it is too
-# old, pip says so: then upgrade it as its installation guide says, restart, and run this again.
+# Install what is missing. The jax that is there stays, since it fits the accelerator. If pip reports a conflict,
+# jax is older than 0.10.1: run `%pip install -U "jax[cuda12]"` (for a TPU "jax[tpu]", for a CPU "jax"), restart the
+# session, and run this again.
 import importlib.util
 import subprocess
 import sys
 from importlib.metadata import version
 
 needed = ["gramlin-jax[figures] @ git+https://github.com/gramlin-jax/gramlin_jax"]
-if importlib.util.find_spec("gramlin_jax") is None:
+found = importlib.util.find_spec("gramlin_jax")  # a clone in this folder has no origin
+if found is None or found.origin is None:
     there = [name for name in ("jax", "jaxlib") if importlib.util.find_spec(name)]
     kept = [f"{name}=={version(name)}" for name in there]
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *needed, *kept], check=True)
@@ -51,4 +53,6 @@ print(experiment.table(result))
 experiment.plot(result)
 
 # %% [markdown]
-# On training samples it does not. Target linearity on held-out pairs does: [the numbers and the verdicts](https://github.com/gramlin-jax/gramlin_jax/blob/main/docs/findings/fig13.md). This notebook runs the smallest preset, which shows the picture and decides nothing.
+# The smallest preset, above, shows what the picture looks like and decides nothing. In the
+# documented runs at the paper's sizes, target linearity on training samples does not announce it, and on held-out
+# pairs it does: [the numbers and the verdicts](https://github.com/gramlin-jax/gramlin_jax/blob/main/docs/findings/fig13.md).

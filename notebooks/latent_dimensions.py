@@ -18,15 +18,17 @@
 # start from other seeds? Can the weights be drawn anew from their covariances?
 
 # %%
-# Install what is missing. The jax that is there stays, since it fits the accelerator; if it is too
-# old, pip says so: then upgrade it as its installation guide says, restart, and run this again.
+# Install what is missing. The jax that is there stays, since it fits the accelerator. If pip reports a conflict,
+# jax is older than 0.10.1: run `%pip install -U "jax[cuda12]"` (for a TPU "jax[tpu]", for a CPU "jax"), restart the
+# session, and run this again.
 import importlib.util
 import subprocess
 import sys
 from importlib.metadata import version
 
 needed = ["gramlin-jax[figures] @ git+https://github.com/gramlin-jax/gramlin_jax"]
-if importlib.util.find_spec("gramlin_jax") is None:
+found = importlib.util.find_spec("gramlin_jax")  # a clone in this folder has no origin
+if found is None or found.origin is None:
     there = [name for name in ("jax", "jaxlib") if importlib.util.find_spec(name)]
     kept = [f"{name}=={version(name)}" for name in there]
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *needed, *kept], check=True)
@@ -51,5 +53,6 @@ print(experiment.table(result))
 experiment.plot(result)
 
 # %% [markdown]
-# About as many components are learnt as there are classes, they are shared, and resampled networks keep
-# most of the accuracy: [the numbers](https://github.com/gramlin-jax/gramlin_jax/blob/main/docs/latent_dimensions.md). This notebook runs the smallest preset, which shows the picture and decides nothing.
+# The smallest preset, above, shows what the picture looks like and decides nothing. In the
+# documented runs on digits about as many components are learnt as there are classes, they are shared, and resampled
+# networks keep most of the accuracy: [the numbers](https://github.com/gramlin-jax/gramlin_jax/blob/main/docs/latent_dimensions.md).

@@ -19,15 +19,17 @@
 # place of these.
 
 # %%
-# Install what is missing. The jax that is there stays, since it fits the accelerator; if it is too
-# old, pip says so: then upgrade it as its installation guide says, restart, and run this again.
+# Install what is missing. The jax that is there stays, since it fits the accelerator. If pip reports a conflict,
+# jax is older than 0.10.1: run `%pip install -U "jax[cuda12]"` (for a TPU "jax[tpu]", for a CPU "jax"), restart the
+# session, and run this again.
 import importlib.util
 import subprocess
 import sys
 from importlib.metadata import version
 
 needed = ["gramlin-jax[figures] @ git+https://github.com/gramlin-jax/gramlin_jax", "equinox"]
-if importlib.util.find_spec("gramlin_jax") is None:
+found = importlib.util.find_spec("gramlin_jax")  # a clone in this folder has no origin
+if found is None or found.origin is None:
     there = [name for name in ("jax", "jaxlib") if importlib.util.find_spec(name)]
     kept = [f"{name}=={version(name)}" for name in there]
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *needed, *kept], check=True)
@@ -85,9 +87,16 @@ print(measure(lambda model, x: jax.vmap(model)(x), mlp, batches, loss=loss, mesh
 # %% [markdown]
 # ## What the columns mean
 #
-# TL is target linearity of the features that a layer reads, between 0 and 1; compare it with `floor`, the
-# value expected of noise. [How to read each metric](https://github.com/gramlin-jax/gramlin_jax/blob/main/docs/metrics.md). A single layer, and
-# the use of every parameter:
+# - `TL` is target linearity of the features that a layer reads, between 0 and 1, and `floor` the value expected of
+#   noise. `adj. TL` corrects TL for that: noise has 0.
+# - `surrogate` says how much of the layer's output points along the target, between 0 and 1.
+# - `‖K‖` and `‖∇L‖` are the norms of the kernel and of its gradient.
+# - `VC/Gram` is how far a step of gradient descent moves the Gram $KK^\top$, and `cos(ΔG,VC)` how well the paper's
+#   virtual covariance predicts the direction: 1 if the theory holds.
+#
+# [How to read each metric](https://github.com/gramlin-jax/gramlin_jax/blob/main/docs/metrics.md) explains them all.
+# Here are two metrics of a single layer, with NC1 of neural collapse (the variance within classes relative to that
+# between them), and what each parameter is used for; the rows are those of one batch:
 
 # %%
 metrics = ["target_linearity", "nc1"]

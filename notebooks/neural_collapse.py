@@ -16,18 +16,21 @@
 #
 # Once every training sample is classified correctly, the features of a class collapse to their mean (NC1),
 # the means to a simplex (NC2), the classifier to the means (NC3). For balanced one-hot targets target
-# linearity measures the same as a share: $\mathrm{TL} = \operatorname{tr}(\Sigma_T^{-1}\Sigma_B)/(C - 1)$.
+# linearity measures the same as a share: $\mathrm{TL} = \operatorname{tr}(\Sigma_T^{-1}\Sigma_B)/(C - 1)$,
+# with $C$ classes, $\Sigma_T$ the covariance of the features and $\Sigma_B$ that of the class means.
 
 # %%
-# Install what is missing. The jax that is there stays, since it fits the accelerator; if it is too
-# old, pip says so: then upgrade it as its installation guide says, restart, and run this again.
+# Install what is missing. The jax that is there stays, since it fits the accelerator. If pip reports a conflict,
+# jax is older than 0.10.1: run `%pip install -U "jax[cuda12]"` (for a TPU "jax[tpu]", for a CPU "jax"), restart the
+# session, and run this again.
 import importlib.util
 import subprocess
 import sys
 from importlib.metadata import version
 
 needed = ["gramlin-jax[figures] @ git+https://github.com/gramlin-jax/gramlin_jax"]
-if importlib.util.find_spec("gramlin_jax") is None:
+found = importlib.util.find_spec("gramlin_jax")  # a clone in this folder has no origin
+if found is None or found.origin is None:
     there = [name for name in ("jax", "jaxlib") if importlib.util.find_spec(name)]
     kept = [f"{name}=={version(name)}" for name in there]
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *needed, *kept], check=True)
@@ -52,5 +55,6 @@ print(experiment.table(result))
 experiment.plot(result)
 
 # %% [markdown]
-# The link is exact in every layer at every epoch. With the squared error the network collapses, with
-# cross-entropy this one does not: [the numbers and the verdicts](https://github.com/gramlin-jax/gramlin_jax/blob/main/docs/findings/neural_collapse.md). This notebook runs the smallest preset, which shows the picture and decides nothing.
+# The smallest preset, above, shows what the picture looks like and decides nothing. In the
+# documented runs the link is exact in every layer at every epoch. With the squared error the network collapses, with
+# cross-entropy this one does not: [the numbers and the verdicts](https://github.com/gramlin-jax/gramlin_jax/blob/main/docs/findings/neural_collapse.md).

@@ -117,6 +117,7 @@ def test_errors_of_the_user_are_one_line(arguments, message, tmp_path, monkeypat
     assert error.value.code.startswith("error: ")
     assert "\n" not in error.value.code or "data_dir" in message  # that says how to get the data
     assert not capsys.readouterr().err
+    assert not any(tmp_path.rglob("config.json")), "a run that did not begin leaves nothing"
 
 
 def test_listing_is_light():

@@ -107,6 +107,8 @@ def test_the_command(tmp_path, capsys):
     folder = tmp_path / "fig04_target_linearity" / "smoke-d1f56a68"
     shutil.copytree(OLD_RUN, folder)
     docs = tmp_path / "docs"
+    with pytest.raises(SystemExit, match="docs is .*/docs, no folder: wanted"):
+        command.main(["record", "small", str(folder), "--docs", str(docs)])
     docs.mkdir()
     page = docs / "page.md"
     page.write_text("![](figures/small.png)\n<!-- table small -->\n<!-- end -->\n")

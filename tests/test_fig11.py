@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from experiments.bert import PRESETS
+from experiments.bert.batches import batches_by_length
 from experiments.bert.claims import PAPER, check, table
 from experiments.bert.compute import checkpoint_folder
 from experiments.bert.measures import state_sums, weighted_loss
@@ -71,7 +72,10 @@ def test_states_of_labelled_tokens_alone_count(per_token):
     if per_token:
         labels[rng.random((70, 5)) < 0.4] = -100
     params = jax.jit(model.init)(jax.random.key(0), ids)
-    data = ((ids, ids > 7, ids * 0), jnp.asarray(labels))
+    whole = (ids, ids > 7, ids * 0), jnp.asarray(labels)
+    data = [
+        jax.tree.map(lambda a, rows=rows: a[rows], whole) for rows in (slice(20), slice(20, 70))
+    ]
     found = jax.jit(functools.partial(state_sums, model))(params, data)
     logits, hidden = jax.jit(model.apply)(params, ids, ids > 7)
     kept = labels != -100
@@ -90,6 +94,27 @@ def test_states_of_labelled_tokens_alone_count(per_token):
     assert float(losses.sum() / weights.sum()) == pytest.approx(
         -log[np.arange(len(log)), labels[kept]].mean(), rel=1e-5
     )
+
+
+def test_batches_by_length():
+    """Each sentence once an epoch, in another order, whole and beside others of its length."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(3, 41, 1000)
+    mask = np.arange(48) < lengths[:, None]
+    ids = np.where(mask, np.arange(1, 1001)[:, None], 0)
+    epoch = batches_by_length((ids, lengths), mask, 16, seed=0)
+    seen = [list(epoch(0)), list(epoch(0)), list(epoch(1))]
+    for passed in seen:
+        assert [len(size) for _, size in passed].count(16) == 62
+        for batch, size in passed:
+            np.testing.assert_array_equal((batch > 0).sum(1), size)
+            assert batch.shape[1] == -(-size.max() // 8) * 8
+        assert sorted(np.concatenate([batch[:, 0] for batch, _ in passed])) == [*range(1, 1001)]
+        assert sum(batch.size for batch, _ in passed) < 1.25 * lengths.sum()
+    firsts = [np.concatenate([batch[:, 0] for batch, _ in passed]) for passed in seen]
+    assert (firsts[0] == firsts[1]).all() and (firsts[0] != firsts[2]).any()
+    means = [size.mean() for _, size in seen[0]]
+    assert abs(np.corrcoef(means, np.arange(63))[0, 1]) < 0.4  # short ones do not come first
 
 
 WORDS = [("good", "fine", "great"), ("bad", "poor", "awful")]

@@ -121,6 +121,16 @@ def test_a_loss_that_is_no_mean_is_noted(loss):
         assert not mean.notes
 
 
+def test_a_mean_in_half_precision_is_one():
+    half = jax.tree.map(lambda a: a.astype(jnp.bfloat16), PARAMS)
+    for seed in range(10):
+        x = np.random.default_rng(seed).normal(size=X.shape)
+        notes = measure(network, half, (x.astype(jnp.bfloat16), Y), loss=cross_entropy).notes
+        assert "loss" not in dict(notes), notes
+    notes = measure(network, half, (X, Y), loss=NO_MEANS["a sum"]).notes
+    assert "not a mean" in dict(notes)["loss"]
+
+
 def test_batch_statistics_in_training_mode_are_noted():
     class Model(nn.Module):
         @nn.compact
@@ -317,7 +327,7 @@ def test_what_cannot_be_read_is_said_in_one_line():
         call((X, {"labels": Y}))
     with pytest.raises(ValueError, match=r"x of batches\['key'\] is a scalar"):
         call(({"x": X, "key": jax.random.key(0)}, Y))
-    with pytest.raises(TypeError, match="x of batches is a .*: wanted arrays of numbers"):
+    with pytest.raises(TypeError, match="x of batches is a ndarray of str32: wanted arrays of num"):
         call((np.array(["a"] * 32), Y))
     with pytest.raises(ValueError, match="weights of batches has shape .3,.: wanted .32,."):
         call((X, Y, np.ones(3)))

@@ -79,6 +79,14 @@ def test_a_layer_with_other_positions_than_labels_is_not_measured():
     assert found.sums["k"].moments is None and found.sums["out"].moments.count == 60
 
 
+def test_one_hot_rows_of_whole_numbers_are_asked_about():
+    rows = np.eye(2, dtype=int)[RNG.integers(0, 2, 30)]
+    layer, x = {"out": KERNEL["k"]}, TOKENS[:, 0]
+    found = measure(lambda p, x: x @ p["out"], layer, (x, rows), loss=squares, metrics=METRICS)
+    (note,) = [text for name, text in found.notes if name == "out"]
+    assert "2 labels (are they one-hot rows?" in note
+
+
 def test_padding_does_not_tell_where_tokens_are():
     """Tokens turned round within their lengths: padding stays, and has no say."""
     tokens = np.concatenate([TOKENS, TOKENS[::-1]], 1)[:, :6]

@@ -10,7 +10,9 @@ import nbformat
 import pytest
 from executing import ROOT, TEXTS, executed, sources
 
-REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+REPOSITORY = PROJECT["urls"]["Repository"]
+OLDEST = next(d.removeprefix("jax>=") for d in PROJECT["dependencies"] if d.startswith("jax>="))
 TEXT = next((p for p in (ROOT.parent / "shared/text", Path("/none")) if p.is_dir()), None)
 by_name = pytest.mark.parametrize("text", TEXTS, ids=lambda text: text.stem)
 
@@ -57,6 +59,7 @@ def test_a_notebook_opens_in_colab_and_installs_itself(text):
     setup = code(text)[0]
     others = {re.sub(r"needed = \[.*?\]\n", "", code(t)[0], flags=re.DOTALL) for t in TEXTS}
     assert len(others) == 1 and f"@ git+{REPOSITORY}" in setup
+    assert f"older than {OLDEST}: " in setup
     links = re.findall(rf"{REPOSITORY}/blob/main/([^)#]+)", text.read_text())
     assert not [link for link in links if not (ROOT / link).exists()]
 

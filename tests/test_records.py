@@ -1,5 +1,6 @@
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -55,6 +56,26 @@ def test_frames_say_what_they_want():
         made().to_frame("tall")
     with pytest.raises(ValueError, match="library is 'dask': wanted 'pandas' or 'polars'"):
         made().to_frame(library="dask")
+
+
+@pytest.mark.parametrize("library", ("pandas", "polars", "matplotlib.figure"))
+def test_a_library_that_is_not_installed_is_named(library, monkeypatch):
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ImportError, match=f"{library} is missing.*pip install"):
+        made().plot() if library.startswith("mat") else made().to_frame(library=library)
+
+
+def test_records_say_what_they_want(tmp_path):
+    records = Records(tmp_path / "new.jsonl")
+    with pytest.raises(TypeError, match="measurement is a int: wanted append.step, measurement."):
+        records.append(made(), 3)
+    with pytest.raises(TypeError, match="'float' object cannot be interpreted as an integer"):
+        records.append(0.5, made())
+    with pytest.raises(ValueError, match="'nc1': wanted a measurement first, by append"):
+        records.plot("nc1")
+    with pytest.raises(IsADirectoryError, match="is a folder: wanted a file"):
+        Records(tmp_path)
+    assert not records.path.exists()
 
 
 def test_html_has_every_cell_of_the_text_and_escapes_it():

@@ -3,7 +3,7 @@
 import pytest
 
 from experiments import __main__ as command
-from experiments.commands.reproduce import Outcome, table_of_claims
+from experiments.commands.reproduce import Outcome, table_of_claims, time_left
 from experiments.registry import find
 from experiments.shared.claims import Claim
 from experiments.shared.durations import duration
@@ -46,6 +46,14 @@ def test_the_table_has_every_claim_with_its_number_and_verdict(monkeypatch):
     for words in ("0.91", "5 of 5 seeds", "0 of 5", "second line"):
         assert words in text or all(word in text for word in words.split())
     assert find("fig11").title not in text
+
+
+def test_the_time_left_is_a_bound_where_one_is_not_known():
+    known, unknown = find("fig04"), find("wavelet_latent_dimensions")
+    assert known.minutes["default"] == 0.8 and "default" not in unknown.minutes
+    assert time_left([known, known], "default") == ", about 2 minutes left"
+    assert time_left([known, unknown, known], "default") == ", at least 2 minutes left"
+    assert time_left([unknown], "default") == time_left([known], "smoke") == ""
 
 
 @pytest.mark.runs

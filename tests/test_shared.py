@@ -18,6 +18,7 @@ from experiments.shared.devices import mesh_for, spread_over
 from experiments.shared.drawing import band, points
 from experiments.shared.measures import layer_sums
 from experiments.shared.parts import parts
+from experiments.shared.progress import FRONT, in_front
 from experiments.shared.results import label, table_of_runs, unlabelled
 from experiments.shared.statistics import (
     epoch_rank_correlation,
@@ -213,6 +214,25 @@ def test_parts_are_made_once(tmp_path):
     assert made == [(name, tmp_path / "training" / name) for name in "abb"]
     parts(None, "a", make)
     assert made[-1] == ("a", None)
+
+
+def test_bars_say_which_part_it_is():
+    said = []
+
+    def make(name, directory):
+        said.append(FRONT.get())
+        if name == "c":
+            raise KeyboardInterrupt
+        return {"x": np.zeros(1)}
+
+    parts(None, "ab", make)
+    with in_front("1/2 fig02"), pytest.raises(KeyboardInterrupt):
+        parts(None, "a", make)
+        parts(None, "ac", make)
+    assert said == ["part 1 of 2", "part 2 of 2", "1/2 fig02"] + [
+        f"1/2 fig02, part {n} of 2" for n in (1, 2)
+    ]
+    assert FRONT.get() == ""
 
 
 def test_axes_of_a_sweep_lead():

@@ -92,7 +92,7 @@ def _forms(axes: Axes, data: xr.Dataset) -> None:
 def _isotropy(axes: Axes, data: xr.Dataset) -> None:
     names = {
         "isotropy": "cos\n(J, I)",
-        "range_isotropy": "on\nran W",
+        "range_isotropy": "range\nof W",
         "tight_frame": "L2\ndist.",
         "influence_inputs": "input\nsteps",
         "influence_outputs": "after\nW",

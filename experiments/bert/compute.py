@@ -21,8 +21,9 @@ from ..shared.lost import guessing
 from ..shared.parts import parts
 from ..shared.provenance import claim_data
 from ..shared.results import Computed
-from ..shared.training import stack, train
+from ..shared.training import train, unstack
 from . import START, Config
+from .batches import batches_by_length, halves_by_length
 from .measures import state_metrics, weighted_loss
 from .pretrain import adamw, make_tokenizer, pretrain, small_bert
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def run(config: Config, *, folder: Path | None = None, data_dir: str | None = None) -> Computed:
-    """Train and measure each task, one after another; a finished task is kept.
+    """Train and measure each task and seed, one after another; what is finished is kept.
 
     Args:
         config: The settings.
@@ -49,8 +50,9 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         for task, (train, test) in texts.items()
     }
 
-    def task(name: str, directory: Path | None) -> dict[str, np.ndarray]:
-        return finetune(config, sizes, encoder, tokens[name], directory)
+    def one(name: str, directory: Path | None) -> dict[str, np.ndarray]:
+        task, seed = name.rsplit("-", 1)
+        return finetune(config, sizes, encoder, tokens[task], int(seed), directory)
 
     info = {
         "sources": {name: train.source for name, (train, _) in texts.items()},
@@ -60,7 +62,9 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
             for i, split in enumerate(("train", "test"))
         },
     }
-    arrays = parts(folder, config.tasks, task)
+    names = [f"{task}-{seed}" for task in config.tasks for seed in range(config.seeds)]
+    runs = {"task": range(len(config.tasks)), "seed": range(config.seeds)}
+    arrays = unstack(parts(folder, names, one), runs)
     return {**arrays, "epochs": np.arange(START, config.epochs + 1)}, info
 
 
@@ -146,17 +150,14 @@ def checkpoint_folder(name: str) -> Path:
 
 
 def finetune(
-    config: Config, sizes: BertConfig, encoder: Any, splits: tuple[Tokens, Tokens],
+    config: Config, sizes: BertConfig, encoder: Any, splits: tuple[Tokens, Tokens], seed: int,
     directory: Path | None,
 ) -> dict[str, np.ndarray]:  # fmt: skip
-    """Arrays (seed, epoch, …) of one task, from random weights on."""
+    """Arrays (epoch, …) of one task and seed, from random weights on."""
     data, _ = splits
     dtype = jnp.bfloat16 if config.bfloat16 else None
     model = BertClassifier(sizes, dtype, classes=data.num_classes, per_token=data.y.ndim == 2)
-    measured = [
-        jax.tree.map(lambda a: jnp.asarray(a[: config.measured]), (split.x, split.y))
-        for split in splits
-    ]
+    measured = [_measured(split, config.measured) for split in splits]
     measure = state_metrics(model)
 
     def random(key: Array) -> Any:
@@ -166,26 +167,28 @@ def finetune(
         params = random(key)["params"]
         return {"params": {**params, "bert": {**params["bert"], **encoder}}}
 
-    seeds = range(config.seeds)
-    first = jax.jit(lambda seed: measure(random(jax.random.key(seed)), {}, measured))
-    before = [first(seed) for seed in seeds]
+    before = jax.jit(lambda seed: measure(random(jax.random.key(seed)), {}, measured))(seed)
     steps = config.epochs * math.ceil(len(data) / config.batch_size)
     trained = train(
         pretrained,
         task_loss(model),
         adamw(config, config.learning_rate, steps),
-        (data.x, data.y),
+        batches_by_length((data.x, data.y), data.mask, config.batch_size, seed),
         epochs=config.epochs,
-        batch_size=config.batch_size,
-        sweep={"seed": seeds},
+        sweep={"seed": [seed]},
         measure=Measure(measure, measured, np.arange(config.epochs + 1)),
         directory=directory,
     )
-    start = stack(before)
     return {
-        name: np.concatenate([start[name][:, None], after], axis=1)
+        name: np.concatenate([np.asarray(before[name])[None], after[0]])
         for name, after in trained.measurements.items()
     }
+
+
+def _measured(tokens: Tokens, number: int) -> list[Any]:
+    """The first samples as ``state_sums`` takes them."""
+    first: Any = jax.tree.map(lambda a: a[:number], (tokens.x, tokens.y))
+    return jax.tree.map(jnp.asarray, halves_by_length(first, tokens.mask[:number]))
 
 
 def task_loss(model: BertClassifier) -> Loss:

@@ -44,7 +44,8 @@ def state_sums(model: BertClassifier, params: Any, data: Any) -> dict[str, Any]:
     Args:
         model: Its states are read at [CLS], or at every token that has a label.
         params: Its parameters.
-        data: A pair of ``(ids, mask, types)`` and labels (n,) or (n, tokens).
+        data: Parts that may differ in their number of tokens, each a pair of ``(ids, mask, types)``
+            and labels (n,) or (n, tokens).
     """
 
     def sums(batch: Any) -> Any:
@@ -64,7 +65,8 @@ def state_sums(model: BertClassifier, params: Any, data: Any) -> dict[str, Any]:
         right = jnp.where(weights > 0, hits(logits, labels), 0).sum()
         return stacked, losses.sum(), right, weights.sum()
 
-    states, loss, right, count = accumulate(sums, data, batch_size=BATCH)
+    parts = (accumulate(sums, part, batch_size=BATCH) for part in data)
+    states, loss, right, count = accumulate(lambda part: part, parts)
     return {"moments": states, "loss": loss / count, "accuracy": right / count}
 
 

@@ -19,6 +19,7 @@ from gramlin_jax.training import Loss
 
 from ..shared.training import train
 from . import Config
+from .batches import batches_by_length
 
 if TYPE_CHECKING:
     from jaxtyping import Array
@@ -85,9 +86,8 @@ def pretrain(config: Config, sizes: BertConfig, tokens: Any, directory: Path | N
         lambda key: model.init(key, tokens[0][:1]),
         hidden_words_loss(model),
         adamw(config, config.pretraining_rate, steps),
-        tokens,
+        batches_by_length(tokens, tokens[1], config.batch_size, seed=0),
         epochs=config.pretraining_epochs,
-        batch_size=config.batch_size,
         sweep={"seed": [0]},
         directory=directory,
     )

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 HELP = ("-h", "--help")
 PATH = tyro.conf.arg(metavar="PATH")
 Names: TypeAlias = Annotated[
-    tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME ...")
+    tuple[str, ...],
+    tyro.conf.Positional,
+    tyro.conf.arg(metavar="[NAME ...]", help_behavior_hint=""),
 ]
 
 
@@ -31,7 +33,7 @@ class Data:
             another that the experiment has.
         runs: The folder of all runs.
         data_dir: The folder of data sets; by default $GRAMLIN_DATA_DIR or $TFDS_DATA_DIR.
-        devices: At most so many, over which networks are spread; 0 for all that JAX finds.
+        devices: How many devices to spread the networks over; 0: all that JAX finds.
     """
 
     preset: str = "default"
@@ -46,7 +48,7 @@ class Options(Data):
 
     Attributes:
         folder: The folder of this run; by default RUNS/NAME/PRESET-HASH.
-        format: Of the figures, which are always drawn as PNG, too.
+        format: A further format of the figures, which are drawn as PNG in any case.
     """
 
     folder: Annotated[Path | None, PATH] = None

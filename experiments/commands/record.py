@@ -44,6 +44,8 @@ class Record:
 def main(arguments: Sequence[str], prog: str) -> None:
     """Write the summary, then all pages whose tables change, and say which."""
     options = read(Record, arguments, prog, PURPOSE)
+    if not options.docs.is_dir():
+        raise ValueError(f"docs is {options.docs}, no folder: wanted that of a clone's pages")
     if options.run:
         name, folder = options.run
         print(keep(name, folder.expanduser(), options))

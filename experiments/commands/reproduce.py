@@ -19,7 +19,7 @@ from ..registry import EXPERIMENTS, Experiment, find
 from ..runs import folder_of, perform
 from ..shared.claims import VERDICTS, Claim
 from ..shared.durations import duration
-from ..shared.progress import FRONT
+from ..shared.progress import in_front
 from .errors import line_of
 from .gallery import write_gallery
 from .options import read
@@ -96,18 +96,15 @@ def carry_out(outcomes: Sequence[Outcome], options: Data, mesh: Mesh) -> None:
     ready = [outcome for outcome in outcomes if not outcome.missing]
     for done, outcome in enumerate(ready):
         experiment, start = outcome.experiment, time.monotonic()
-        left = _minutes([o.experiment for o in ready[done:]], options.preset)
+        left = time_left([o.experiment for o in ready[done:]], options.preset)
         front = f"{done + 1}/{len(ready)} {experiment.name}{left}"
         print(front, flush=True)
-        token = FRONT.set(front)
-        try:
+        with in_front(front):
             _carry_out_one(outcome, options, mesh)
-        finally:
-            FRONT.reset(token)
-            jax.clear_caches()
+        jax.clear_caches()
         if not outcome.failure:
             counts = Counter(VERDICTS[claim.holds] for claim in outcome.claims)
-            verdicts = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
+            verdicts = ", ".join(f"{verdict}: {n}" for verdict, n in counts.items())
             print(f"  {verdicts or 'no verdicts'}; {duration(time.monotonic() - start)}")
 
 
@@ -123,11 +120,11 @@ def _carry_out_one(outcome: Outcome, options: Data, mesh: Mesh) -> None:
             traceback.print_exc()
 
 
-def _minutes(experiments: Sequence[Experiment], preset: str) -> str:
-    """The time left, where that of all is known."""
-    minutes = [experiment.minutes.get(preset) for experiment in experiments]
-    known = [value for value in minutes if value is not None]
-    return f", about {duration(60 * sum(known))} left" if len(known) == len(minutes) else ""
+def time_left(experiments: Sequence[Experiment], preset: str) -> str:
+    """The processor time left; at least that of the experiments of which it is known."""
+    known = [e.minutes[preset] for e in experiments if preset in e.minutes]
+    bound = "about" if len(known) == len(experiments) else "at least"
+    return f", {bound} {duration(60 * sum(known))} left" if known else ""
 
 
 def table_of_claims(outcomes: Sequence[Outcome]) -> str:

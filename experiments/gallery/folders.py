@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,22 @@ class Run:
         return found
 
     @property
+    def changes(self) -> list[str]:
+        """Settings that are not those of the preset, as ``dataset=mnist``."""
+        experiment = next((e for e in EXPERIMENTS if e.name == self.name), None)
+        if experiment is None or self.preset not in experiment.presets:
+            return []
+        preset = json.loads(json.dumps(dataclasses.asdict(experiment.preset(self.preset))))
+        return [f"{k}={v}" for k, v in self.config.items() if k in preset and v != preset[k]]
+
+    @property
     def versions(self) -> dict[str, str]:
         """With which the result was computed."""
         return {name: self.summary[name] for name in VERSIONS if name in self.summary}
 
 
 def runs_in(root: Path) -> list[Run]:
-    """The runs below ``root``, in the order of the experiments; a damaged one says so."""
+    """The runs below ``root``, in the order of the experiments, unfinished ones last."""
     found = [_read(path.parent) for path in root.expanduser().glob("*/*/config.json")]
     return sorted(found, key=_place)
 
@@ -67,9 +77,10 @@ def _read(folder: Path) -> Run:
     return dataclasses.replace(run, config=config, summary=summary)
 
 
-def _place(run: Run) -> tuple[int, int, str]:
+def _place(run: Run) -> tuple[bool, int, int, str]:
     names, presets = [e.name for e in EXPERIMENTS], list(PRESETS)[::-1]  # the largest first
     return (
+        not run.summary,
         names.index(run.name) if run.name in names else len(names),
         presets.index(run.preset) if run.preset in presets else len(presets),
         run.folder.name,

@@ -47,7 +47,13 @@ def _card(run: Run, place: int) -> str:
     made = (run.folder / "config.json").stat().st_mtime
     state = "damaged" if run.problem else "finished" if run.summary else "unfinished"
     took = [] if seconds is None else [duration(seconds)]
-    facts = [run.name, run.preset, *took, time.strftime("%Y-%m-%d", time.localtime(made))]
+    facts = [
+        run.name,
+        run.preset,
+        *run.changes,
+        *took,
+        time.strftime("%Y-%m-%d", time.localtime(made)),
+    ]
     verdicts = {_verdict(claim) for claim in run.claims} | {state}
     return (
         f'<article class="run" data-place="{place}" data-made="{made:.0f}" '

@@ -9,6 +9,8 @@ import numpy as np
 
 from gramlin_jax.support.files import read_arrays, write_arrays
 
+from .progress import in_front
+
 
 def parts(
     folder: Path | None,
@@ -27,7 +29,10 @@ def parts(
     Returns:
         The arrays; the first axis is the part.
     """
-    made = [_part(folder, str(name), make) for name in names]
+    made, every = [], [str(name) for name in names]
+    for number, name in enumerate(every, 1):
+        with in_front(f"part {number} of {len(every)}" if len(every) > 1 else ""):
+            made.append(_part(folder, name, make))
     return {name: np.stack([arrays[name] for arrays in made]) for name in made[0]}
 
 

@@ -67,7 +67,7 @@ def plot(result: Result) -> Figure:
     config = result.config
     drawn = result.data.sel(seed=0)
     steps = np.unique(np.linspace(0, config.last_frame, config.frames).round().astype(int))
-    figure = sheet(0.8 + 2 * (WIDTH - 0.6) / len(steps))
+    figure = sheet(1.0 + 2 * (WIDTH - 0.6) / len(steps))
     figure.set_layout_engine(_layout())
     panels = figure.subplots(2, len(steps), sharex=True, sharey=True, squeeze=False)
     for column, step in zip(panels.T, steps, strict=True):
@@ -76,7 +76,7 @@ def plot(result: Result) -> Figure:
         column[0].set_title(f"step {step}\nTL {linearity:.2f}")
         gram, change = _forms(drawn, step)
         share = np.linalg.norm(change) / np.linalg.norm(gram)
-        column[1].set_title(f"{100 * share:.2f} %", pad=2)
+        column[1].set_title(f"‖ΔG‖/‖G‖\n{100 * share:.2f} %", pad=2)
     for axes, name in zip(panels[:, 0], FORMS, strict=True):
         axes.set_ylabel(name)
     _colorbar(figure, roll, panels)
@@ -182,7 +182,7 @@ def plot_alignment(result: Result) -> Figure:
     for i, curve in enumerate(others):
         panels[2].plot(curve, color="0.7", lw=0.9, label="other seeds" if i == 0 else None)
     panels[2].plot(drawn, color=VERMILION, label="the seed that is drawn")
-    panels[2].axhline(float(data["input_target_linearity"]), color="0.3", ls=":", label="X")
+    panels[2].axhline(float(data["input_target_linearity"]), color="0.3", ls=":", label="TL of X")
     panels[2].set_title("TL of X̃")
     panels[2].set_ylim(0, 1.02)
     for axes in panels:

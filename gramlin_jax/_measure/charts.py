@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from gramlin_jax.support.extras import import_extra
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,9 +21,7 @@ def bars(values: Mapping[str, float], floor: Mapping[str, float], label: str) ->
         floor: By layer; empty where the metric has none.
         label: Of the axis.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 1 + 0.35 * len(values)), layout="constrained")
+    figure = _figure(figsize=(6, 1 + 0.35 * len(values)), layout="constrained")
     axes, places = figure.subplots(), np.arange(len(values))
     axes.barh(places, list(values.values()), color=_shades(len(values)))
     for place, layer in enumerate(values):
@@ -29,7 +29,7 @@ def bars(values: Mapping[str, float], floor: Mapping[str, float], label: str) ->
             ends = (place - 0.4, place + 0.4)
             name = None if axes.get_legend_handles_labels()[1] else "noise floor"
             axes.plot([floor[layer]] * 2, ends, color="0.2", ls=":", label=name)
-    axes.set(xlabel=label)
+    axes.set(xlabel=label.replace("_", " "))
     axes.set_yticks(places, list(values))
     axes.invert_yaxis()
     if floor:
@@ -51,18 +51,21 @@ def curves(
         floor: (steps,); empty where the metric has none.
         label: Of the axis.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = _figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     for (layer, line), shade in zip(values.items(), _shades(len(values)), strict=True):
         axes.plot(steps, line, color=shade, label=layer, marker="." if len(steps) < 30 else None)
     if len(floor):
         axes.plot(steps, floor, color="0.2", ls=":", label="noise floor")
-    axes.set(xlabel="step", ylabel=label)
+    axes.set(xlabel="step", ylabel=label.replace("_", " "))
     axes.grid(alpha=0.25, lw=0.5)
     axes.legend(frameon=False, fontsize=8)
     return figure
+
+
+def _figure(**keywords: Any) -> Figure:
+    made: Figure = import_extra("matplotlib.figure", "figures").Figure(**keywords)
+    return made
 
 
 def _shades(count: int) -> np.ndarray:

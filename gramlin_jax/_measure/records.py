@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ class Records:
         notes: What is wrong with the file: lines that were dropped.
 
     Raises:
-        OSError: If the file cannot be read.
+        OSError: If the path is a folder, or the file cannot be read.
 
     Warns:
         RuntimeWarning: With the notes.
@@ -63,6 +64,8 @@ class Records:
         self._measurements: dict[int, Measurement] = {}
         self._unwritten = b""
         self.notes: tuple[str, ...] = ()
+        if self.path.is_dir():
+            raise IsADirectoryError(f"path {self.path} is a folder: wanted a file, as run.jsonl")
         if self.path.exists():
             self._read()
 
@@ -84,10 +87,16 @@ class Records:
         Where it cannot be written, as on a full disk, training goes on: the measurement is kept in
         memory, and written with the next one that can be.
 
+        Raises:
+            TypeError: If ``step`` is no integer or ``measurement`` no ``Measurement``.
+
         Warns:
             RuntimeWarning: With the error, at the first measurement that cannot be written.
         """
-        line = _line(int(step), measurement)
+        if not isinstance(measurement, Measurement):
+            kind = type(measurement).__name__
+            raise TypeError(f"measurement is a {kind}: wanted append(step, measurement)")
+        line = _line(operator.index(step), measurement)
         self._put(*_parsed(line))
         failed_before, self._unwritten = bool(self._unwritten), self._unwritten + line
         try:
@@ -150,7 +159,8 @@ class Records:
         values = [m.metrics for m in self._measurements.values()]
         known = dict.fromkeys(name for v in values for layer in v.values() for name in layer)
         if metric not in known:
-            raise ValueError(f"metric is {metric!r}: wanted one of {', '.join(known) or 'none'}")
+            wanted = f"one of {', '.join(known)}" if known else "a measurement first, by append"
+            raise ValueError(f"metric is {metric!r}: wanted {wanted}")
         layers = dict.fromkeys(layer for v in values for layer in v)
         return {
             layer: np.array([v.get(layer, {}).get(metric, math.nan) for v in values])

@@ -97,7 +97,7 @@ def as_arrays(name: str, tree: PyTree) -> PyTree:
         array = automatic(leaf) if isinstance(leaf, jax.Array) else np.asarray(leaf)
         where = f"{name}{jax.tree_util.keystr(path)}"
         if array.dtype == object or getattr(array.dtype, "kind", "f") in "USMm":
-            kind = type(leaf).__name__
+            kind = f"{type(leaf).__name__} of {array.dtype.name}"
             raise TypeError(f"{where} is a {kind}: wanted arrays of numbers (n, ...)")
         if not array.ndim:
             raise ValueError(
@@ -196,7 +196,7 @@ def shown(stacks: Iterator[Batch], progress: bool, delay: float = 10) -> Iterato
     """The stacks, with a bar that counts their batches once ``delay`` seconds have passed."""
     from tqdm.auto import tqdm
 
-    with tqdm(desc="measure", unit=" batches", delay=delay, disable=not progress) as bar:
+    with tqdm(desc="measure", unit="batch", delay=delay, disable=not progress) as bar:
         for stack in stacks:
             yield stack
             bar.update(len(stack.labels))

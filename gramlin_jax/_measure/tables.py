@@ -77,4 +77,9 @@ def frame(
         ]
     names = dict.fromkeys(name for line in lines for name in line)
     columns = {name: [line.get(name, math.nan) for line in lines] for name in names}
-    return importlib.import_module(library).DataFrame(columns)
+    try:
+        return importlib.import_module(library).DataFrame(columns)
+    except ImportError as error:
+        raise ImportError(
+            f"{library} is missing ({error}): wanted it; pip install {library}"
+        ) from None

@@ -83,18 +83,19 @@ def _narrow(value: Any) -> Array:
 
 def not_a_mean(parts: Parts) -> str:
     """A note on a loss that is not a mean over samples; empty if it is, or is not finite."""
+    tolerance = max(1e-3, 4 * float(jnp.finfo(parts.whole.dtype).eps))
     whole, halves, alone, among = map(float, parts[:4])
 
     def differ(a: float, b: float) -> bool:  # NaN does not
-        return abs(a - b) > 1e-3 * abs(a) + 1e-6
+        return abs(a - b) > tolerance * abs(a) + 1e-6
 
     if not (differ(whole, halves) or differ(alone, among)):
         return ""
     return (
         f"is not a mean over samples: {whole:.4g} on the first batch, {halves:.4g} by its halves; "
         f"{alone:.4g} and {among:.4g} on one sample in batches of two sizes. Numbers depend on the "
-        "batch size (a sum, samples that see each other, batch statistics in training mode, or a "
-        "random f)"
+        "batch size (a sum, samples that see each other, a random f, or dropout and batch "
+        "statistics in training mode: evaluate, as by net.eval())"
     )
 
 

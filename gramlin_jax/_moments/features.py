@@ -319,7 +319,7 @@ def _block_moments(
     weighted = h if weights is None else h * w[:, None]
     # Laid out before it is multiplied: a fifth faster on a CPU than a transpose inside the product.
     transposed = lax.optimization_barrier(weighted.T)
-    y = None
+    both = None
     if classes is None:
         y_mean, y, squares = _centred(w, count, targets)
         of_targets = {
@@ -328,13 +328,14 @@ def _block_moments(
             "target_scatter": squares,
             "class_scatter": dot(lengths, targets.astype(jnp.float64)),
         }
+        both = Pair.of(w, h, y) if pair else None
     else:
         of_targets = one_hot_sums(*(by_class(r, targets, classes) for r in (w, weighted, lengths)))
     return Moments(
         count=count,
         feature_mean=h_mean,
         feature_scatter=dot(transposed, h),
-        pair=Pair.of(w, h, y) if pair else None,
+        pair=both,
         **of_targets,
     )
 

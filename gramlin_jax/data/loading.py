@@ -74,7 +74,7 @@ def load(
 
 
 def _load_digits(split: str) -> Dataset:
-    digits = import_extra("sklearn.datasets").load_digits()
+    digits = import_extra("sklearn.datasets", "figures").load_digits()
     # NumPy guarantees the stream of RandomState for ever, that of default_rng not.
     order = np.random.RandomState(0).permutation(len(digits.target))
     part = order[:_DIGITS_TRAIN] if split == "train" else order[_DIGITS_TRAIN:]

@@ -131,7 +131,8 @@ def find_rows(
         channels = math.prod(site.stack[site.layers :]) * shape[-1]
         each = math.prod(shape) // (math.prod(site.stack[: site.layers]) * n * channels)
         if tokens > 1 and each != tokens:
-            skipped[name] = f"{each} positions a sample, {tokens} labels"
+            hint = "" if each > 1 else " (are they one-hot rows? Make these floating point)"
+            skipped[name] = f"{each} positions a sample, {tokens} labels{hint}"
         elif isinstance(positions, int) and not -each <= positions < each:
             skipped[name] = f"{each} positions a sample, none of the number {positions}"
         elif tokens > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -161,7 +162,7 @@ def capture(
         given = iter(arrays)
         filled = [next(given) if is_array(leaf) else leaf for leaf in leaves]
         params, args, kwargs = jax.tree.unflatten(structure, filled)
-        return f(params, *args, **kwargs)
+        return _called(f, params, args, kwargs)
 
     jaxpr, constants, shape = compat.trace(flat, *arrays)
     outputs: Any = jax.tree.structure(shape)
@@ -187,6 +188,31 @@ def capture(
         )
     closed_over = tuple(jax.typeof(constant) for constant in constants)
     return Traced(layers, closed_over, plan, numbers, outputs), [*constants, *arrays]
+
+
+def _called(f: Callable[..., PyTree], params: PyTree, args: tuple, kwargs: dict) -> PyTree:
+    """``f(params, *args, **kwargs)``; an error that says what ``f`` takes, if that is not this."""
+    try:
+        return f(params, *args, **kwargs)
+    except TypeError as error:
+        if (takes := _other_signature(f, params, args, kwargs)) is None:
+            raise
+        raise TypeError(
+            f"f takes {takes}: wanted f(params, x), a function of the parameters and the data; "
+            "for a module lambda net, x: net(x)"
+        ) from error
+
+
+def _other_signature(f: Any, params: PyTree, args: tuple, kwargs: dict) -> str | None:
+    try:
+        signature = inspect.signature(f)
+    except (TypeError, ValueError):  # it has none
+        return None
+    try:
+        signature.bind(params, *args, **kwargs)
+    except TypeError:
+        return f"({', '.join(signature.parameters)})"
+    return None
 
 
 def recall(f: Callable[..., PyTree], params: PyTree, args: tuple) -> tuple[Traced, list[Any]]:

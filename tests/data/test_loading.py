@@ -68,7 +68,7 @@ def test_unknown_split(name, split):
 
 def test_digits_without_scikit_learn(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ImportError, match=r"sklearn.*pip install 'gramlin-jax\[data\]'"):
+    with pytest.raises(ImportError, match=r"sklearn.*pip install 'gramlin-jax\[figures\]'"):
         load("digits")
 
 

@@ -197,6 +197,8 @@ COMPARED = "gramlin_jax/_measure/comparison.py", "tests/test_records.py -k compa
 PROBE = "gramlin_jax/_measure/probe.py", "tests/test_probe.py -k bits or reads or says or refused"
 SPREAD = "gramlin_jax/_measure/probe.py", "tests/test_probe.py -k shard_map"
 FORGOTTEN = "gramlin_jax/_measure/forgetting.py", "tests/test_probe.py -k window or fade"
+PACKED = "gramlin_jax/_measure/packing.py", "tests/test_probe.py -k places or window"
+CLASSES = "gramlin_jax/_moments/by_class.py", "tests/test_moments.py -k by_class"
 CONSTANT = "gramlin_jax/_moments/features.py", "tests/metrics/test_scale.py -k constant"
 FOUND = "gramlin_jax/taps/attention.py", "tests/test_attention.py -k no_attention or two"
 ATTENTION = "gramlin_jax/taps/attention.py", "tests/test_attention.py -k half or planted or grouped"
@@ -299,7 +301,7 @@ MUTATIONS = [
         (FEATURES, ("weights do not count in the scatter", "h if weights is None else h * w[:, None]", "h")),
         (SCALE, ("NaN hidden beside a constant column", "varies | jnp.isnan(block), block, 0", "varies, block, 0")),
         (SCALE, ("rounding is left of constant columns", "~(jnp.sqrt(squares) <= jnp.sqrt(count) * 2.0**-80 * abs(mean))", "squares >= 0")),
-        (FEATURES, ("weights do not count in the targets", "((w[:, None] * y) * y).sum(0)", "(y**2).sum(0)")),
+        (FEATURES, ("weights do not count in the targets", "return mean, rows, ((w[:, None] * rows) * rows).sum(0)", "return mean, rows, (rows**2).sum(0)")),
         (FEATURES, ("a batch of masked samples is NaN", "w / jnp.where(count > 0, count, 1.0)", "w / count")),
         (FEATURES, ("no samples and no samples are NaN", "jnp.where(whole > 0, part / jnp.where(whole > 0, whole, 1.0), 0.0)", "part / whole")),
         (FEATURES, ("a negative weight is let through", "bool((weights < 0).any())", "bool((weights < -1).any())")),
@@ -571,6 +573,9 @@ MUTATIONS = [
         (FORGOTTEN, ("the window's first batch alone", "at = watched % window", "at = 0 * watched")),
         (FORGOTTEN, ("nothing fades", "else factor * sums", "else sums")),
         (FORGOTTEN, ("moments do not fade", "sums.scaled(factor) if", "sums if")),
+        (PACKED, ("small sums one place on", "for size in sizes if size < SMALL]", "for size in sizes[::-1] if size < SMALL]")),
+        (CLASSES, ("classes centred about 0", "rows - mean[:, None] * rows.sum(0)[None]", "rows")),
+        (CLASSES, ("unknown labels count", 'mode="drop", wrap_negative_indices=False', 'mode="clip"')),
         (CONSTANT, ("constant columns keep their rounding", "_kept(_varies(squares, mean, count)[None], rows)", "rows")),
         # two networks, and deep linear ones
         (SIMILARITY, ("HSIC pairs samples with themselves", "products[p, q] * n / (n - 2)", "products[p, q]")),

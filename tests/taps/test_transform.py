@@ -95,5 +95,9 @@ def test_bad_input():
         tap(lambda p, x: x)({}, X)
     with pytest.raises(ValueError, match="parameters that f closes over are constants"):
         tap(lambda p, x: x @ PARAMS["in"])(PARAMS, X)
+    with pytest.raises(TypeError, match=r"f takes .x.: wanted f.params, x.*for a module lambda"):
+        tap(lambda x: x @ PARAMS["in"])(PARAMS, X)
+    with pytest.raises(TypeError, match="dot_general requires"):  # f's own error
+        tap(lambda p, x: x @ p["in"].T)(PARAMS, X)
     with pytest.raises(ValueError, match="table: embedding lookup"):
         find_layers(lambda p, i: p["table"][i], {"table": X}, np.arange(3), strict=True)
