@@ -82,10 +82,10 @@ def isotropy(jacobian: Float[Array, "o o"], kernel: Float[Array, "i o"] | None =
     else:
         of = in_singular_basis(kernel, jacobian)
         matrix, k = of.jacobian, of.inside.sum()
-    values = descending(matrix)[0]
-    total, defined = values.sum(), k > 1
+    values = descending(matrix)[0]  # not computed under jit where the cosine alone is read
+    total, defined = jnp.trace(matrix), k > 1
     found = (
-        total / jnp.sqrt(k * (values**2).sum()),
+        total / jnp.sqrt(k * (matrix**2).sum()),
         jnp.sqrt(jnp.maximum(1 - jnp.sqrt(values).sum() ** 2 / (k * total), 0)),
         k * jnp.take(values, k.astype(jnp.int32) - 1) / total,
         k * values[0] / total,

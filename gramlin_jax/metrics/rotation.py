@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 SHIFT = 128  # in rounding errors of K₁ᵀK₂: directions below it are not rotated
 WIDE = 1.5  # outputs per input above which (i, i) matrices are cheaper than (o, o) ones
+FAR = 0.45  # ‖Q − I‖ above which a warm-started search fails
 STEPS = 8  # limit of a warm-started search; more rarely help
 
 
@@ -77,41 +78,52 @@ def turned_in_basis(
         Aᵢⱼ = (Sᵢⱼ − Sⱼᵢ) / (Sᵢᵢ + Sⱼⱼ)
 
     solves AH + HA = S − Sᵀ up to the off-diagonal elements of H. One or two such steps are enough
-    for most steps of an optimiser. They also give H, whose eigenvectors the basis then follows. If
-    the search does not converge or S is not positive definite, the rotation is large or the
-    basis too old: Q is then found as in ``turned``, and for a small rotation the basis is
-    recomputed.
+    for most steps of an optimiser. They also give H, whose eigenvectors the basis then follows. The
+    first A is about as long as Q − I: where it is ``FAR`` or longer, no search is tried, Q is found
+    as in ``turned``, and the basis stays. If the search does not converge or S is not positive
+    definite, Q is found in that way too, and for a small rotation the basis is recomputed.
     """
     product = _product(k1, k2)
     m = dot(basis.T, dot(product, basis))
     root = rounding(m) ** 0.5
-    found, tolerance = _search(m, root)
-    # The first order of exp is enough for the last A: _polished restores orthogonality.
-    turn, error = _polished(dot(basis, dot(found.turn + found.generator, basis.T)))
+    generator = _generator(m)
     finite = jnp.isfinite(m).all()
-    # S is symmetric for every stationary rotation, but positive definite for the nearest one only.
-    converged = (found.size <= tolerance) & (error < 4 * root)
-    lost = finite & ~(converged & _is_positive(_symmetric(found.product)))
+    near = finite & (jnp.linalg.norm(generator[0]) < FAR)
+
+    def searched() -> tuple[Array, _Search, Array]:
+        found, tolerance = _search(m, generator, root)
+        # The first order of exp is enough for the last A: _polished restores orthogonality.
+        turn, error = _polished(dot(basis, dot(found.turn + found.generator, basis.T)))
+        # S is symmetric for every stationary rotation, positive definite for the nearest one only.
+        converged = (found.size <= tolerance) & (error < 4 * root)
+        return turn, found, converged & _is_positive(_symmetric(found.product))
+
+    nothing = _Search(0 * m, m, *generator, generator[1], jnp.asarray(0))
+    turn, found, converged = _if(near, searched, (0 * m, nothing, jnp.zeros_like(finite)))
 
     def restart() -> tuple[Array, Array]:
         turn, known = _turn(product)
         turn = jnp.where(known, turn, 0)
+        return turn, _if(near, lambda: renewed(turn), basis)
+
+    def renewed(turn: Array) -> Array:
         h = _symmetric(dot(product, turn.T) + product)
         followed = _follow(basis, dot(basis.T, dot(h, basis)))
         # If the search missed a small rotation, the basis was too old. A large rotation no basis
         # would have found, so it does not justify an eigendecomposition.
-        old = jnp.linalg.norm(turn) < 0.5
-        return turn, _if(old, lambda: eigh(h)[1].astype(basis.dtype), followed)
+        old = jnp.linalg.norm(turn) < FAR
+        return _if(old, lambda: eigh(h)[1].astype(basis.dtype), followed)
 
     # A search of a single step means that the basis still fits.
-    basis = _if(finite & ~lost & (found.steps > 1), lambda: _follow(basis, found.product), basis)
-    turn, basis = _if(lost, restart, (turn, basis))
+    fitted = converged & (found.steps > 1)
+    basis = _if(fitted, lambda: _follow(basis, found.product), basis)
+    turn, basis = _if(finite & ~converged, restart, (turn, basis))
     return jnp.where(finite, dot(k2, turn.T), 0), basis
 
 
-def _search(m: Array, root: float) -> tuple[_Search, Array]:
+def _search(m: Array, start: tuple[Array, Array], root: float) -> tuple[_Search, Array]:
     """The rotation of M = K₁ᵀK₂ in a basis where H is nearly diagonal, and its tolerance."""
-    first, length = _generator(m)
+    first, length = start
     # The error after a step is of second order in A: for A below √eps it is rounding.
     tolerance = jnp.clip(length / 30, root / 4, 4 * root)
 
@@ -129,8 +141,8 @@ def _search(m: Array, root: float) -> tuple[_Search, Array]:
         product = m + dot(m, turn.T)
         return _Search(turn, product, *_generator(product), last, steps)
 
-    start = advance(first + dot(first, first) / 2, length, jnp.asarray(1))
-    return lax.while_loop(unfinished, step, start), tolerance
+    state = advance(first + dot(first, first) / 2, length, jnp.asarray(1))
+    return lax.while_loop(unfinished, step, state), tolerance
 
 
 def first_basis(kernel: Float[Array, "i o"]) -> Float[Array, "o o"]:

@@ -259,6 +259,22 @@ def test_a_basis_leads(monkeypatch):
 
 
 @pytest.mark.long
+def test_a_basis_is_kept_where_a_step_turns_far():
+    """The step is nearest all the same; a tenth of the turn is near, and the basis follows."""
+    kernel = normal((24, 24))
+    with jax.enable_x64(True):
+        basis = first_basis(kernel)
+        for angle, far in ((0.2, True), (0.02, False)):
+            after = kernel @ rotation(24, angle) + 1e-2 * normal((24, 24), 1)
+            step, kept = gram_only_step_in_basis(kernel, after, basis)
+            assert (np.linalg.norm(rotation(24, angle) - np.eye(24)) > 0.45) == far
+            assert np.array_equal(kept, basis) == far
+            assert gram_error(np.asarray(step), after) < 1e-12
+            distance = np.linalg.norm(step - kernel)
+            assert distance <= (1 + 1e-6) * least_distance(kernel, after)
+
+
+@pytest.mark.long
 def test_steps_led_by_a_basis_that_are_not_finite():
     kernel = jnp.asarray(normal(SHAPES[1]), jnp.float32)
     basis = first_basis(kernel)
