@@ -374,8 +374,17 @@ def test_what_is_refused_and_why(watched):
             Probe(loss_fn, labels, **options)
     with pytest.raises(ValueError, match=r"no layers yet: wanted probe.init\(params"):
         Probe(loss_fn, labels, has_aux=True).value_and_grad(PARAMS, BATCHES[0], state)
-    with pytest.raises(ValueError, match="returns a tuple: wanted a scalar, or has_aux=True"):
+    with pytest.raises(ValueError, match="returns a pair: wanted a scalar, or has_aux=True"):
         Probe(loss_fn, labels).init(PARAMS, BATCHES[0])
+    scalar = lambda params, batch: loss_fn(params, batch)[0]  # noqa: E731
+    with pytest.raises(ValueError, match="returns no pair: wanted .* or has_aux=False"):
+        Probe(scalar, labels, has_aux=True).init(PARAMS, BATCHES[0])
+    with pytest.raises(ValueError, match="no aux where targets are labels: wanted .loss, logits."):
+        Probe(scalar, labels).init(PARAMS, BATCHES[0])
+    with pytest.raises(TypeError, match="targets is a ndarray: wanted a function"):
+        Probe(loss_fn, np.zeros(3))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"state is a dict: wanted .*\(params, batch, state\)"):
+        probe.value_and_grad(PARAMS, state, BATCHES[0])
     each = Probe(lambda params, batch: network(params, batch["x"]), labels)
     with pytest.raises(ValueError, match=r"loss returns float32 of shape \(16, 3\): wanted"):
         each.init(PARAMS, BATCHES[0])

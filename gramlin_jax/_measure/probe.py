@@ -137,6 +137,13 @@ class Probe:
     axis_name: str | tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        for name in ("loss_fn", "targets", "outputs", "weights"):
+            given = getattr(self, name)
+            if given is not None and not callable(given):
+                kind = type(given).__name__
+                raise TypeError(
+                    f'{name} is a {kind}: wanted a function, as lambda batch: batch["y"]'
+                )
         check_at_least("every", self.every, 1)
         check_memory(self.window, self.decay)
         self._chosen = chosen_metrics(self.metrics)
@@ -249,12 +256,17 @@ class Probe:
         value = self.loss_fn(params, batch, *rest)
         is_pair = isinstance(value, tuple | list) and len(value) == 2
         if is_pair != self.has_aux:
-            wanted = "a pair (loss, aux)" if self.has_aux else "a scalar, or has_aux=True"
-            raise ValueError(f"loss_fn returns a {type(value).__name__}: wanted {wanted}")
+            wanted = "a scalar, or has_aux=True"
+            if self.has_aux:
+                wanted = "a pair (loss, aux), or has_aux=False"
+            raise ValueError(f"loss_fn returns {'a' if is_pair else 'no'} pair: wanted {wanted}")
         loss, aux = value if self.has_aux else (value, None)
         return scalar_loss(loss), aux
 
     def _check(self, state: ProbeState) -> _Prepared:
+        if not isinstance(state, ProbeState):
+            kind = type(state).__name__
+            raise TypeError(f"state is a {kind}: wanted what init returned, (params, batch, state)")
         if self._prepared is None:
             raise ValueError("probe has no layers yet: wanted probe.init(params, batch) first")
         wanted, given = self._prepared.form, _form(state)
@@ -300,6 +312,11 @@ class Probe:
 
     def _logits(self, output: tuple[Any, tuple[Any, Any]]) -> Any:
         _, (aux, _) = output
+        if aux is None:
+            raise ValueError(
+                "loss_fn returns no aux where targets are labels: wanted (loss, logits) and "
+                "has_aux=True, or one-hot targets of floating point"
+            )
         return self.outputs(aux) if self.outputs else aux
 
 
