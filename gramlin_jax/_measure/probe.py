@@ -97,6 +97,7 @@ class Probe:
 
     Raises:
         ValueError: If a number is out of range, or both ``window`` and ``decay`` are given.
+        TypeError: If ``targets``, ``outputs`` or ``weights`` is no function.
 
     Example:
         >>> def loss_fn(params, batch):
@@ -210,6 +211,7 @@ class Probe:
             ValueError: If ``init`` was not called, the state is that of another model or probe,
                 the loss is not a scalar, the batch is not like that of ``init``, or an array is
                 cut along an explicit axis of a mesh.
+            TypeError: If the state is no ``ProbeState``.
         """
         self._check(state)
         check_automatic("params", params)
