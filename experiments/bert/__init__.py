@@ -137,5 +137,6 @@ def stage(config: Config, epoch: int) -> str:
 
 
 def data(config: Config) -> str:
-    """The data, as papers name them."""
-    return ", ".join(TASKS.get(task, task) for task in config.tasks)
+    """The data, as papers name them, and whether a published model is fine-tuned."""
+    names = ", ".join(TASKS.get(task, task) for task in config.tasks)
+    return f"{names} ({config.checkpoint})" if config.checkpoint else names

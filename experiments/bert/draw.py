@@ -38,7 +38,9 @@ def plot(result: Result) -> Figure:
 def captions(result: Result) -> dict[str, str]:
     """What the figure shows."""
     config = result.config
-    source = config.checkpoint or f"a BERT of {config.layers} layers of {config.width}, made here"
+    source = f"a BERT of {config.layers} layers of {config.width}, made here"
+    if config.checkpoint:
+        source = f"the encoder {config.checkpoint}"
     text = (
         "Target linearity of each layer's states (0: embeddings) in "
         f"{source}: with random weights, after pre-training, and after each epoch of fine-tuning "
