@@ -51,6 +51,6 @@ def test_a_bar_counts_batches(progress, capsys):
     made = list(stream.stacks(data, stream.Reader(), 5, placement(None, None, ())))
     assert list(stream.shown(iter(made), progress, delay=0)) == made
     bar = capsys.readouterr().err
-    assert "measure: 2 batches" in bar if progress else not bar
+    assert "measure: 2batch" in bar if progress else not bar
     assert list(stream.shown(iter(made), True)) == made  # a short pass shows none
     assert not capsys.readouterr().err
