@@ -173,7 +173,7 @@ def result(last, *, config=None, heldout=0.5, accuracy=0.9):
     arrays = {
         "target_linearity": np.broadcast_to(linearity, shape),
         "heldout": np.broadcast_to(heldout * linearity, shape),
-        "noise_floor": np.full(shape, 0.05),
+        "noise_floor": np.broadcast_to(0.05 * np.arange(config.layers + 1), shape),
         **{name: np.full(shape[:3], accuracy) for name in ("train_accuracy", "test_accuracy")},
         **{name: np.full(shape[:3], 0.3) for name in ("train_loss", "test_loss")},
         "epochs": np.arange(-1, config.epochs + 1),
@@ -212,6 +212,10 @@ def test_the_table_has_a_row_for_each_stage():
     lines = table(result([0.2, 0.5, 0.8, 0.85, 0.9])).splitlines()
     assert [line.split()[1] for line in lines[1:]] == ["random", "pre-trained", *["epoch"] * 3]
     assert "0.500 ± 0.000" in lines[2] and "0.250 ± 0.000" in lines[2]
+    assert lines[2].split()[-4] == "0.200", "the floor of the last layer"
+    alone = dataclasses.replace(PRESETS["default"], tasks=("sst2",), seeds=1)
+    lines = table(result([0.2, 0.5, 0.8, 0.85, 0.9], config=alone)).splitlines()
+    assert "±" not in lines[2] and "0.500" in lines[2]
 
 
 @pytest.mark.parametrize(

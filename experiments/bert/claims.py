@@ -107,7 +107,7 @@ def _paper_claims(result: Result, last: xr.DataArray) -> list[Claim]:
 
 
 def table(result: Result) -> str:
-    """Target linearity, held-out one and accuracies by task and stage, means over seeds."""
+    """Target linearity by task and stage, and the last layer held out, its floor, accuracy."""
     data, config = result.data, result.config
     middle = config.layers // 2
     head = (
@@ -120,7 +120,7 @@ def table(result: Result) -> str:
             of = data.sel(task=task, epoch=epoch)
             layers = [of["target_linearity"].isel(layer=i) for i in (0, middle, -1)]
             cells = [*layers, of["heldout"].isel(layer=-1)]
-            floor = float(of["noise_floor"].mean())
+            floor = float(of["noise_floor"].isel(layer=-1).mean())
             lines.append(
                 f"{task:>14}{stage(config, int(epoch)):>21}"
                 + "".join(f"{plus_minus(cell):>16}" for cell in cells)

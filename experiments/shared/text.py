@@ -32,7 +32,7 @@ def minus(text: str) -> str:
 
 
 def plus_minus(runs: Any, mean: str = ".3f", deviation: str | None = None) -> str:
-    """Mean ± standard deviation over seeds.
+    """Mean ± standard deviation over seeds; the value alone where there is one seed.
 
     Args:
         runs: Values with the one dimension ``seed``.
@@ -44,6 +44,8 @@ def plus_minus(runs: Any, mean: str = ".3f", deviation: str | None = None) -> st
         '0.200 ± 0.100'
     """
     middle, reach = spread(runs)
+    if runs.sizes["seed"] == 1:
+        return f"{float(middle):{mean}}"
     return f"{float(middle):{mean}} ± {float(reach):{deviation or mean}}"
 
 
