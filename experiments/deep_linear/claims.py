@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
-from scipy import stats
 
-from ..shared.claims import Claim, in_every_seed
-from ..shared.statistics import spread
+from ..shared.claims import Claim, decided, in_every_seed
+from ..shared.statistics import prediction_margin
 from ..shared.text import plus_minus
 from . import published_setting
 
@@ -122,14 +121,12 @@ def _published(data: xr.Dataset) -> list[Claim]:
     for name, numbers in PUBLISHED.items():
         published = xr.DataArray(list(numbers.values()), {"step": list(numbers)}, "step")
         found = data[name].sel(step=published["step"])
-        mean, deviation = spread(found)
-        seeds = found.sizes["seed"]
-        reach = stats.t.ppf(0.975, max(1, seeds - 1)) * (1 + 1 / seeds) ** 0.5
-        near = abs(published - mean) <= reach * deviation
+        margins = prediction_margin(published, found)
         values = "; ".join(f"step {step}: {plus_minus(found.sel(step=step))}" for step in numbers)
         paper = "; ".join(f"step {step}: {value:.5g}" for step, value in numbers.items())
         statement = f"the notebook's {name} is within the spread over seeds"
-        claims.append(Claim(statement, bool(near.all()) if seeds > 1 else None, values, paper))
+        inside = f"{(margins > 0).sum():d} of {margins.size} in the 95 % prediction interval"
+        claims.append(Claim(statement, decided(margins), f"{inside}; {values}", paper))
     return claims
 
 

@@ -83,8 +83,8 @@ def _compared_claims(result: Result, left_out: str) -> list[Claim]:
         Claim(
             EVERY,
             all_of(matches),
-            f"{matches.count(True)} of {len(tests)} learning rates, {matches.count(False)} not"
-            f"{left_out}; test accuracy, Gram-only less original [95 %]: "
+            f"at {matches.count(True)} of {len(tests)} learning rates, worse at "
+            f"{matches.count(False)}{left_out}; test accuracy, Gram-only less original [95 %]: "
             + "; ".join(f"{rate:g}: {_compared(test)}" for rate, test in tests.items()),
         ),
         Claim(

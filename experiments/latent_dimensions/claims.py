@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
-from scipy import stats
 
-from ..shared.claims import Claim, in_every_seed
+from ..shared.claims import Claim, decided, in_every_seed
 from ..shared.lost import at_chance, without
-from ..shared.statistics import spread
+from ..shared.statistics import prediction_margin
 from ..shared.text import listed, plus_minus
 from . import published_setting
 
@@ -164,12 +163,12 @@ def published_pairs(result: Result) -> dict[str, tuple[float, xr.DataArray]]:
 def _published(result: Result) -> list[Claim]:
     claims = []
     for name, (value, ours) in published_pairs(result).items():
-        mean, deviation = spread(ours)
-        seeds = ours.sizes["seed"]
-        reach = stats.t.ppf(0.975, max(1, seeds - 1)) * (1 + 1 / seeds) ** 0.5 * deviation
-        holds = bool(abs(value - mean) <= reach) if seeds > 1 else None
+        holds, evidence = decided(prediction_margin(value, ours)), plus_minus(ours)
+        if holds is not None:
+            side = "in" if holds else "outside of"
+            evidence += f", and it lies {side} their 95 % prediction interval"
         statement = f"the published {name} is within the spread over seeds"
-        claims.append(Claim(statement, holds, plus_minus(ours), f"{value:.3f}"))
+        claims.append(Claim(statement, holds, evidence, f"{value:.3f}"))
     return claims
 
 

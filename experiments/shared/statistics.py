@@ -19,6 +19,17 @@ def spread(runs: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
     return runs.mean("seed", skipna=False), runs.std("seed", ddof=ddof, skipna=False)
 
 
+def prediction_margin(value: xr.DataArray | float, runs: xr.DataArray) -> xr.DataArray:
+    """How far a value lies inside the 95 % prediction interval of one more seed; NaN from one seed.
+
+    The interval is x̄ ± t s √(1 + 1/n): a further seed varies, and so does the mean of n seeds that
+    it is compared with.
+    """
+    n, (mean, deviation) = runs.sizes["seed"], spread(runs)
+    reach = stats.t.ppf(0.975, n - 1) * (1 + 1 / n) ** 0.5
+    return reach * deviation - abs(value - mean)
+
+
 @dataclasses.dataclass(frozen=True)
 class Interval:
     """Mean of the seeds' correlations, with a 95 % interval from their spread.

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import xarray as xr
-from scipy import stats
 
 from ..shared.claims import Claim, decided, in_every_seed
 from ..shared.lost import without
-from ..shared.statistics import spread
+from ..shared.statistics import prediction_margin
 from ..shared.tables import Table
 from ..shared.text import listed, plus_minus, start_to_end
 from .published import PUBLISHED, published_setting
@@ -81,17 +80,15 @@ def _ordered(statement: str, rising: xr.DataArray, shown: xr.DataArray) -> Claim
 
 
 def _published_claim(losses: xr.DataArray) -> Claim:
-    widths, seeds = losses["width"].values, losses.sizes["seed"]
+    widths = losses["width"].values
     published = xr.DataArray([PUBLISHED[width] for width in widths], {"width": widths}, "width")
-    mean, deviation = spread(losses)
-    # A further seed varies, and so does the mean that it is compared with.
-    reach = stats.t.ppf(0.975, seeds - 1) * (1 + 1 / seeds) ** 0.5
-    margins = reach * deviation - abs(published - mean)
+    margins = prediction_margin(published, losses)
     values = "; ".join(f"{width}: {plus_minus(losses.sel(width=width), '.4f')}" for width in widths)
     return Claim(
         "the published final losses are within the spread over points and weights",
         decided(margins),
-        f"{(margins > 0).sum():d} of {margins.size} widths; {values}",
+        f"{(margins > 0).sum():d} of {margins.size} widths in the 95 % prediction interval; "
+        f"{values}",
         "; ".join(f"{width}: {PUBLISHED[width]:.4f}" for width in widths),
     )
 

@@ -59,6 +59,9 @@ def measured(
         if np.isnan(value.get("nfa", 0)) and (reason := no_ansatz_because(sums[label])):
             notes.append((label, f"the ansatz says nothing: {reason}"))
     notes += _on_attention(plan, metrics)
+    if plan.one_hot:
+        wanted = "labels of classes, or floating point for real targets"
+        notes.append(("accuracy", f"of one-hot rows, each 0 and 1 of which is a label: {wanted}"))
     numbers = {name: float(value) for name, value in total["numbers"].items()}
     return Measurement(
         metrics={

@@ -61,6 +61,7 @@ class Plan(NamedTuple):
         width_limit: Of features before they are projected.
         classes: Whether targets are labels.
         fixed: Sites where ∂f/∂z is the same whatever the network learns, see ``fixed_jacobians``.
+        one_hot: Whether labels look like one-hot rows, which real targets should be.
     """
 
     traced: Traced
@@ -72,13 +73,16 @@ class Plan(NamedTuple):
     width_limit: int
     classes: bool
     fixed: frozenset[str] = frozenset()
+    one_hot: bool = False
 
 
 def make_plan(tracing: Tracing, options: Options, stack: Batch) -> Plan:
     """Which layers are measured, and how; samples are told apart only where a metric needs it."""
     batch, (traced, held) = first_of(stack), tracing.at(stack.x)
     names, n = _named(traced.layers, options.layers), len(batch.labels)
-    plan = Plan(traced, n, names, {}, {}, {}, options.width_limit, is_labels(batch.labels))
+    classes = is_labels(batch.labels)
+    plan = Plan(traced, n, names, {}, {}, {}, options.width_limit, classes)
+    plan = plan._replace(one_hot=classes and _one_hot(batch.labels))
     wanted = options.needs
     if "attention" in wanted and (batch.weights is not None or options.ignore_label is not None):
         wanted |= {"rows"}  # to know which weights those of the queries are
@@ -170,6 +174,14 @@ def first_of(stack: Batch) -> Batch:
 def inner_shapes(stack: Batch) -> tuple[tuple[int, ...], ...]:
     """Shapes of the samples."""
     return tuple(a.shape[2:] for a in jax.tree.leaves(stack))
+
+
+def _one_hot(labels: Array) -> bool:
+    """Whether there are several labels a sample, one of which is 1 and all others 0."""
+    if labels.ndim != 2 or labels.shape[1] < 2:
+        return False
+    ones, zeros = labels == 1, labels == 0
+    return bool((ones | zeros).all() & (ones.sum(1) == 1).all())
 
 
 def plan_for_length(plan: Plan, tracing: Tracing, options: Options, stack: Batch) -> Plan:

@@ -275,6 +275,7 @@ class ProgressBar(Hook):
                 initial=training.epoch,
                 unit="epoch",
             )
+            self._bar.set_postfix_str("compiling")
 
     def after_epoch(self, training: Training) -> None:
         """Advance by one epoch."""
