@@ -23,7 +23,7 @@ from ..shared.provenance import claim_data
 from ..shared.results import Computed
 from ..shared.training import train, unstack
 from . import START, Config
-from .batches import batches_by_length, halves_by_length
+from .batches import halves_by_length, trimmed_batches
 from .measures import state_metrics, weighted_loss
 from .pretrain import adamw, make_tokenizer, pretrain, small_bert
 
@@ -173,7 +173,9 @@ def finetune(
         pretrained,
         task_loss(model),
         adamw(config, config.learning_rate, steps),
-        batches_by_length((data.x, data.y), data.mask, config.batch_size, seed),
+        trimmed_batches(
+            (data.x, data.y), data.mask, config.batch_size, seed, by_length=config.by_length
+        ),
         epochs=config.epochs,
         sweep={"seed": [seed]},
         measure=Measure(measure, measured, np.arange(config.epochs + 1)),

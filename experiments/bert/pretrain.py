@@ -19,7 +19,7 @@ from gramlin_jax.training import Loss
 
 from ..shared.training import train
 from . import Config
-from .batches import batches_by_length
+from .batches import trimmed_batches
 
 if TYPE_CHECKING:
     from jaxtyping import Array
@@ -86,7 +86,7 @@ def pretrain(config: Config, sizes: BertConfig, tokens: Any, directory: Path | N
         lambda key: model.init(key, tokens[0][:1]),
         hidden_words_loss(model),
         adamw(config, config.pretraining_rate, steps),
-        batches_by_length(tokens, tokens[1], config.batch_size, seed=0),
+        trimmed_batches(tokens, tokens[1], config.batch_size, seed=0, by_length=config.by_length),
         epochs=config.pretraining_epochs,
         sweep={"seed": [0]},
         directory=directory,
