@@ -85,6 +85,10 @@ def test_one_hot_rows_of_whole_numbers_are_asked_about():
     found = measure(lambda p, x: x @ p["out"], layer, (x, rows), loss=squares, metrics=METRICS)
     (note,) = [text for name, text in found.notes if name == "out"]
     assert "2 labels (are they one-hot rows?" in note
+    assert "of one-hot rows" in dict(found.notes)["accuracy"]
+    rows[0] = 0, 0
+    found = measure(lambda p, x: x @ p["out"], layer, (x, rows), loss=squares, metrics=METRICS)
+    assert "accuracy" not in dict(found.notes), "labels of two questions"
 
 
 def test_padding_does_not_tell_where_tokens_are():

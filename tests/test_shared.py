@@ -25,6 +25,7 @@ from experiments.shared.statistics import (
     first_epoch,
     interval,
     paired,
+    prediction_margin,
     rank_correlation,
     spread,
 )
@@ -46,6 +47,15 @@ def test_spread_is_the_samples():
     _, alone = spread(RUNS.isel(seed=[0]))
     assert (alone == 0).all(), "one seed"
     assert np.isnan(spread(RUNS.where(RUNS < 6))[0]).all(), "a seed without a value is not left out"
+
+
+def test_prediction_margin_is_of_one_more_seed():
+    """1, 2, 6: 3 ± t(0.975, 2)·√7·√(4/3), with t = 4.302653; on its edge and half as far out."""
+    reach = 4.302653 * 7**0.5 * (4 / 3) ** 0.5
+    runs = RUNS.isel(epoch=0)
+    for value, margin in ((3 + reach, 0), (3 - reach / 2, reach / 2), (3 + 2 * reach, -reach)):
+        np.testing.assert_allclose(prediction_margin(value, runs), margin, atol=1e-5)
+    assert np.isnan(prediction_margin(1.0, runs.isel(seed=[0]))), "one seed"
 
 
 def test_text():
