@@ -18,17 +18,17 @@ from gramlin_jax._measure.modules import as_function
 from gramlin_jax._measure.plan import Options, Plan, for_size, make_plan, projections_of
 from gramlin_jax._measure.stream import Batch, Reader, stacks
 from gramlin_jax._measure.tracing import Tracing
+from gramlin_jax._measure.training_step import value_and_grad, value_and_grad_with_taps
 from gramlin_jax._moments.additive import Additive
-from gramlin_jax._moments.gradients import Backward, scalar_loss
+from gramlin_jax._moments.gradients import scalar_loss
 from gramlin_jax._moments.projection import Projection
 from gramlin_jax.metrics.layer_sums import OF_GRADIENTS, LayerSums
 from gramlin_jax.metrics.registry import DEFAULT, Metric, chosen_metrics, needs_of
 from gramlin_jax.support.checks import check_at_least, is_traced
 from gramlin_jax.support.devices import check_automatic, placed, placement
 from gramlin_jax.support.precision import in_float64, widened
-from gramlin_jax.taps import Tap, Traced
-from gramlin_jax.taps.interpreter import Seen
-from gramlin_jax.taps.traced import capture, is_array
+from gramlin_jax.taps import Tap
+from gramlin_jax.taps.traced import capture
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Int, PyTree
@@ -220,7 +220,7 @@ class Probe:
         watched = state.step % self.every == 0 if watch is None else jnp.asarray(watch)
 
         def plain(state: ProbeState) -> tuple[Any, ProbeState]:
-            return _value_and_grad(call, batch), state
+            return value_and_grad(call, batch), state
 
         def watching(state: ProbeState) -> tuple[Any, ProbeState]:
             result, sums, kernels = self._watch(call, batch, axis_name=self.axis_name)
@@ -281,7 +281,7 @@ class Probe:
         return self._prepared
 
     def _watch(self, call: Any, batch: Any, axis_name: Any) -> tuple[Any, Any, dict[str, Array]]:
-        """What ``_value_and_grad`` returns, the sums of the batch, and the kernels."""
+        """What ``value_and_grad`` returns, the sums of the batch, and the kernels."""
         plan, projections, *_ = self._prepared  # type: ignore[misc]
         labels, weights = self.targets(batch), self.weights(batch) if self.weights else None
         samples = Batch(batch, batch, jnp.asarray(labels), weights)
@@ -291,7 +291,8 @@ class Probe:
         plan = for_size(plan, traced, len(labels))
         names = [name for name in plan.names if traced.layers.sites[name].has_kernel]
         sites = names if OF_GRADIENTS & self._needs else []
-        result, passed = _pass(call, traced, values, sites, "attention" in self._needs)
+        attention = "attention" in self._needs
+        result, passed = value_and_grad_with_taps(call, traced, values, sites, attention)
         taps: Any = passed.taps
         features = {name: taps[name].features for name in plan.rows}
         read: Any = {
@@ -320,74 +321,6 @@ class Probe:
                 "has_aux=True, or one-hot targets of floating point"
             )
         return self.outputs(aux) if self.outputs else aux
-
-
-def _value_and_grad(call: Any, batch: Any) -> Any:
-    """``((loss, aux), gradients)``, as JAX has them; None for leaves that are not trained."""
-    leaves, structure = jax.tree.flatten(call.params)
-    places = _trained(leaves)
-
-    def objective(trained: list[Any]) -> tuple[Array, Any]:
-        here = _replaced(leaves, places, trained)
-        loss, aux = call.loss(jax.tree.unflatten(structure, here), batch, *call.rest)
-        return loss, aux
-
-    grad = jax.value_and_grad(objective, has_aux=True)
-    value, gradients = grad([leaves[i] for i in places])
-    return value, _gradients(call.params, gradients)
-
-
-def _pass(
-    call: Any, traced: Traced, values: list[Any], names: list[str], attention: bool
-) -> tuple[Any, Backward]:
-    """The same from the trace, and what flows through its layers.
-
-    Args:
-        call: The loss and its arguments.
-        traced: The loss at these arguments.
-        values: To run it with.
-        names: Sites whose gradients are wanted.
-        attention: Whether taps hold how queries attend.
-    """
-    arrays = [i for i, leaf in enumerate(jax.tree.leaves(call.params)) if is_array(leaf)]
-    offset = len(traced.closed_over)
-    trained = _trained(jax.tree.leaves(call.params))
-    places = [offset + arrays.index(i) for i in trained]
-    zeros = traced.layers.zeros(), traced.layers.kernel_zeros()
-    shifts = tuple({name: Seen(of_sites[name]) for name in names} for of_sites in zeros)
-
-    def objective(trained: list[Any], shifts: Any) -> tuple[Array, Any]:
-        here, (outputs, kernels) = _replaced(values, places, trained), shifts
-        (loss, aux), taps = traced(here, outputs, kernels, attention)
-        return loss, (aux, taps)
-
-    grad = jax.value_and_grad(objective, argnums=(0, 1), has_aux=True)
-    (loss, (aux, taps)), (gradients, deltas) = grad([values[i] for i in places], shifts)
-    result = (loss, aux), _gradients(call.params, gradients)
-    seen = ({name: delta.zeros for name, delta in of_sites.items()} for of_sites in deltas)
-    return result, Backward(loss, (loss, aux), taps, *seen)
-
-
-def _trained(leaves: list[Any]) -> list[int]:
-    """Which leaves are arrays of floating point."""
-    return [
-        i
-        for i, leaf in enumerate(leaves)
-        if is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact)
-    ]
-
-
-def _replaced(values: list[Any], places: list[int], new: list[Any]) -> list[Any]:
-    values = list(values)
-    for place, value in zip(places, new, strict=True):
-        values[place] = value
-    return values
-
-
-def _gradients(params: Any, gradients: list[Any]) -> Any:
-    leaves, structure = jax.tree.flatten(params)
-    places = _trained(leaves)
-    return jax.tree.unflatten(structure, _replaced([None] * len(leaves), places, gradients))
 
 
 @in_float64
