@@ -53,7 +53,7 @@ def run(
     ]
     print_table(
         f"A step of SGD with momentum, batch {BATCH}, plain and Gram-only (target: a ratio of at "
-        f"most 8; medians of {rounds} rounds in which they take turns)",
+        f"most 5; medians of {rounds} rounds in which they take turns)",
         ["network", "runs", "plain ms", "Gram-only ms", "ten fixed ms", "ratio", "ten fixed"],
         rows,
     )
