@@ -15,6 +15,7 @@ from gramlin_jax._moments.jacobians import fixed_jacobians
 from gramlin_jax._moments.projection import Projection, random_projection
 from gramlin_jax.metrics.layer_sums import OF_FEATURES, OF_SAMPLES, Need
 from gramlin_jax.support.memory import remembered
+from gramlin_jax.support.precision import in_float64
 from gramlin_jax.taps import Layers, Traced
 from gramlin_jax.taps.compat import type_of
 from gramlin_jax.taps.rows import (
@@ -176,6 +177,7 @@ def inner_shapes(stack: Batch) -> tuple[tuple[int, ...], ...]:
     return tuple(a.shape[2:] for a in jax.tree.leaves(stack))
 
 
+@in_float64
 def _one_hot(labels: Array) -> bool:
     """Whether there are several labels a sample, one of which is 1 and all others 0."""
     if labels.ndim != 2 or labels.shape[1] < 2:

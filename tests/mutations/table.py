@@ -145,6 +145,8 @@ RECALLED = "gramlin_jax/taps/traced.py", "tests/test_measure.py -k closed"
 LAYERS = "gramlin_jax/taps/layers.py", "tests/taps/test_cases.py -k found"
 SHIFTS = "gramlin_jax/taps/interpreter.py", "tests/taps/test_transform.py"
 COMPAT = "gramlin_jax/taps/compat.py", "tests/taps/test_cases.py -k found or against"
+FIG11 = "experiments/bert/batches.py", "tests/test_fig11.py -k batches"
+ONE_HOT = "gramlin_jax/_measure/plan.py", "tests/test_measure_rows.py -k one_hot"
 STAIRCASE = "experiments/staircase/claims.py", "tests/test_claims_staircase.py"
 NEURAL = "experiments/neural_collapse/claims.py", "tests/test_claims_neural_collapse.py"
 LINK = "experiments/neural_collapse/compute.py", "tests/test_neural_collapse.py -k smoke"
@@ -484,7 +486,7 @@ MUTATIONS = [
         (COUNTED, ("queries have no weights", "weights = scored.weights.reshape(n, -1, 1)", "weights = jnp.ones((n, 1, 1))")),
         (COUNTED, ("queries in any order", "array if how.order is None else", "array if True else")),
         (WEIGHTED, ("weights of queries are not looked for", 'wanted |= {"rows"}', "pass")),
-        (ATTENDED, ("a probe does not ask for attention", '"attention" in self._needs)', "False)")),
+        (ATTENDED, ("a probe does not ask for attention", 'attention = "attention" in self._needs', "attention = False")),
         (HEADS, ("all heads are the first", "for at in range(0, heads, size))", "for at in [0] * number)")),
         (NOTED, ("no note of attention", "[lost] * bool(others)", "[]")),
         (NOTED, ("a note where there is attention", "* (not plan.traced.softmaxes)", "* 1")),
@@ -599,8 +601,10 @@ MUTATIONS = [
         (LATENT, ("a share of all accuracy", "(drawn(data, variant) - 0.1) / (end - 0.1)", "drawn(data, variant) / end")),
         # experiments
         # survived once:
-        (STAIRCASE, ("prediction interval without 1 + 1/s", "* (1 + 1 / ", "* (1 + 0 / ")),
-        (STAIRCASE, ("prediction interval of the mean", "(1 + 1 / ", "(1 / ")),
+        (STATISTICS, ("prediction interval without 1 + 1/s", "* (1 + 1 / ", "* (1 + 0 / ")),
+        (STATISTICS, ("prediction interval of the mean", "(1 + 1 / ", "(1 / ")),
+        (FIG11, ("all batches by length", "        if by_length:", "        if True:")),
+        (ONE_HOT, ("rows of two ones are one-hot", "(ones.sum(1) == 1)", "(ones.sum(1) >= 0)")),
         # survived once:
         (PHASE, ("the terminal phase begins at 0", 'true["epoch"].where(true).min("epoch")', 'true["epoch"].where(true | ~true).min("epoch")')),
         (NEURAL, ("a run that never gets there begins at 0", '.fillna(data["epoch"][-1])', '.fillna(data["epoch"][0])')),
@@ -613,7 +617,7 @@ MUTATIONS = [
         (STATISTICS, ("interval: ± of the population", "z.std(ddof=1) / len(z) ** 0.5", "z.std() / len(z) ** 0.5")),
         (STATISTICS, ("partial correlation: sign", "ab - ac * bc", "ab + ac * bc")),
         (STATISTICS, ("correlations of values, not ranks", "_pearson(*(stats.rankdata(values, axis=-1) for values in (a, b)))", "_pearson(a, b)")),
-        (STATISTICS, ("the interval is of 90 %", "stats.t.ppf(0.975,", "stats.t.ppf(0.95,")),
+        (STATISTICS, ("the interval is of 90 %", "stats.t.ppf(0.975, len(z) - 1)", "stats.t.ppf(0.95, len(z) - 1)")),
         (STATISTICS, ("no difference is one", "float(mean == 0)", "0.0")),
         (CLAIMS, ("one seed is enough", "if (known <= 0).any():", "if (known <= 0).all():")),
         (LOST, ("what is not known holds", "return True if known.size == values.size > 0 else None", "return True")),
