@@ -311,20 +311,21 @@ EXPERIMENTS = (
         "latent_dimensions",
         "latent_dimensions",
         "Latent dimensions of representations and weights, and rainbow networks: an MLP.",
-        minutes={"default": 8},
+        minutes={"default": 0.75},
     ),
     Experiment(
         "cnn_latent_dimensions",
         "latent_dimensions",
         "Latent dimensions of a convolutional network.",
         changes={"network": "cnn"},
-        minutes={"default": 10},
+        minutes={"default": 1.4},
     ),
     Experiment(
         "wavelet_latent_dimensions",
         "latent_dimensions",
         "Latent dimensions of a network of wavelets and learnt maps of channels.",
         changes={"network": "wavelets"},
+        minutes={"default": 1.5},
     ),
     Experiment(
         "deep_linear",
