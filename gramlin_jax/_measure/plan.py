@@ -82,8 +82,8 @@ def make_plan(tracing: Tracing, options: Options, stack: Batch) -> Plan:
     batch, (traced, held) = first_of(stack), tracing.at(stack.x)
     names, n = _named(traced.layers, options.layers), len(batch.labels)
     classes = is_labels(batch.labels)
-    plan = Plan(traced, n, names, {}, {}, {}, options.width_limit, classes)
-    plan = plan._replace(one_hot=classes and _one_hot(batch.labels))
+    one_hot = classes and _one_hot(batch.labels)
+    plan = Plan(traced, n, names, {}, {}, {}, options.width_limit, classes, one_hot=one_hot)
     wanted = options.needs
     if "attention" in wanted and (batch.weights is not None or options.ignore_label is not None):
         wanted |= {"rows"}  # to know which weights those of the queries are
