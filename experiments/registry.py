@@ -287,7 +287,7 @@ EXPERIMENTS = (
         "fig11_bert",
         "bert",
         "Figure 11: target linearity in BERT, from random weights to fine-tuned ones.",
-        minutes={"default": 19, "encoder": 118},
+        minutes={"default": 27, "encoder": 118},
     ),
     Experiment(
         "fig12_random_labels",
