@@ -1,4 +1,4 @@
-"""Powers of two that make arrays small."""
+"""Powers of two that make arrays small, and symmetric products."""
 
 import math
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gramlin_jax.support.precision import in_float64, magnitude
+from gramlin_jax.support.precision import gram, in_float64, magnitude
 
 SIZES = (1.0, 0.75, 3.0, 2.0**20, 1e30, 1e-30, 65504.0, 2**-14 * 1.5)
 
@@ -55,3 +55,23 @@ def test_float64_inside_of_a_program_of_float32():
     found = jax.jit(jax.vmap(squared))(rows)
     assert found.dtype == jnp.float64
     assert np.asarray(found).tolist() == [power(float(row[0]) ** 8) for row in rows]
+
+
+@pytest.mark.parametrize("d", [3, 200, 389, 1100], ids="{} columns".format)
+@pytest.mark.parametrize("stack", [(), (2,)], ids=["one", "stacked"])
+def test_a_gram_is_the_product(d, stack):
+    """In one block, two of equal size, three that are not, and the four that there are at most."""
+    rng = np.random.default_rng(d)
+    rows, weights = rng.normal(size=(*stack, 7, d)), rng.uniform(size=(*stack, 7, 1))
+    with jax.enable_x64(True):
+        found = jax.jit(lambda a: (gram(a), gram(weights * a, a)))(rows)
+    wanted = (np.einsum("...ni,...nj->...ij", scale * rows, rows) for scale in (1, weights))
+    for product, by_hand in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(product, by_hand, rtol=0, atol=1e-14 * 7 * 9)
+
+
+def test_nan_in_a_column_stays_in_its_row_and_column_of_a_gram():
+    rows = np.ones((3, 300), np.float32)
+    rows[1, 150] = np.nan
+    found = np.isnan(gram(jnp.array(rows)))
+    assert found[150].all() and found[:, 150].all() and found.sum() == 599

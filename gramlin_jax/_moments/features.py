@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from gramlin_jax._moments.additive import Additive, accumulate
 from gramlin_jax._moments.by_class import by_class, one_hot_sums
 from gramlin_jax._moments.pairs import Pair
 from gramlin_jax.support.checks import check_array, is_traced
-from gramlin_jax.support.precision import dot, in_float64
+from gramlin_jax.support.precision import dot, gram, in_float64
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
@@ -317,14 +316,12 @@ def _block_moments(
     h_mean, h, _ = _centred(w, count, features)
     lengths = ((w[:, None] * h) * h).sum(1)
     weighted = h if weights is None else h * w[:, None]
-    # Laid out before it is multiplied: a fifth faster on a CPU than a transpose inside the product.
-    transposed = lax.optimization_barrier(weighted.T)
     both = None
     if classes is None:
         y_mean, y, squares = _centred(w, count, targets)
         of_targets = {
             "target_mean": y_mean,
-            "cross_scatter": dot(transposed, y),
+            "cross_scatter": dot(weighted.T, y),
             "target_scatter": squares,
             "class_scatter": dot(lengths, targets.astype(jnp.float64)),
         }
@@ -334,7 +331,7 @@ def _block_moments(
     return Moments(
         count=count,
         feature_mean=h_mean,
-        feature_scatter=dot(transposed, h),
+        feature_scatter=gram(h) if weights is None else gram(weighted, h),
         pair=both,
         **of_targets,
     )

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from gramlin_jax._moments.additive import Additive, beside
 from gramlin_jax.support.checks import check_leading_axis
-from gramlin_jax.support.precision import in_float64, magnitude, matmul, widened
+from gramlin_jax.support.precision import gram, in_float64, magnitude, matmul, widened
 from gramlin_jax.taps import Tap, Traced, capture
 
 if TYPE_CHECKING:
@@ -233,9 +232,7 @@ def _rows(delta: Array, stack: tuple[int, ...]) -> Array:
 def _products(delta: Array) -> Array:
     """ΔᵀΔ in float64 from products in Δ's type, whose squares may not fit into that type."""
     scale = magnitude(delta, (-2, -1))
-    delta = delta / scale
-    transposed = lax.optimization_barrier(jnp.swapaxes(delta, -1, -2))  # see ``moments``
-    return scale.astype(jnp.float64) ** 2 * matmul(transposed, delta)
+    return scale.astype(jnp.float64) ** 2 * gram(delta / scale)
 
 
 @in_float64
@@ -248,10 +245,10 @@ def _sample_squares(count: Any, h: Array, delta: Array) -> Array:
     scale = magnitude(delta)
     h, delta = widened(h), widened(delta / scale)
 
-    def gram(rows: Array) -> Array:
+    def products(rows: Array) -> Array:
         return matmul(rows, jnp.swapaxes(rows, -1, -2)).astype(jnp.float64)
 
-    squares = (gram(h) * gram(delta)).sum((-1, -2, -3))
+    squares = (products(h) * products(delta)).sum((-1, -2, -3))
     return (jnp.asarray(count) * scale.astype(jnp.float64)) ** 2 * squares
 
 

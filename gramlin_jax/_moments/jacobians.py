@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,13 +22,15 @@ from jax import lax
 from gramlin_jax._moments.additive import Additive, beside
 from gramlin_jax.support.checks import check_at_least, check_leading_axis
 from gramlin_jax.support.memory import remembered
-from gramlin_jax.support.precision import in_float64, magnitude, matmul, widened
+from gramlin_jax.support.precision import gram, in_float64, magnitude, matmul, widened
 from gramlin_jax.taps import Traced, capture, compat
 from gramlin_jax.taps.provenance import CONSTANT, Provenance, make_plan
 from gramlin_jax.taps.rows import doubled, sample_axes, samples_first
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, PyTree
+
+FEW = 10  # rows of a sample: the classes of a common network, 55 pairs
 
 
 @jax.tree_util.register_dataclass
@@ -73,9 +76,10 @@ def jacobian_moments(
     """J = (1/n) Σᵢ Σ_c δᵢ_c δᵢ_cᵀ at every linear layer of ``f``, δᵢ_c = ∂f_c/∂z at sample i.
 
     It takes one pullback for each of the k outputs, all samples at once, so the outputs of a sample
-    must depend on that sample alone. With many outputs, take ``probes`` random combinations
-    u ~ N(0, I) of them instead, drawn for each sample: then J is right in expectation. Call it
-    under ``jit``; it holds k (or ``probes``) gradients of the pre-activations in memory.
+    must depend on that sample alone. With many outputs, take ``probes`` random combinations u of
+    them instead, with a random sign for each output and sample: then J is right in expectation, as
+    E uuᵀ = I. Call it under ``jit``; it holds k (or ``probes``) gradients of the pre-activations in
+    memory.
 
     Args:
         f: ``f(params, batch, ...) -> output``, see ``tap``.
@@ -194,27 +198,49 @@ def _basis(out: Array, n: int) -> tuple[Array, float]:
 
 
 def _probes(out: Array, probes: int, key: Array | None) -> tuple[Array, float]:
-    """Random cotangents (probes, n, ...), and the factor that turns the sum over them to a mean."""
+    """Random signs (probes, n, ...), and the factor that turns the sum over them to a mean."""
     if key is None:
         raise ValueError("key is None: wanted a jax.random.key for the random probes")
     if probes > (k := out[0].size):
         raise ValueError(f"probes is {probes}: wanted at most {k}, the number of outputs")
-    return jax.random.normal(key, (probes, *out.shape), out.dtype), 1 / probes
+    return _signs(key, (probes, *out.shape), out.dtype), 1 / probes
+
+
+def _signs(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Random signs, each from one bit; ``jax.random.rademacher`` draws 32 bits for it."""
+    size = math.prod(shape)
+    words = jax.random.bits(key, (-(-size // 32), 1), jnp.uint32)
+    bits = (words >> jnp.arange(32, dtype=jnp.uint32)[None]) & 1
+    return 1 - 2 * bits.reshape(-1)[:size].reshape(shape).astype(dtype)
 
 
 @in_float64
 def _jacobian_moments(deltas: Array, scale: float) -> JacobianMoments:
     """From δ (c, *stack, n, s, o)."""
     c, *stack, n, s, o = deltas.shape
-    rows = jnp.moveaxis(deltas, 0, -3).reshape(*stack, n, c * s, o)
     # The squares of δ may not fit into its type.
-    unit = magnitude(rows, (-3, -2, -1))
-    rows, unit = rows / unit, unit[..., 0, 0, 0].astype(jnp.float64)
-    rows_t = jnp.swapaxes(rows, -1, -2)
-    # Both Grams of the sample's rows have the norm ‖Gᵢ‖: take the smaller one.
-    own = matmul(rows, rows_t) if c * s <= o else matmul(rows_t, rows)
-    squares = (own.astype(jnp.float64) ** 2).sum((-3, -2, -1)) * (scale * unit**2) ** 2
-    flat = rows.reshape(*stack, n * c * s, o)
-    products = matmul(jnp.swapaxes(flat, -1, -2), flat).astype(jnp.float64)
-    products = products * (scale * unit**2)[..., None, None]
-    return JacobianMoments(jnp.float64(n), products, squares)
+    unit = magnitude(deltas, (0, -3, -2, -1))
+    rows = jnp.moveaxis(deltas / unit, 0, -4)
+    factor = scale * unit.reshape(stack).astype(jnp.float64) ** 2
+    flat = rows.reshape(*stack, c * n * s, o)
+    products = gram(flat).astype(jnp.float64)
+    squares = _square_norms(jnp.moveaxis(rows, -2, -3).reshape(*stack, c * s, n, o))
+    return JacobianMoments(jnp.float64(n), products * factor[..., None, None], squares * factor**2)
+
+
+def _square_norms(rows: Array) -> Array:
+    """Σᵢ ‖Gᵢ‖² (*stack,), where Gᵢ sums δδᵀ over the r rows of a sample, (*stack, r, n, o).
+
+    ‖Gᵢ‖² is also Σ_pq (δ_p·δ_q)². On a CPU a batch of products of few rows takes four times as long
+    as these scalar products, pair by pair.
+    """
+    r, _, o = rows.shape[-3:]
+    if r <= FEW:
+        pairs = itertools.combinations_with_replacement(range(r), 2)
+        times = [(p, q, (rows[..., p, :, :] * rows[..., q, :, :]).sum(-1)) for p, q in pairs]
+        squares = [(2 - (p == q)) * (dot.astype(jnp.float64) ** 2).sum(-1) for p, q, dot in times]
+        return functools.reduce(jnp.add, squares)
+    of_sample = jnp.swapaxes(rows, -3, -2)
+    transposed = jnp.swapaxes(of_sample, -1, -2)
+    smaller = matmul(of_sample, transposed) if r <= o else matmul(transposed, of_sample)
+    return (smaller.astype(jnp.float64) ** 2).sum((-3, -2, -1))

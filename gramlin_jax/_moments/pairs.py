@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from gramlin_jax._moments.additive import Additive
-from gramlin_jax.support.precision import dot
+from gramlin_jax.support.precision import dot, gram
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -47,7 +47,7 @@ class Pair(Additive):
         norms = jnp.stack([(rows**2).sum(1) for rows in (features, targets)], 1)
         weighted = norms * weights[:, None]
         return cls(
-            dot((targets * weights[:, None]).T, targets),
+            gram(targets * weights[:, None], targets),
             dot(weighted.T, norms),
             dot(weighted.T, features),
             dot(weighted.T, targets),

@@ -96,6 +96,33 @@ def matmul(a: Float[Array, "*stack i j"], b: Float[Array, "*stack j k"]) -> Arra
     return lax.dot_general(a, b, numbers, precision="highest")
 
 
+def gram(a: Float[Array, "*stack n d"], b: Float[Array, "*stack n d"] | None = None) -> Array:
+    """``aᵀb`` (*stack, d, d) where that is symmetric: b is a (None), or its rows times weights.
+
+    On a CPU from the blocks on and above the diagonal alone.
+    """
+    given = (a,) if b is None else (a, b)
+    return lax.platform_dependent(*given, cpu=_gram_by_blocks, default=_whole_gram)
+
+
+def _whole_gram(a: Array, *others: Array) -> Array:
+    return matmul(jnp.swapaxes(a, -1, -2), (a, *others)[-1])
+
+
+def _gram_by_blocks(*given: Array) -> Array:
+    """The same, in up to 4 × 4 blocks of 128 columns or more: smaller products are no faster."""
+    count = min(4, max(1, round(given[0].shape[-1] / 128)))
+    if count == 1:
+        return _whole_gram(*given)
+    # Columns are laid out once, or each product would do it.
+    parts = [lax.optimization_barrier(jnp.array_split(rows, count, axis=-1)) for rows in given]
+    left, right = parts[0], parts[-1]
+    blocks = [[_whole_gram(a, b) for b in right[i:]] for i, a in enumerate(left)]
+    below = [[jnp.swapaxes(blocks[j][i - j], -1, -2) for j in range(i)] for i in range(count)]
+    rows = [jnp.concatenate(below[i] + blocks[i], -1) for i in range(count)]
+    return jnp.concatenate(rows, -2)
+
+
 def rank_tolerance(size: int) -> float:
     """max(64, size)·2⁻⁵², the relative size below which an eigenvalue is rounding error.
 

@@ -91,6 +91,7 @@ LAST_PROBED = "gramlin_jax/_measure/probe.py", "tests/test_probe.py -k logits"
 PROJECTION = "gramlin_jax/_moments/projection.py", "tests/test_projection.py"
 BATCH = "gramlin_jax/_measure/batch.py", "tests/test_measure_metrics.py"
 PRECISION = "gramlin_jax/support/precision.py", "tests/metrics/test_regression.py"
+PRODUCTS = "gramlin_jax/support/precision.py", "tests/test_precision.py -k gram"
 WIDENED = "gramlin_jax/support/precision.py", "tests/metrics/test_gram.py -k bfloat16 or type"
 CHECKS = (
     "gramlin_jax/support/checks.py",
@@ -323,9 +324,9 @@ MUTATIONS = [
         (GRADIENTS, ("a loss of integers is let through", " or not jnp.issubdtype(value.dtype, jnp.floating)", "")),
         (SELECTED, ("gradients of all layers are summed", "if names is None or name in names:", "if True:")),
         # survived once:
-        (JACOBIANS, ("Jacobian: squares of probes too large", "(scale * unit**2) ** 2", "scale * unit**4")),
-        (JACOBIANS, ("Jacobian: products of probes are a sum", "products * (scale * unit**2)", "products * (unit**2)")),
-        (JACOBIANS, ("Jacobian: one probe for all samples", "jax.random.normal(key, (probes, *out.shape), out.dtype)", "jax.random.normal(key, (probes, 1, *out.shape[1:]), out.dtype)")),
+        (JACOBIANS, ("Jacobian: squares of probes too large", "squares * factor**2", "squares * factor**2 / scale")),
+        (JACOBIANS, ("Jacobian: products of probes are a sum", "products * factor[..., None, None]", "products * factor[..., None, None] / scale")),
+        (JACOBIANS, ("Jacobian: one probe for all samples", "_signs(key, (probes, *out.shape), out.dtype)", "_signs(key, (probes, 1, *out.shape[1:]), out.dtype)")),
         (JACOBIANS, ("Jacobian: the mean is a sum", "return self.products / beside(self.count, self.products)", "return self.products")),
         (JACOBIANS, ("Jacobian: samples that cannot be told apart are left out", "if traced.layers.sites[name].has_kernel:\n            raise", "if False:\n            raise")),
         (LAST, ("last layer: values are constants", "[Provenance(data=True)] * len(types)", "[CONSTANT] * len(types)")),
@@ -530,7 +531,10 @@ MUTATIONS = [
         (HEALTH, ("constant features have a rank", "jnp.where(values.max() > 0, rank, 0)", "rank")),
         (HEALTH, ("gradients that are not finite are alive", "jnp.where(jnp.isfinite(squares).all(), (squares == 0).mean(), jnp.nan)", "(squares == 0).mean()")),
         (HEALTH, ("noise of the population", "* n / (n - 1)", "")),
-        (OF_EACH, ("positions do not meet in a sample's gradient", "(gram(h) * gram(delta)).sum((-1, -2, -3))", "jnp.einsum(\"...ii,...ii->...\", gram(h), gram(delta)).sum(-1)")),
+        (PRODUCTS, ("Gram: blocks below the diagonal are not transposed", "jnp.swapaxes(blocks[j][i - j], -1, -2)", "blocks[j][i - j]")),
+        (PRODUCTS, ("Gram: weights count on no side", "left, right = parts[0], parts[-1]", "left, right = parts[-1], parts[-1]")),
+        (JACOBIANS, ("Jacobian: pairs of rows count once", "(2 - (p == q)) * (dot", "(dot")),
+        (OF_EACH, ("positions do not meet in a sample's gradient", "(products(h) * products(delta)).sum((-1, -2, -3))", "jnp.einsum(\"...ii,...ii->...\", products(h), products(delta)).sum(-1)")),
         (OF_EACH, ("gradients of samples of a mean", "(jnp.asarray(count) * scale.astype(jnp.float64)) ** 2 * squares", "scale.astype(jnp.float64) ** 2 * squares")),
         (ENTROPY, ("entropy is not over its largest value", "jnp.clip(entropy / np.log(d), 0, 1)", "entropy")),
         (SEPARATION, ("as many degrees of freedom as layers", "len(values) - 2) * fit", "len(values)) * fit")),
