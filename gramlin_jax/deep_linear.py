@@ -200,8 +200,10 @@ def _deep_mode(t: Array, s: Array, u0: Array, layers: int, tau: float) -> Array:
         early = _elapsed(middle, power) < wanted
         return jnp.where(early, middle, low), jnp.where(early, high, middle)
 
-    # The logit's velocity L s^c (u/s)^(c−1)/τ is at most L s^c/τ, since c ≥ 1.
-    low, high = lax.fori_loop(0, HALVINGS, halve, lax.stop_gradient((start, start + passed)))
+    # From s/2 on, a logit of 0, the logit grows more slowly than `_elapsed`. Times are no bound
+    # below: a plateau of 1e40 ends at a logit that is not 1e40.
+    ends = start, jnp.maximum(wanted, 0)
+    low, high = lax.fori_loop(0, HALVINGS, halve, lax.stop_gradient(ends))
     logit = lax.stop_gradient((low + high) / 2)
     # One Newton step polishes the root and gives it its derivatives.
     logit = logit + (wanted - _elapsed(logit, power)) * jax.nn.sigmoid(logit) ** (power - 1)

@@ -76,6 +76,18 @@ def test_the_derivative_of_a_deep_mode_is_its_velocity():
     np.testing.assert_allclose(slope, layers * value**1.5 * (s - value), rtol=1e-9)
 
 
+@pytest.mark.parametrize(("layers", "u0"), [(3, 1e-200), (6, 1e-30), (10, 1e-50), (30, 1e-30)])
+def test_a_long_plateau_is_left_in_time(layers, u0):
+    """For u ≪ s the equation is τu̇ = Ls·u^(2−2/L), whose solution is a power of the time left."""
+    s, tau, power = 1.7, 1.3, 1 - 2 / layers
+    end = tau / (power * layers * s * u0**power)  # of the plateau
+    times = np.array([0.0, 0.1, 0.5, 0.9, 1.01]) * end
+    strengths = deep_mode(times, s, u0, layers, tau)
+    expected = u0 * (1 - times[:-1] / end) ** (-1 / power)
+    np.testing.assert_allclose(strengths[:-1], expected, rtol=1e-10)
+    np.testing.assert_allclose(strengths[-1], s, rtol=1e-12)
+
+
 def network(widths=(6, 4, 5, 3), n=40, seed=0):
     """Kernels, inputs and targets in float64."""
     rng = np.random.default_rng(seed)
