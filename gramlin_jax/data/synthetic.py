@@ -64,6 +64,7 @@ def staircase_target(x: np.ndarray) -> np.ndarray:
         >>> staircase_target(np.array([[1.0, 2, 3, 4]])).tolist()
         [[33.0]]
     """
+    x = np.asarray(x)
     if x.ndim != 2 or x.shape[1] < 4:
         raise ValueError(f"x has shape {x.shape}: wanted (n, d) with d at least 4")
     return np.cumprod(x[:, :4], axis=1).sum(axis=1, keepdims=True)

@@ -240,8 +240,8 @@ def significant_components(kernel: Float[Array, "i o"], level: float = 0.05) -> 
     kernel (i − k, o − k), whose variance is σ̂² = Σ_{j>k} ℓ_j / ((i − k)(o − k)). Component k + 1
     stands out if ℓ_{k+1}/σ̂² exceeds the 1 − level quantile of the largest eigenvalue of that
     noise; the number is the largest such k + 1, at most half of min(i, o). So σ̂² is of the bulk,
-    whatever stands out. A kernel of noise has a component with a probability of about ``level`` up to
-    0.1 (0.15 for 8×8); above, with a larger one (0.6 to 0.9 at 0.5), as each k has its chance. A
+    whatever stands out. A kernel of noise has a component with a probability of about ``level`` up
+    to 0.1 (0.15 for 8×8); above that more often (0.6 to 0.9 at 0.5), as each k has its chance. A
     kernel whose entries have heavy tails, or a common mean, has components.
 
     The largest eigenvalue has Tracy–Widom's law about μ = (√a + √b)² with the scale
