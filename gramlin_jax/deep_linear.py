@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gramlin_jax.support.checks import check_array, check_at_least, is_traced
+from gramlin_jax.support.checks import check_array, check_at_least, check_number, is_traced
 from gramlin_jax.support.precision import concrete, dot, in_float64
 
 if TYPE_CHECKING:
@@ -269,6 +269,7 @@ def covariance_step(
     old = [check_array(f"kernels[{i}]", kernel, ("i", "o")) for i, kernel in enumerate(kernels)]
     xx, xy = check_array("cxx", cxx, ("d", "d")), check_array("cxy", cxy, ("d", "k"))
     _check_chain([kernel.shape for kernel in old], xx.shape, xy.shape)
+    check_number("learning_rate", learning_rate)
     _require(jnp.asarray(learning_rate) > 0, "learning_rate", learning_rate, "a positive number")
     new, losses = _step(old, xx, xy, learning_rate)
     if not is_traced(losses):

@@ -25,7 +25,7 @@ import numpy as np
 from gramlin_jax._moments.additive import accumulate
 from gramlin_jax._moments.features import Moments, moments
 from gramlin_jax.metrics.gram import polar_factor
-from gramlin_jax.support.checks import check_array, check_at_least, is_traced
+from gramlin_jax.support.checks import check_array, check_count, is_traced
 from gramlin_jax.support.precision import dot, in_float64
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def sample_kernel(
     kernel = check_array("kernel", kernel, ("i", "o"))
     outputs = kernel.shape[1]
     width = outputs if width is None else width
-    check_at_least("width", width, 1)
+    check_count("width", width)
     normal = jax.random.normal(key, (outputs, width), kernel.dtype)
     return dot(kernel, normal) / np.sqrt(outputs).astype(kernel.dtype)
 

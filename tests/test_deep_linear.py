@@ -173,6 +173,8 @@ def test_bad_steps():
     np.testing.assert_allclose(covariance_step([one], one, none, 1.9), [-0.9 * one])
     with pytest.raises(ValueError, match="learning_rate is 0"):
         covariance_step(kernels, cxx, cxy, 0.0)
+    with pytest.raises(ValueError, match=r"learning_rate has shape \(3,\): wanted a number"):
+        covariance_step(kernels, cxx, cxy, np.full(3, 0.1))  # it would broadcast
     for bad in ([], kernels[1:], kernels[:-1]):
         with pytest.raises(ValueError, match="^kernels has shapes"):
             covariance_step(bad, cxx, cxy, 0.1)

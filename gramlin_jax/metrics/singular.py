@@ -63,6 +63,8 @@ def in_singular_basis(kernel: Float[Array, "i o"], jacobian: Float[Array, "o o"]
         TypeError: If one is not floating point.
     """
     kernel = check_array("kernel", kernel, ("i", "o")).astype(jnp.float64)
+    if not kernel.size:
+        raise ValueError(f"kernel has shape {kernel.shape}: wanted no empty axis")
     jacobian = check_jacobian(jacobian, kernel.shape[1])
     kernel, jacobian = kernel / magnitude(kernel), jacobian / magnitude(jacobian)
     squares, vectors = (a[..., ::-1] for a in eigh(dot(kernel.T, kernel)))
@@ -89,6 +91,8 @@ def check_jacobian(
         TypeError: If it is not floating point.
     """
     jacobian = check_array(name, jacobian, ("o", "o")).astype(jnp.float64)
+    if not jacobian.size:
+        raise ValueError(f"{name} has shape {jacobian.shape}: wanted at least one row and column")
     if size is None and jacobian.shape[0] != jacobian.shape[1]:
         raise ValueError(f"{name} has shape {jacobian.shape}: wanted a square matrix")
     if size is not None and jacobian.shape != (size, size):

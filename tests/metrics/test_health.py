@@ -108,5 +108,7 @@ def test_noise_of_gradients_from_their_squares():
     same = GradientMoments(jnp.float32(4), jnp.ones((2, 1)), None, jnp.float32(0.5))
     assert gradient_noise(same) == 0
     assert np.isnan(gradient_noise(dataclasses.replace(same, count=jnp.float32(1))))
+    with pytest.raises(ValueError, match=r"learning_rate has shape \(2,\): wanted a number"):
+        relative_update(jnp.ones((2, 1)), same, np.ones(2))
     with pytest.raises(ValueError, match="square_sum is None: wanted it among the needs"):
         gradient_noise(gradients())

@@ -468,7 +468,7 @@ MUTATIONS = [
         (SWEPT, ("seeds of 33 bits", "check_held(\"sweep['seed']\", seed, np.dtype(np.int32))", "check_held(\"sweep['seed']\", seed, np.dtype(np.int64))")),
         (SHARED, ("devices take unequal shares", "(runs % mesh.size or spans_processes(mesh))", "spans_processes(mesh)")),
         (SHARED, ("a checkpoint is of its number of devices", "return Compiled(jax.jit(spread, donate_argnums=donate), alone)", "return Compiled(jax.jit(spread, donate_argnums=donate), jax.jit(spread))")),
-        (FIT, ("no epoch is a run", "if epochs < 1:", "if epochs < 0:")),
+        (FIT, ("no epoch is a run", 'check_count("epochs", epochs)', 'check_count("epochs", epochs, 0)')),
         # attention
         (FOUND, ("a softmax by any sum", "if shape[axis] > 1 and {kept[i] for i in of} != {axis} - {keys}:", "if False:")),
         (FOUND, ("experts are keys", "if any(keys in o.columns for o in made) and not any(keys in o.rows for o in made):", "if False:")),
