@@ -90,6 +90,8 @@ def relative_feature_change(
     check_moments(m, targets=False)
     check_number("learning_rate", learning_rate)
     kernel, gradient = _pair(check_array("kernel", kernel, ("i", "o")), gradients)
+    if len(kernel) != len(m.feature_mean):
+        raise ValueError(f"kernel has shape {kernel.shape}: wanted ({len(m.feature_mean)}, o)")
     size = _image(m, kernel)
     ratio = learning_rate * _image(m, gradient) / jnp.where(size > 0, size, jnp.nan)
     return concrete(ratio)
@@ -119,7 +121,8 @@ def dead_units(gradients: GradientMoments) -> Float[Array, ""]:
         0.5
     """
     squares = jnp.diagonal(gradients.output_products, axis1=-2, axis2=-1)
-    return concrete(jnp.where(jnp.isfinite(squares).all(), (squares == 0).mean(), jnp.nan))
+    dead = jnp.where(squares == 0, jnp.float64(1), 0)
+    return concrete(jnp.where(jnp.isfinite(squares).all(), dead.mean(), jnp.nan))
 
 
 @in_float64

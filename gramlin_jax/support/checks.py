@@ -52,7 +52,9 @@ def check_floating(name: str, value: Any) -> Array:
         if isinstance(value, jax.Array):  # JAX's own errors
             raise
         kind = getattr(value, "dtype", type(value).__name__)
-        raise TypeError(f"{name} is of {kind}: wanted an array of floating point") from error
+        raise TypeError(
+            f"{name} is of {kind}: wanted an array of floating point, as JAX has it"
+        ) from error
     if not jnp.issubdtype(array.dtype, jnp.floating):
         hint = "jax.nn.one_hot(labels, num_classes)" if name == "targets" else "astype('float32')"
         raise TypeError(f"{name} has dtype {array.dtype}: wanted floating point; use {hint}")
@@ -123,6 +125,12 @@ def check_matrices(name: str, value: Any) -> Array:
     if array.ndim < 2:
         raise ValueError(f"{name} has shape {array.shape}: wanted (i, o), or (*stack, i, o)")
     return check_array(name, array, (*["stack"] * (array.ndim - 2), "i", "o"))
+
+
+def check_filled(name: str, array: Array) -> None:
+    """Raise ``ValueError`` if an array has an empty axis."""
+    if not array.size:
+        raise ValueError(f"{name} has shape {array.shape}: wanted no empty axis")
 
 
 def check_same_shape(name: str, value: Any, other: str, reference: Any) -> None:
