@@ -89,9 +89,8 @@ def input_gradients(
         [[1.0, 3.0]]
     """
     kernel = check_matrices("kernel", kernel)
-    output_gradients = check_floating("output_gradients", output_gradients)
     delta = _rows("output_gradients", output_gradients, kernel, -1)
-    shape = (*output_gradients.shape[:-1], kernel.shape[-2])
+    shape = (*jnp.shape(output_gradients)[:-1], kernel.shape[-2])
     return matmul(delta, jnp.swapaxes(kernel, -1, -2)).reshape(shape)
 
 
@@ -114,6 +113,7 @@ def feature_learning_sides(
 
     Raises:
         ValueError: If the shapes do not match, or the tap belongs to a named activation.
+        TypeError: If Δ is not floating point.
 
     Source: arXiv 2605.06258, section 3 (Feature Learning Equation).
 
@@ -297,6 +297,7 @@ def _expanded(s: Array, squares: Array, learning_rate: float | Array) -> Array:
 
 def _rows(name: str, array: Array, kernel: Array, axis: int) -> Array:
     """``array`` (*stack, *rows, width) as (*stack, rows, width), checked against the kernel."""
+    array = check_floating(name, array)
     stack, width = kernel.shape[:-2], kernel.shape[axis]
     if array.shape[: len(stack)] != stack or array.shape[-1] != width or array.ndim <= len(stack):
         raise ValueError(

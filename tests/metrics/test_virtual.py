@@ -146,6 +146,8 @@ def test_bad_input(passed):
         virtual_covariance_of(X, X[:3], RATE)
     with pytest.raises(ValueError, match="output_gradients has shape .40, 2.*wanted"):
         feature_learning_sides(tap, forward.output_gradients["out"])
+    with pytest.raises(TypeError, match="output_gradients has dtype int"):
+        feature_learning_sides(tap, jnp.ones((40, 7), int))
     with pytest.raises(ValueError, match="tap has no kernel.*: wanted the tap of a linear site"):
         feature_learning_sides(Tap(X), delta)
     with pytest.raises(ValueError, match="kernel has shape .7, 2. and gradients.kernel_gradient"):
