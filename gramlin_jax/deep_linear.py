@@ -136,14 +136,26 @@ def unbalanced_mode(
     t, s, a0, b0 = _broadcast(t=t, s=s, a0=a0, b0=b0)
     _check_time(t, s, tau)
     _require(a0 + b0 != 0, "a0 + b0", a0 + b0, "a sum other than 0, a start off the saddle")
-    difference = a0**2 - b0**2
+    both = a0 + b0
+    difference = (a0 - b0) * both
     root = jnp.hypot(difference, 2 * s)
-    tanh = jnp.tanh(root * t / (2 * tau))
-    second = b0 * (root - difference * tanh) + 2 * s * a0 * tanh
-    first = a0 * (root + difference * tanh) + 2 * s * b0 * tanh
-    squares = difference**2 - 4 * s**2 + 8 * s * a0 * b0
-    spread = 2 * root * tanh * (a0**2 + b0**2)
-    return concrete(first * second / (root**2 + spread + tanh**2 * squares))
+    decay = jnp.exp(-root * t / tau)
+    tanh, left = -jnp.expm1(-root * t / tau) / (1 + decay), 2 * decay / (1 + decay)  # T and 1 − T
+    # From small starts, all that grows is small beside s² in the formula, where it would cancel.
+    # Here all terms of the divisor are positive: r − 2sT = λ²/(r + 2s) + 2s(1 − T).
+    beyond = difference**2 / (root + 2 * s) + 2 * s * left
+
+    def numerator(own: Array, other: Array, difference: Array) -> Array:
+        small = own * (beyond + difference * tanh) + 2 * s * both * tanh
+        size = abs(difference)
+        opposed = 4 * s**2 / (root + size) + size * left  # r − |λ|T
+        factor = jnp.where(difference < 0, opposed, root + size * tanh)
+        return jnp.where(size < s, small, own * factor + 2 * s * other * tanh)
+
+    growth = beyond * (a0**2 + b0**2) + 2 * s * tanh * both**2
+    divisor = difference**2 * (1 + tanh**2) + 4 * s**2 * left * (1 + tanh) + 2 * tanh * growth
+    product = numerator(a0, b0, difference) * numerator(b0, a0, -difference)
+    return concrete(product / divisor)
 
 
 @in_float64

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
@@ -51,6 +52,31 @@ def test_unbalanced_modes_solve_their_equation(start):
 
     a, b = solved(velocity, start, times)
     np.testing.assert_allclose(unbalanced_mode(times, s, *start, tau), a * b, atol=1e-10)
+
+
+def by_the_formula(t, s, a, b):
+    """In 50 digits, where nothing cancels."""
+    with mpmath.workdps(50):
+        t, s, a, b = map(mpmath.mpf, (t, s, a, b))
+        r = mpmath.sqrt((a**2 - b**2) ** 2 + 4 * s**2)
+        ratio, tanh = (a**2 - b**2) / r, mpmath.tanh(r * t / 2)
+        first = a * (1 + ratio * tanh) + 2 * s * b / r * tanh
+        second = b * (1 - ratio * tanh) + 2 * s * a / r * tanh
+        squares = ratio**2 - (2 * s / r) ** 2 + 8 * s * a * b / r**2
+        divisor = 1 + 2 * tanh * (a**2 + b**2) / r + tanh**2 * squares
+        return float(first * second / divisor)
+
+
+def test_small_and_nearly_opposite_starts_keep_their_digits():
+    """Relative to the strengths at both times, for s of any unit."""
+    rng = np.random.default_rng(0)
+    s = 10 ** rng.uniform(-30, 30, 300)
+    a, b = np.sqrt(s) * rng.normal(size=(2, 300)) * 10 ** rng.uniform(-8, 2, (2, 300))
+    b[::3] = -a[::3] * (1 + 10 ** rng.uniform(-10, -1, 100))
+    times = 10 ** rng.uniform(-3, 3, 300) / s
+    expected = np.array([by_the_formula(*each) for each in zip(times, s, a, b, strict=True)])
+    error = abs(unbalanced_mode(times, s, a, b) - expected)
+    assert (error / np.maximum(abs(expected), abs(a * b))).max() < 1e-13
 
 
 def test_a_balanced_start_is_the_limit_of_an_unbalanced_one():

@@ -594,7 +594,7 @@ MUTATIONS = [
         (RAINBOW, ("the drawn bias is not the last row", "kernel, bias = kernel[:-1], kernel[-1]", "kernel, bias = kernel[1:], kernel[0]")),
         (DEEP, ("half-times of one layer", "tau * jnp.log(s / u0 - 1) / (2 * s)", "tau * jnp.log(s / u0 - 1) / s")),
         (DEEP, ("the upper series of deep modes", "jax.nn.softplus(logit) - m *", "jax.nn.softplus(logit) + m *")),
-        (DEEP, ("balance is a sum", "difference = a0**2 - b0**2", "difference = a0**2 + b0**2")),
+        (DEEP, ("balance is a sum", "difference = (a0 - b0) * both", "difference = a0**2 + b0**2")),
         (DEEP, ("a covariance step reads new kernels", "left = dot(left, kernel)", "left = dot(left, new[-1])")),
         (DEEP, ("divergence is let through", "if not after - before <= 1e-12 * abs(before):", "if not after - before <= 1e12 * abs(before):")),
         (LATENT, ("the untrained pair is no baseline", 'shared.sel(kind=["untrained", "permuted"])', 'shared.sel(kind=["permuted"])')),
