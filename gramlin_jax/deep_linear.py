@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gramlin_jax.support.checks import check_array, check_at_least, is_traced
+from gramlin_jax.support.checks import check_array, check_at_least, check_number, is_traced
 from gramlin_jax.support.precision import concrete, dot, in_float64
 
 if TYPE_CHECKING:
@@ -136,14 +136,26 @@ def unbalanced_mode(
     t, s, a0, b0 = _broadcast(t=t, s=s, a0=a0, b0=b0)
     _check_time(t, s, tau)
     _require(a0 + b0 != 0, "a0 + b0", a0 + b0, "a sum other than 0, a start off the saddle")
-    difference = a0**2 - b0**2
+    both = a0 + b0
+    difference = (a0 - b0) * both
     root = jnp.hypot(difference, 2 * s)
-    tanh = jnp.tanh(root * t / (2 * tau))
-    second = b0 * (root - difference * tanh) + 2 * s * a0 * tanh
-    first = a0 * (root + difference * tanh) + 2 * s * b0 * tanh
-    squares = difference**2 - 4 * s**2 + 8 * s * a0 * b0
-    spread = 2 * root * tanh * (a0**2 + b0**2)
-    return concrete(first * second / (root**2 + spread + tanh**2 * squares))
+    decay = jnp.exp(-root * t / tau)
+    tanh, left = -jnp.expm1(-root * t / tau) / (1 + decay), 2 * decay / (1 + decay)  # T and 1 − T
+    # From small starts, all that grows is small beside s² in the formula, where it would cancel.
+    # Here all terms of the divisor are positive: r − 2sT = λ²/(r + 2s) + 2s(1 − T).
+    beyond = difference**2 / (root + 2 * s) + 2 * s * left
+
+    def numerator(own: Array, other: Array, difference: Array) -> Array:
+        small = own * (beyond + difference * tanh) + 2 * s * both * tanh
+        size = abs(difference)
+        opposed = 4 * s**2 / (root + size) + size * left  # r − |λ|T
+        factor = jnp.where(difference < 0, opposed, root + size * tanh)
+        return jnp.where(size < s, small, own * factor + 2 * s * other * tanh)
+
+    growth = beyond * (a0**2 + b0**2) + 2 * s * tanh * both**2
+    divisor = difference**2 * (1 + tanh**2) + 4 * s**2 * left * (1 + tanh) + 2 * tanh * growth
+    product = numerator(a0, b0, difference) * numerator(b0, a0, -difference)
+    return concrete(product / divisor)
 
 
 @in_float64
@@ -200,8 +212,10 @@ def _deep_mode(t: Array, s: Array, u0: Array, layers: int, tau: float) -> Array:
         early = _elapsed(middle, power) < wanted
         return jnp.where(early, middle, low), jnp.where(early, high, middle)
 
-    # The logit's velocity L s^c (u/s)^(c−1)/τ is at most L s^c/τ, since c ≥ 1.
-    low, high = lax.fori_loop(0, HALVINGS, halve, lax.stop_gradient((start, start + passed)))
+    # From s/2 on, a logit of 0, the logit grows more slowly than `_elapsed`. Times are no bound
+    # below: a plateau of 1e40 ends at a logit that is not 1e40.
+    ends = start, jnp.maximum(wanted, 0)
+    low, high = lax.fori_loop(0, HALVINGS, halve, lax.stop_gradient(ends))
     logit = lax.stop_gradient((low + high) / 2)
     # One Newton step polishes the root and gives it its derivatives.
     logit = logit + (wanted - _elapsed(logit, power)) * jax.nn.sigmoid(logit) ** (power - 1)
@@ -267,6 +281,7 @@ def covariance_step(
     old = [check_array(f"kernels[{i}]", kernel, ("i", "o")) for i, kernel in enumerate(kernels)]
     xx, xy = check_array("cxx", cxx, ("d", "d")), check_array("cxy", cxy, ("d", "k"))
     _check_chain([kernel.shape for kernel in old], xx.shape, xy.shape)
+    check_number("learning_rate", learning_rate)
     _require(jnp.asarray(learning_rate) > 0, "learning_rate", learning_rate, "a positive number")
     new, losses = _step(old, xx, xy, learning_rate)
     if not is_traced(losses):

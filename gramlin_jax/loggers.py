@@ -105,6 +105,9 @@ class JSONLines:
     Args:
         path: The file, made if it is absent.
 
+    Raises:
+        ValueError: From a call, if a value is called ``step``.
+
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -119,6 +122,8 @@ class JSONLines:
 
     def __call__(self, values: Mapping[str, float], step: int) -> None:
         """Append the values."""
+        if "step" in values:
+            raise ValueError("values has the name 'step': wanted another, this is the step's own")
         known = {k: float(v) if math.isfinite(v) else None for k, v in values.items()}
         line = json.dumps({"step": int(step), **known}) + "\n"
         append_lines(self._path, line.encode())

@@ -25,7 +25,7 @@ import numpy as np
 from gramlin_jax._moments.additive import accumulate
 from gramlin_jax._moments.features import Moments, moments
 from gramlin_jax.metrics.gram import polar_factor
-from gramlin_jax.support.checks import check_array, check_at_least, is_traced
+from gramlin_jax.support.checks import check_array, check_count, is_traced
 from gramlin_jax.support.precision import dot, in_float64
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ Network: TypeAlias = "Sequence[Layer]"
 """Layers, each followed by a ReLU but the last, the classifier."""
 
 
+@in_float64
 def clip(kernel: Float[Array, "i o"], basis: Float[Array, "i r"], rank: int) -> Float[Array, "i o"]:
     """The kernel read through the first directions of a basis alone: B_rB_rᵀK.
 
@@ -103,10 +104,12 @@ def clip(kernel: Float[Array, "i o"], basis: Float[Array, "i r"], rank: int) -> 
         raise ValueError(f"basis has {basis.shape[0]} rows: wanted {kernel.shape[0]}, as kernel")
     if not is_traced(rank) and not 0 <= rank <= basis.shape[1]:
         raise ValueError(f"rank is {rank}: wanted 0 to {basis.shape[1]}, the width")
-    kept = jnp.where(jnp.arange(basis.shape[1]) < rank, 1, 0).astype(basis.dtype)
-    return dot(basis * kept[None], dot(basis.T, kernel.astype(basis.dtype))).astype(kernel.dtype)
+    wide = jnp.promote_types(kernel.dtype, basis.dtype)
+    basis = jnp.where(jnp.arange(basis.shape[1])[None] < rank, basis, 0).astype(wide)
+    return dot(basis, dot(basis.T, kernel.astype(wide))).astype(kernel.dtype)
 
 
+@in_float64
 def sample_kernel(
     key: Array, kernel: Float[Array, "i o"], width: int | None = None
 ) -> Float[Array, "i width"]:
@@ -139,8 +142,9 @@ def sample_kernel(
     kernel = check_array("kernel", kernel, ("i", "o"))
     outputs = kernel.shape[1]
     width = outputs if width is None else width
-    check_at_least("width", width, 1)
-    normal = jax.random.normal(key, (outputs, width), kernel.dtype)
+    check_count("width", width)
+    kind = jnp.float32 if kernel.dtype == jnp.float64 else kernel.dtype  # see ``nulls.haar``
+    normal = jax.random.normal(key, (outputs, width), kind).astype(kernel.dtype)
     return dot(kernel, normal) / np.sqrt(outputs).astype(kernel.dtype)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from gramlin_jax._measure.tables import cell, text_table
-from gramlin_jax.support.checks import check_at_least
+from gramlin_jax.support.checks import check_count
 from gramlin_jax.taps import tap
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ def coordinate_check(
         seeds: Networks of each width.
 
     Raises:
-        ValueError: If there are fewer than two widths, ``steps`` or ``seeds`` < 1, widths ×
-            seeds < 3, or the layers have other names at another width.
+        ValueError: If there are fewer than two widths, a width, ``steps`` or ``seeds`` < 1,
+            widths × seeds < 3, or the layers have other names at another width.
 
     Source: Yang et al., Tensor Programs V (arXiv 2203.03466), appendix D.1.
 
@@ -96,6 +96,7 @@ def coordinate_check(
         >>> check.verdicts["out"]
         'stable'
     """
+    widths = tuple(widths)
     _check(widths, steps, seeds)
     keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
     found = [_changes(constructor, width, batch, loss, steps)(keys) for width in widths]
@@ -105,15 +106,17 @@ def coordinate_check(
     changes = {layer: np.stack([np.float64(each[layer]) for each in found]) for layer in found[0]}
     logs = np.repeat(np.log(widths), seeds)
     exponents = {layer: _slope(logs, values) for layer, values in changes.items()}
-    return CoordinateCheck(tuple(widths), changes, exponents)
+    return CoordinateCheck(widths, changes, exponents)
 
 
 def _check(widths: Sequence[int], steps: int, seeds: int) -> None:
-    check_at_least("steps", steps, 1)
-    check_at_least("seeds", seeds, 1)
+    check_count("steps", steps)
+    check_count("seeds", seeds)
+    for width in widths:
+        check_count("widths", width)
     if len(set(widths)) < 2 or len(widths) * seeds < 3:
         raise ValueError(
-            f"widths is {tuple(widths)}, with {seeds} seeds: wanted two widths, three runs in all"
+            f"widths is {widths}, with {seeds} seeds: wanted two widths, three runs in all"
         )
 
 

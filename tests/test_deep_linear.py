@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
@@ -53,6 +54,31 @@ def test_unbalanced_modes_solve_their_equation(start):
     np.testing.assert_allclose(unbalanced_mode(times, s, *start, tau), a * b, atol=1e-10)
 
 
+def by_the_formula(t, s, a, b):
+    """In 50 digits, where nothing cancels."""
+    with mpmath.workdps(50):
+        t, s, a, b = map(mpmath.mpf, (t, s, a, b))
+        r = mpmath.sqrt((a**2 - b**2) ** 2 + 4 * s**2)
+        ratio, tanh = (a**2 - b**2) / r, mpmath.tanh(r * t / 2)
+        first = a * (1 + ratio * tanh) + 2 * s * b / r * tanh
+        second = b * (1 - ratio * tanh) + 2 * s * a / r * tanh
+        squares = ratio**2 - (2 * s / r) ** 2 + 8 * s * a * b / r**2
+        divisor = 1 + 2 * tanh * (a**2 + b**2) / r + tanh**2 * squares
+        return float(first * second / divisor)
+
+
+def test_small_and_nearly_opposite_starts_keep_their_digits():
+    """Relative to the strengths at both times, for s of any unit."""
+    rng = np.random.default_rng(0)
+    s = 10 ** rng.uniform(-30, 30, 300)
+    a, b = np.sqrt(s) * rng.normal(size=(2, 300)) * 10 ** rng.uniform(-8, 2, (2, 300))
+    b[::3] = -a[::3] * (1 + 10 ** rng.uniform(-10, -1, 100))
+    times = 10 ** rng.uniform(-3, 3, 300) / s
+    expected = np.array([by_the_formula(*each) for each in zip(times, s, a, b, strict=True)])
+    error = abs(unbalanced_mode(times, s, a, b) - expected)
+    assert (error / np.maximum(abs(expected), abs(a * b))).max() < 1e-13
+
+
 def test_a_balanced_start_is_the_limit_of_an_unbalanced_one():
     times = np.linspace(0, 5, 7)
     balanced = unbalanced_mode(times, 1.3, 0.1, 0.1, 2.0)
@@ -74,6 +100,18 @@ def test_the_derivative_of_a_deep_mode_is_its_velocity():
         value, slope = jax.value_and_grad(lambda t: deep_mode(t, s, u0, layers))(jnp.float64(0.9))
     value = float(value)
     np.testing.assert_allclose(slope, layers * value**1.5 * (s - value), rtol=1e-9)
+
+
+@pytest.mark.parametrize(("layers", "u0"), [(3, 1e-200), (6, 1e-30), (10, 1e-50), (30, 1e-30)])
+def test_a_long_plateau_is_left_in_time(layers, u0):
+    """For u ≪ s the equation is τu̇ = Ls·u^(2−2/L), whose solution is a power of the time left."""
+    s, tau, power = 1.7, 1.3, 1 - 2 / layers
+    end = tau / (power * layers * s * u0**power)  # of the plateau
+    times = np.array([0.0, 0.1, 0.5, 0.9, 1.01]) * end
+    strengths = deep_mode(times, s, u0, layers, tau)
+    expected = u0 * (1 - times[:-1] / end) ** (-1 / power)
+    np.testing.assert_allclose(strengths[:-1], expected, rtol=1e-10)
+    np.testing.assert_allclose(strengths[-1], s, rtol=1e-12)
 
 
 def network(widths=(6, 4, 5, 3), n=40, seed=0):
@@ -161,6 +199,8 @@ def test_bad_steps():
     np.testing.assert_allclose(covariance_step([one], one, none, 1.9), [-0.9 * one])
     with pytest.raises(ValueError, match="learning_rate is 0"):
         covariance_step(kernels, cxx, cxy, 0.0)
+    with pytest.raises(ValueError, match=r"learning_rate has shape \(3,\): wanted a number"):
+        covariance_step(kernels, cxx, cxy, np.full(3, 0.1))  # it would broadcast
     for bad in ([], kernels[1:], kernels[:-1]):
         with pytest.raises(ValueError, match="^kernels has shapes"):
             covariance_step(bad, cxx, cxy, 0.1)

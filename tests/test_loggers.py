@@ -25,6 +25,11 @@ def test_lines_of_json(tmp_path):
     assert lines[2] == {"step": 20, **VALUES, "loss": 1.8, "accuracy": None}
 
 
+def test_a_value_called_step_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="values has the name 'step': wanted another"):
+        JSONLines(tmp_path / "log.jsonl")({"loss": 1.0, "step": 7.0}, 3)
+
+
 def test_printed_lines():
     lines = []
     log_to(Print(to=lines.append))

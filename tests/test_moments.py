@@ -238,6 +238,14 @@ def test_sum_of_a_list():
     ("arguments", "error", "message"),
     [
         (dict(features=np.ones((3, 2), int)), TypeError, "features has dtype int.*astype"),
+        (
+            dict(features=[[1.0], [2.0, 3.0]]),
+            TypeError,
+            "features is of list: wanted an array of fl",
+        ),
+        (dict(features=None), TypeError, "features is of NoneType: wanted an array of floating"),
+        (dict(features=np.ones((3, 2), object)), TypeError, "features is of object: wanted an arr"),
+        (dict(targets=np.ones((3, 2), np.longdouble)), TypeError, "targets is of float128: wanted"),
         (dict(features=np.ones(3)), ValueError, r"features has shape \(3,\): wanted \(n, d\)"),
         (dict(features=np.ones((3, 2, 2))), ValueError, "features has shape.*pool"),
         (dict(features=np.ones((0, 2))), ValueError, "features has shape.*leave an empty batch"),
@@ -288,6 +296,8 @@ def test_accumulate_bad_data(data, message):
 def test_accumulate_bad_batch_size():
     with pytest.raises(ValueError, match="batch_size is 0"):
         accumulate(lambda batch: batch.sum(), np.ones((3, 2)), batch_size=0)
+    with pytest.raises(ValueError, match="batch_size is 1.5: wanted an integer"):
+        accumulate(lambda batch: batch.sum(), np.ones((3, 2)), batch_size=1.5)
 
 
 def test_constants_of_a_compiled_function():

@@ -16,3 +16,22 @@ def test_squared_lengths_are_kept_in_the_mean(width, limit):
     )
     assert found.shape == (4000, limit)
     np.testing.assert_allclose((found**2).sum(1).mean(), (h**2).sum(1).mean(), rtol=0.03)
+
+
+def test_bad_input():
+    key = jax.random.key(0)
+    for limit, message in (
+        (0, "at least 1"),
+        (5, "fewer columns than width, 5"),
+        (2.5, "an integer"),
+    ):
+        with pytest.raises(ValueError, match=f"limit is {limit}: wanted {message}"):
+            random_projection(key, 5, limit)
+    projection = random_projection(key, 5, 2)
+    for width in (4, 7):  # JAX reads the last column where there is none
+        with pytest.raises(
+            ValueError, match=rf"features has shape \(3, {width}\): wanted .n, width"
+        ):
+            projected(jnp.ones((3, width)), projection)
+    with pytest.raises(TypeError, match="features has dtype int"):
+        projected(jnp.ones((3, 5), int), projection)

@@ -80,6 +80,19 @@ def test_sampled_kernels_have_the_trained_covariance():
     )
 
 
+def test_float64_stays():
+    """Where it is not enabled for the rest of the program, too."""
+    kernel = np.random.default_rng(0).normal(size=(6, 4)) * 1e-100
+    basis = np.linalg.qr(np.random.default_rng(1).normal(size=(6, 6)))[0]
+    for rank in (2, jnp.asarray(2)):
+        found = clip(kernel, basis, rank)
+        expected = basis[:, :2] @ (basis[:, :2].T @ kernel)
+        np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-12, atol=1e-113)
+    drawn = np.asarray(sample_kernel(KEY, kernel))
+    single = sample_kernel(KEY, np.float32(kernel * 1e100))
+    np.testing.assert_allclose(drawn * 1e100, single, rtol=1e-5, atol=1e-6)
+
+
 def test_a_convolution_is_flax_s():
     x = normal(2, 9, 8, 3)
     layer = Layer(jnp.asarray(normal(3, 2, 3, 5)), jnp.asarray(normal(5)), stride=2)

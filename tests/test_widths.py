@@ -81,6 +81,8 @@ def test_what_is_refused():
         ({"widths": (8,)}, r"widths is \(8,\), with 5 seeds: wanted two widths"),
         ({"steps": 0}, "steps is 0: wanted at least 1"),
         ({"seeds": 0}, "seeds is 0: wanted at least 1"),
+        ({"steps": 1.5}, "steps is 1.5: wanted an integer"),
+        ({"widths": (0, 8)}, "widths is 0: wanted at least 1"),
     ):
         arguments = {"widths": (4, 8), **options}
         with pytest.raises(ValueError, match=message):

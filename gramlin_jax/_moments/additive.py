@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gramlin_jax.support.checks import check_at_least, check_leading_axis
+from gramlin_jax.support.checks import check_count, check_leading_axis
 from gramlin_jax.support.precision import in_float64
 from gramlin_jax.taps import compat
 
@@ -109,7 +109,7 @@ def accumulate(
     if isinstance(data, Iterator):
         return _sum_iterator(function, data)
     if batch_size is not None:
-        check_at_least("batch_size", batch_size, 1)
+        check_count("batch_size", batch_size)
     data = _on_device(data)
     n = check_leading_axis("data", data)
     if batch_size is None:

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from gramlin_jax._moments.additive import Additive, beside
-from gramlin_jax.support.checks import check_at_least, check_leading_axis
+from gramlin_jax.support.checks import check_count, check_leading_axis
 from gramlin_jax.support.memory import remembered
 from gramlin_jax.support.precision import gram, in_float64, magnitude, matmul, widened
 from gramlin_jax.taps import Traced, capture, compat
@@ -109,7 +109,7 @@ def jacobian_moments(
     n = check_leading_axis("args[0]", args[0] if args else ())
     for name, number in (("chunk", chunk), ("probes", probes)):
         if number is not None:
-            check_at_least(name, number, 1)
+            check_count(name, number)
     traced, values = capture(f, params, args)
     axes, skipped = sample_axes(traced, doubled(f, params, args), n)
     for name, why in skipped.items():

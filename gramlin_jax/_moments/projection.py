@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gramlin_jax.support.checks import check_count, check_floating
 from gramlin_jax.support.precision import in_float64
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ def random_projection(key: Array, width: int, limit: int) -> Projection:
         width: Columns of H.
         limit: Columns of HP, fewer than ``width``.
 
+    Raises:
+        ValueError: If ``limit`` is not from 1 to ``width`` − 1.
+
     Source: Charikar, Chen and Farach-Colton (2002), the count sketch, with groups of equal size.
 
     Example:
@@ -44,6 +48,10 @@ def random_projection(key: Array, width: int, limit: int) -> Projection:
         >>> projected(jnp.ones((3, 5)), projection).shape
         (3, 2)
     """
+    check_count("width", width)
+    check_count("limit", limit)
+    if limit >= width:
+        raise ValueError(f"limit is {limit}: wanted fewer columns than width, {width}")
     groups = -(-width // limit)
     of_order, of_signs = jax.random.split(key)
     order = jnp.full(groups * limit, -1).at[:width].set(jax.random.permutation(of_order, width))
@@ -60,12 +68,22 @@ def projected(features: Float[Array, "n width"], projection: Projection) -> Floa
         features: H (n, width).
         projection: Of that width, see ``random_projection``.
 
+    Raises:
+        ValueError: If no projection of that width has these groups.
+        TypeError: If the features are not floating point.
+
     Example:
         >>> one = Projection(jnp.array([[1, 0], [2, -1]]), jnp.array([[1.0, 1.0], [-1.0, 0.0]]))
         >>> projected(jnp.array([[1.0, 2.0, 5.0]]), one).tolist()
         [[-3.0, 1.0]]
     """
-    features = jnp.asarray(features)
+    features = check_floating("features", features)
+    groups, limit = projection.order.shape
+    if features.ndim != 2 or not (groups - 1) * limit < features.shape[1] <= groups * limit:
+        raise ValueError(
+            f"features has shape {features.shape}: wanted (n, width), of the width of projection, "
+            f"which has {groups} groups of up to {limit} columns"
+        )
     signs = projection.signs.astype(jnp.promote_types(features.dtype, jnp.float32))
 
     def add(total: Array, group: Projection) -> tuple[Array, None]:

@@ -106,7 +106,13 @@ class Dataset:
         return dataclasses.replace(self, x=self.x[:n], y=self.y[:n])
 
 
+def _check_array(name: str, values: np.ndarray) -> None:
+    if not hasattr(values, "dtype"):
+        raise ValueError(f"{name} is a {type(values).__name__}: wanted an array; use np.asarray")
+
+
 def _check_floats(name: str, values: np.ndarray) -> None:
+    _check_array(name, values)
     if values.ndim < 2 or values.size == 0:
         raise ValueError(
             f"{name} has shape {values.shape}: wanted at least one sample and one feature, "
@@ -127,6 +133,7 @@ def _check_floats(name: str, values: np.ndarray) -> None:
 
 
 def _check_labels(name: str, labels: np.ndarray, num_classes: int) -> None:
+    _check_array(name, labels)
     if num_classes < 1:
         raise ValueError(f"num_classes is {num_classes}: wanted at least 1, or None for regression")
     if not np.issubdtype(labels.dtype, np.integer):

@@ -59,7 +59,7 @@ def load(
     """
     names = (*DATASETS, *TEXTS)
     if name not in names:
-        near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"name is {name!r}: wanted one of {', '.join(names)}{hint}")
     if split not in ("train", "test"):

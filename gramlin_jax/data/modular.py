@@ -68,6 +68,7 @@ def modular_table(operation: str, p: int) -> tuple[np.ndarray, np.ndarray]:
         )
     if not isinstance(p, Integral) or p < 2:
         raise ValueError(f"p is {p}: wanted an integer modulus of at least 2")
+    p = int(p)  # or NumPy's short integers overflow
     if "/" in operation and any(p % i == 0 for i in range(2, int(p**0.5) + 1)):
         raise ValueError(f"p is {p}: wanted a prime such as 61, since {operation!r} divides")
     if operation == "x/y":

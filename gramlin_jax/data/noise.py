@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from gramlin_jax.support.checks import check_at_least, is_traced
+from gramlin_jax.support.checks import check_count, is_traced
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
@@ -40,8 +40,8 @@ def label_noise(n: int, num_classes: int, seed: int = 0) -> LabelNoise:
         >>> [int(np.count_nonzero(noisy_labels(labels, noise, p))) for p in (0.0, 0.5, 1.0)]
         [0, 452, 901]
     """
-    check_at_least("n", n, 1)
-    check_at_least("num_classes", num_classes, 2)
+    check_count("n", n)
+    check_count("num_classes", num_classes, 2)
     random = np.random.RandomState(seed)
     replacements = random.randint(num_classes, size=n).astype(np.int32)
     return LabelNoise(replacements, (random.permutation(n) / n).astype(np.float32))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gramlin_jax.data.dataset import Dataset
-from gramlin_jax.support.checks import check_at_least
+from gramlin_jax.support.checks import check_count
 
 
 def swiss_roll(n: int = 1000, noise: float = 0.0, seed: int = 0) -> Dataset:
@@ -34,7 +34,7 @@ def swiss_roll(n: int = 1000, noise: float = 0.0, seed: int = 0) -> Dataset:
         >>> roll.x.shape, roll.y.shape, float(roll.x.min()), float(roll.x.max())
         ((100, 2), (100, 1), 0.0, 1.0)
     """
-    check_at_least("n", n, 2)
+    check_count("n", n, 2)
     if noise < 0:
         raise ValueError(f"noise is {noise}: wanted a standard deviation, at least 0")
     random = np.random.RandomState(seed)
@@ -64,6 +64,7 @@ def staircase_target(x: np.ndarray) -> np.ndarray:
         >>> staircase_target(np.array([[1.0, 2, 3, 4]])).tolist()
         [[33.0]]
     """
+    x = np.asarray(x)
     if x.ndim != 2 or x.shape[1] < 4:
         raise ValueError(f"x has shape {x.shape}: wanted (n, d) with d at least 4")
     return np.cumprod(x[:, :4], axis=1).sum(axis=1, keepdims=True)
@@ -85,8 +86,8 @@ def staircase(n: int = 1000, dimension: int = 10, seed: int = 0) -> Dataset:
         >>> data.x.shape, bool((data.y == staircase_target(data.x)).all())
         ((50, 10), True)
     """
-    check_at_least("n", n, 1)
-    check_at_least("dimension", dimension, 4)
+    check_count("n", n)
+    check_count("dimension", dimension, 4)
     x = np.random.RandomState(seed).standard_normal((n, dimension)).astype(np.float32)
     return Dataset(
         x=x,
@@ -143,7 +144,7 @@ def quadratic_from_draws(
             "noise (n, d) and form (d, d)"
         )
     if num_classes is not None:
-        check_at_least("num_classes", num_classes, 2)
+        check_count("num_classes", num_classes, 2)
     x = latents @ mixing + noise_scale * noise
     x = x / np.linalg.norm(x, axis=1, keepdims=True)
     symmetric = (form + form.T) / 2 - np.trace(form) / d
@@ -180,7 +181,7 @@ def quadratic(
     """
     sizes = {"n": n, "dimension": dimension, "latent_dimension": latent_dimension}
     for name, size in sizes.items():
-        check_at_least(name, size, 1)
+        check_count(name, size)
     if num_classes is not None and num_classes > n:
         raise ValueError(f"num_classes is {num_classes}: wanted at most n = {n}")
     random = np.random.RandomState(seed)

@@ -29,7 +29,8 @@ class Text:
         source: Where the text comes from, in one line.
 
     Raises:
-        ValueError: If a sentence is empty, a label is out of range, or numbers differ.
+        ValueError: If a sentence is empty or no text, a label is no integer or out of range, or
+            numbers differ.
 
     Example:
         >>> Text([["Stay", "!"]], [[0, 1]], 2, "toy", "train", "by hand")
@@ -44,25 +45,14 @@ class Text:
     source: str
 
     def __post_init__(self) -> None:
-        if len(self.samples) != len(self.labels) or not self.samples:
+        if len(self.samples) != len(self.labels) or not len(self.samples):
             raise ValueError(
                 f"samples has {len(self.samples)} entries and labels {len(self.labels)}: wanted "
                 "the same number, at least one"
             )
         for number, (sample, label) in enumerate(zip(self.samples, self.labels, strict=True)):
-            parts = [sample] if isinstance(sample, str) else sample
-            if not parts or not all(part.strip() for part in parts):
-                raise ValueError(f"samples has an empty text at {number}: wanted words")
-            several = np.ndim(label) == 1
-            if several != isinstance(sample, list) or (several and len(sample) != np.size(label)):
-                raise ValueError(
-                    f"labels has {label} at {number}: wanted one label of a sentence, or one of "
-                    "each word"
-                )
-            if not (np.min(label) >= 0 and np.max(label) < self.num_classes):
-                raise ValueError(
-                    f"labels has {label} at {number}: wanted 0 to {self.num_classes - 1}"
-                )
+            _check_sample(number, sample)
+            _check_label(number, sample, label, self.num_classes)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -84,6 +74,31 @@ class Text:
                 f"n is {n}: wanted 1 to {len(self)}, the samples of {self.name} {self.split}"
             )
         return dataclasses.replace(self, samples=self.samples[:n], labels=self.labels[:n])
+
+
+def _check_sample(number: int, sample: Any) -> None:
+    pair = isinstance(sample, tuple) and len(sample) == 2
+    parts = [sample] if isinstance(sample, str) else sample
+    if not (pair or isinstance(parts, list)) or not all(isinstance(part, str) for part in parts):
+        raise ValueError(
+            f"samples has {sample!r} at {number}: wanted a string, a pair of strings or a list of "
+            "words"
+        )
+    if not parts or not all(part.strip() for part in parts):
+        raise ValueError(f"samples has an empty text at {number}: wanted words")
+
+
+def _check_label(number: int, sample: Any, label: Any, num_classes: int) -> None:
+    found = np.asarray(label)
+    several = found.ndim == 1
+    if several != isinstance(sample, list) or (several and len(sample) != found.size):
+        raise ValueError(
+            f"labels has {label} at {number}: wanted one label of a sentence, or one of each word"
+        )
+    if not np.issubdtype(found.dtype, np.integer):
+        raise ValueError(f"labels has {label!r} at {number}: wanted integers")
+    if not (found.min() >= 0 and found.max() < num_classes):
+        raise ValueError(f"labels has {label} at {number}: wanted 0 to {num_classes - 1}")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -149,7 +164,7 @@ def wordpiece(vocabulary: str | os.PathLike[str], *, lowercase: bool = True) -> 
         tokenizer.no_truncation()
     else:
         kind = import_extra("tokenizers.implementations", "text").BertWordPieceTokenizer
-        tokens = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+        tokens = path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
         _check_vocabulary(path, tokens)
         tokenizer = kind({token: i for i, token in enumerate(tokens)}, lowercase=lowercase)
     _check_vocabulary(path, tokenizer.get_vocab())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,26 +95,43 @@ def read_tsv(
 
     Raises:
         FileNotFoundError: If the file is missing.
-        ValueError: If a column is missing, a label is no integer, or as in ``Text``.
+        ValueError: If a column is missing, a line has more or fewer of them, a label is no integer,
+            the file is not in UTF-8, or as in ``Text``.
 
     Example:
         >>> read_tsv("sst2/train.tsv", num_classes=2)  # doctest: +SKIP
     """
     path = Path(path).expanduser()
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        if not {text, label} <= set(rows.fieldnames or ()):
-            raise ValueError(f"{path} has columns {rows.fieldnames}: wanted {text} and {label}")
-        sentences, labels = [], []
-        for row in rows:
-            try:
-                labels.append(int(row[label]))
-            except (TypeError, ValueError):
-                raise ValueError(
-                    f"{path} has the label {row[label]!r} in line {rows.line_num}: wanted a number"
-                ) from None
-            sentences.append(row[text])
+    head, *rows = _lines(path)
+    columns = head.split("\t")
+    if not {text, label} <= set(columns):
+        raise ValueError(f"{path} has columns {columns}: wanted {text} and {label}")
+    sentences, labels = [], []
+    for number, row in enumerate(rows, 2):
+        if not row:
+            continue
+        cells = row.split("\t")
+        if len(cells) != len(columns):
+            raise ValueError(
+                f"{path} has {len(cells)} columns in line {number}: wanted {len(columns)}"
+            )
+        named = dict(zip(columns, cells, strict=True))
+        try:
+            labels.append(int(named[label]))
+        except ValueError:
+            raise ValueError(
+                f"{path} has the label {named[label]!r} in line {number}: wanted a number"
+            ) from None
+        sentences.append(named[text])
     return Text(sentences, labels, num_classes, name or path.stem, split, str(path))
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a file in UTF-8, with or without a byte order mark."""
+    try:
+        return path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text in UTF-8 ({error}): wanted that") from None
 
 
 def read_conllu(
@@ -126,7 +143,8 @@ def read_conllu(
 
     Raises:
         FileNotFoundError: If the file is missing.
-        ValueError: If a line has not ten columns, or another part of speech.
+        ValueError: If a line has not ten columns, another number or part of speech, or the file is
+            not in UTF-8.
 
     Source: Universal Dependencies, format CoNLL-U, version 2.
 
@@ -135,18 +153,16 @@ def read_conllu(
         17
     """
     path = Path(path).expanduser()
-    with path.open(encoding="utf-8") as file:
-        sentences = list(_sentences(path, file))
+    sentences = list(_sentences(path, _lines(path)))
     samples = [[word for word, _ in sentence] for sentence in sentences]
     labels = [[UPOS.index(tag) for _, tag in sentence] for sentence in sentences]
     return Text(samples, labels, len(UPOS), name or path.stem, split, str(path))
 
 
-def _sentences(path: Path, lines: Any) -> Iterator[list[tuple[str, str]]]:
+def _sentences(path: Path, lines: Sequence[str]) -> Iterator[list[tuple[str, str]]]:
     """Words with their parts of speech, by sentence."""
     sentence: list[tuple[str, str]] = []
     for number, line in enumerate(lines, 1):
-        line = line.rstrip("\n")
         if not line and sentence:
             yield sentence
             sentence = []
@@ -155,7 +171,8 @@ def _sentences(path: Path, lines: Any) -> Iterator[list[tuple[str, str]]]:
         columns = line.split("\t")
         if len(columns) != 10:
             raise ValueError(f"{path} has {len(columns)} columns in line {number}: wanted 10")
-        if not columns[0].isdigit():
+        if not columns[0].isdecimal():
+            _check_left_out(path, columns[0], number)
             continue
         if columns[3] not in UPOS:
             raise ValueError(
@@ -165,6 +182,14 @@ def _sentences(path: Path, lines: Any) -> Iterator[list[tuple[str, str]]]:
         sentence.append((columns[1], columns[3]))
     if sentence:
         yield sentence
+
+
+def _check_left_out(path: Path, number: str, line: int) -> None:
+    if not re.fullmatch(r"\d+[-.]\d+", number):
+        raise ValueError(
+            f"{path} has the number {number!r} in line {line}: wanted 1, or 1-2 and 1.1, which are "
+            "left out"
+        )
 
 
 def _load_tfds(name: str, split: str, data_dir: str | os.PathLike[str] | None) -> Text:

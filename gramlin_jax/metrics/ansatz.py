@@ -22,7 +22,7 @@ from gramlin_jax.metrics.singular import (
     distinct,
     in_singular_basis,
 )
-from gramlin_jax.support.checks import check_array, check_at_least, check_same_shape
+from gramlin_jax.support.checks import check_array, check_count, check_same_shape
 from gramlin_jax.support.precision import concrete, dot, in_float64, rank_tolerance
 
 if TYPE_CHECKING:
@@ -196,10 +196,10 @@ def ky_fan_ratio(
         >>> round(float(ky_fan_ratio(kernel, jnp.diag(jnp.array([1.0, 8])), 1)), 9)
         0.5
     """
-    check_at_least("rank", rank, 1)
-    if rank > min(kernel.shape):
-        raise ValueError(f"rank is {rank}: wanted at most {min(kernel.shape)}")
+    check_count("rank", rank)
     of = in_singular_basis(kernel, jacobian)
+    if rank > min(of.kernel.shape):
+        raise ValueError(f"rank is {rank}: wanted at most {min(of.kernel.shape)}")
     found = (of.squares * of.captured)[:rank].sum()
     return concrete(found / descending(of.agop)[0][:rank].sum())
 

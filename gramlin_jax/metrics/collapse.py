@@ -22,7 +22,7 @@ import numpy as np
 from jax import lax
 
 from gramlin_jax._moments.features import CONSTANT, Moments, check_moments
-from gramlin_jax.support.checks import check_array, is_traced
+from gramlin_jax.support.checks import check_array, check_filled, is_traced
 from gramlin_jax.support.precision import concrete, dot, eigh, in_float64, magnitude, rank_tolerance
 
 if TYPE_CHECKING:
@@ -219,6 +219,7 @@ def nc4_mismatch(
         0.25
     """
     features = check_array("features", features, ("n", "d"))
+    check_filled("features", features)
     predictions = jnp.asarray(predictions)
     means = _class_deviations(m, _class_counts(m))
     if features.shape[1] != len(means):

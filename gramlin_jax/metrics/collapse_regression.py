@@ -12,7 +12,7 @@ from jax import lax
 from gramlin_jax._moments.features import CONSTANT, Moments, check_moments
 from gramlin_jax.metrics.collapse import directions
 from gramlin_jax.metrics.rotation import positive
-from gramlin_jax.support.checks import check_array, is_traced
+from gramlin_jax.support.checks import check_array, check_filled, is_traced
 from gramlin_jax.support.precision import concrete, dot, eigh, in_float64, magnitude
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def regression_collapse(
     check_moments(m, targets=False)
     kernel = check_array("kernel", kernel, ("d", "k")).astype(jnp.float64)
     covariance = check_array("target_covariance", target_covariance, ("k", "k"))
+    check_filled("kernel", kernel)
     d, k = kernel.shape
     if d != len(m.feature_mean):
         raise ValueError(f"kernel has shape {kernel.shape}: wanted ({len(m.feature_mean)}, k)")

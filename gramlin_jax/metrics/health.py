@@ -13,7 +13,7 @@ from gramlin_jax._moments.attention import AttentionMoments
 from gramlin_jax._moments.features import Moments, check_moments
 from gramlin_jax._moments.gradients import GradientMoments
 from gramlin_jax.metrics.spectra import effective_rank
-from gramlin_jax.support.checks import check_array, check_same_shape
+from gramlin_jax.support.checks import check_array, check_number, check_same_shape
 from gramlin_jax.support.precision import concrete, dot, eigh, in_float64, magnitude
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def relative_update(
         >>> round(float(relative_update(params["w"], g, 0.1)), 12)
         0.05
     """
+    check_number("learning_rate", learning_rate)
     kernel, gradient = _pair(kernel, gradients)
     size = frobenius(kernel)
     ratio = learning_rate * frobenius(gradient) / jnp.where(size > 0, size, jnp.nan)
@@ -87,7 +88,10 @@ def relative_feature_change(
         0.05
     """
     check_moments(m, targets=False)
+    check_number("learning_rate", learning_rate)
     kernel, gradient = _pair(check_array("kernel", kernel, ("i", "o")), gradients)
+    if len(kernel) != len(m.feature_mean):
+        raise ValueError(f"kernel has shape {kernel.shape}: wanted ({len(m.feature_mean)}, o)")
     size = _image(m, kernel)
     ratio = learning_rate * _image(m, gradient) / jnp.where(size > 0, size, jnp.nan)
     return concrete(ratio)
@@ -117,7 +121,8 @@ def dead_units(gradients: GradientMoments) -> Float[Array, ""]:
         0.5
     """
     squares = jnp.diagonal(gradients.output_products, axis1=-2, axis2=-1)
-    return concrete(jnp.where(jnp.isfinite(squares).all(), (squares == 0).mean(), jnp.nan))
+    dead = jnp.where(squares == 0, jnp.float64(1), 0)
+    return concrete(jnp.where(jnp.isfinite(squares).all(), dead.mean(), jnp.nan))
 
 
 @in_float64

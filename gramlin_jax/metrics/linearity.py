@@ -24,7 +24,7 @@ from jax import lax
 from gramlin_jax._moments.features import Moments, check_moments
 from gramlin_jax.metrics.regression import LeastSquares, default_rtol, regress, without_constants
 from gramlin_jax.metrics.rotation import positive
-from gramlin_jax.support.checks import check_array, is_traced
+from gramlin_jax.support.checks import check_array, check_filled, is_traced
 from gramlin_jax.support.precision import concrete, dot, in_float64, magnitude
 
 if TYPE_CHECKING:
@@ -206,6 +206,7 @@ def surrogate(
     """
     check_moments(m)
     kernel = check_array("kernel", kernel, ("d", "o"))
+    check_filled("kernel", kernel)
     if kernel.shape[0] != m.feature_mean.shape[0]:
         raise ValueError(
             f"kernel has shape {kernel.shape}: wanted ({m.feature_mean.shape[0]}, o), one row a "

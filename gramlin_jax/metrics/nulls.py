@@ -17,7 +17,7 @@ from jax import lax
 from gramlin_jax._moments.gradients import GradientMoments
 from gramlin_jax.metrics.cosines import cosine
 from gramlin_jax.metrics.singular import check_jacobian, descending, in_singular_basis
-from gramlin_jax.support.checks import check_array, check_at_least, check_same_shape
+from gramlin_jax.support.checks import check_array, check_count, check_same_shape
 from gramlin_jax.support.precision import concrete, dot, in_float64, magnitude
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def _orthogonalised(a: Array) -> Array:
 
 def _draws(key: Array, size: int, samples: int, function: Callable[[Array], Array]) -> Array:
     """``function`` of Haar rotations (samples,), one after another."""
-    check_at_least("samples", samples, 2)
+    check_count("samples", samples, 2)
     return lax.map(lambda k: function(haar(k, size)), jax.random.split(key, samples))
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from gramlin_jax._moments.features import CONSTANT, Moments, check_moments
-from gramlin_jax.support.checks import check_at_least, is_traced
+from gramlin_jax.support.checks import check_at_least, check_number, is_traced
 from gramlin_jax.support.precision import dot, eigh, in_float64, rank_tolerance
 
 if TYPE_CHECKING:
@@ -70,8 +70,9 @@ def least_squares(
         0.5
     """
     check_moments(m, targets=False)
+    check_number("ridge", ridge)
     check_at_least("ridge", ridge, 0)
-    return _least_squares(m, intercept, default_rtol(m, rtol), ridge)
+    return _least_squares(m, intercept, default_rtol(m, rtol), float(ridge))
 
 
 @functools.partial(jax.jit, static_argnames=("intercept", "ridge"))
@@ -134,6 +135,7 @@ def default_rtol(m: Moments, rtol: float | None) -> float:
     """
     if rtol is None:
         return rank_tolerance(m.feature_mean.shape[0])
+    check_number("rtol", rtol)
     if not is_traced(rtol) and not 0 <= rtol < 1:
         raise ValueError(f"rtol is {rtol}: wanted a share of the largest eigenvalue in [0, 1)")
     return rtol

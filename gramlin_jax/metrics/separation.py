@@ -56,7 +56,9 @@ def separation_law(nc1: Sequence[float], *, level: float = 0.95) -> SeparationLa
     if not 0 < level < 1:
         raise ValueError(f"level is {level}: wanted a number between 0 and 1")
     fit = stats.linregress(np.arange(len(values)), np.log(values))
-    away = float(stats.t.ppf((1 + level) / 2, len(values) - 2) * fit.stderr)
+    # Equal values have neither an error nor a correlation, of which SciPy makes NaN.
+    error = fit.stderr if math.isfinite(fit.stderr) else 0.0
+    away = float(stats.t.ppf((1 + level) / 2, len(values) - 2) * error)
     slope = float(fit.slope)
     correlation = float(fit.rvalue) if math.isfinite(fit.rvalue) else 0.0
     return SeparationLaw(slope, slope - away, slope + away, correlation)

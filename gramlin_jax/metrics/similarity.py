@@ -16,7 +16,8 @@ import jax.numpy as jnp
 from gramlin_jax._moments.features import Moments, check_moments
 from gramlin_jax.metrics.gram import polar_factor
 from gramlin_jax.metrics.regression import without_constants
-from gramlin_jax.support.checks import check_array
+from gramlin_jax.metrics.singular import check_jacobian
+from gramlin_jax.support.checks import check_array, check_count
 from gramlin_jax.support.precision import concrete, dot, eigh, in_float64, magnitude
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def procrustes(m: Moments, *, centred: bool = True) -> Float[Array, "d k"]:
         centred: Centre both first.
 
     Returns:
-        A (d, k), float64.
+        A (d, k), float64; NaN for NaN in the moments.
 
     Raises:
         ValueError: If the moments are stacked, or hold no targets.
@@ -51,7 +52,7 @@ def procrustes(m: Moments, *, centred: bool = True) -> Float[Array, "d k"]:
         True
     """
     check_moments(m)
-    return concrete(polar_factor(_blocks(m, centred)[1], method="svd"))
+    return concrete(_rotation(_blocks(m, centred)[1]))
 
 
 @in_float64
@@ -65,7 +66,7 @@ def alignment(m: Moments, *, centred: bool = True) -> Float[Array, ""]:
         centred: Centre both first. Without, common means count as agreement.
 
     Returns:
-        Scalar, float64; NaN where one side is constant, or 0 uncentred.
+        Scalar, float64; NaN where one side is constant, or 0 uncentred, and for NaN in the moments.
 
     Raises:
         ValueError: If the moments are stacked, or hold no targets.
@@ -80,7 +81,7 @@ def alignment(m: Moments, *, centred: bool = True) -> Float[Array, ""]:
     """
     check_moments(m)
     _, cross, _, x, y = _blocks(m, centred)
-    return concrete(_ratio((polar_factor(cross, method="svd") * cross).sum(), x * y))
+    return concrete(_ratio((_rotation(cross) * cross).sum(), x * y))
 
 
 @in_float64
@@ -100,7 +101,7 @@ def alignment_r2(m: Moments, *, centred: bool = True) -> Float[Array, ""]:
     """
     check_moments(m)
     gram, cross, _, _, y = _blocks(m, centred)
-    a = polar_factor(cross, method="svd")
+    a = _rotation(cross)
     turned = (dot(gram, a) * a).sum()
     return concrete(_ratio(2 * (a * cross).sum() - turned, y**2))
 
@@ -133,7 +134,7 @@ def heldout_alignment(train: Moments, test: Moments, *, centred: bool = True) ->
             f"{train.cross_scatter.shape}, as train"
         )
     _, cross, _, x, y = _blocks(test, centred)
-    a = polar_factor(_blocks(train, centred)[1], method="svd")
+    a = _rotation(_blocks(train, centred)[1])
     return concrete(_ratio((a * cross).sum(), x * y))
 
 
@@ -219,7 +220,8 @@ def eigenvector_stability(
         (components, components), float64, in [0, 1] up to rounding.
 
     Raises:
-        ValueError: If shapes do not match, or ``components`` is not from 1 to the smaller width.
+        ValueError: If shapes do not match, ``components`` is not from 1 to the smaller width, or
+            (outside transformations) a matrix is not symmetric or not finite.
 
     Source: as ``alignment``.
 
@@ -228,13 +230,13 @@ def eigenvector_stability(
         >>> eigenvector_stability(scatter, scatter, jnp.eye(3), 2).tolist()
         [[1.0, 0.0], [0.0, 1.0]]
     """
-    a = check_array("first", first, ("d", "d"))
-    b = check_array("second", second, ("k", "k"))
+    a, b = check_jacobian(first, name="first"), check_jacobian(second, name="second")
     turn = check_array("rotation", rotation, ("d", "k"))
     shapes, (d, k) = (a.shape, b.shape), turn.shape
     if shapes != ((d, d), (k, k)):
         raise ValueError(f"rotation has shape {(d, k)}: wanted (d, k) of {shapes[0]}, {shapes[1]}")
-    if not 1 <= components <= min(d, k):
+    check_count("components", components)
+    if components > min(d, k):
         raise ValueError(f"components is {components}: wanted 1 to {min(d, k)}, the width")
     return concrete(_stability(a, b, turn, components))
 
@@ -245,6 +247,11 @@ def _stability(first: Array, second: Array, rotation: Array, components: int) ->
         eigh(matrix.astype(jnp.float64))[1][:, : -components - 1 : -1] for matrix in (first, second)
     )
     return abs(dot(dot(a.T, rotation.astype(jnp.float64)), b))
+
+
+@jax.jit  # where NaN passes the checks of input
+def _rotation(cross: Array) -> Array:
+    return polar_factor(cross, method="svd")
 
 
 def _blocks(m: Moments, centred: bool) -> tuple[Array, Array, Array | None, Array, Array]:

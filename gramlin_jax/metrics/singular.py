@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from gramlin_jax.support.checks import check_array, is_traced
+from gramlin_jax.support.checks import check_array, check_filled, is_traced
 from gramlin_jax.support.precision import dot, eigh, in_float64, magnitude, rank_tolerance
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def in_singular_basis(kernel: Float[Array, "i o"], jacobian: Float[Array, "o o"]
         TypeError: If one is not floating point.
     """
     kernel = check_array("kernel", kernel, ("i", "o")).astype(jnp.float64)
+    check_filled("kernel", kernel)
     jacobian = check_jacobian(jacobian, kernel.shape[1])
     kernel, jacobian = kernel / magnitude(kernel), jacobian / magnitude(jacobian)
     squares, vectors = (a[..., ::-1] for a in eigh(dot(kernel.T, kernel)))
@@ -89,6 +90,7 @@ def check_jacobian(
         TypeError: If it is not floating point.
     """
     jacobian = check_array(name, jacobian, ("o", "o")).astype(jnp.float64)
+    check_filled(name, jacobian)
     if size is None and jacobian.shape[0] != jacobian.shape[1]:
         raise ValueError(f"{name} has shape {jacobian.shape}: wanted a square matrix")
     if size is not None and jacobian.shape != (size, size):

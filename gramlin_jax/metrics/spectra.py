@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
-from gramlin_jax.support.checks import check_array, check_at_least, is_traced
+from gramlin_jax.support.checks import check_array, check_at_least, check_count, is_traced
 from gramlin_jax.support.precision import concrete, dot, eigh, in_float64, magnitude, rank_tolerance
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def spectrum(kernel: Float[Array, "i o"]) -> Float[Array, "d"]:
     Eigenvalues below max(64, d)·2⁻⁵² of the largest are rounding and set to 0.
 
     Args:
-        kernel: K (i, o), or an update of a kernel.
+        kernel: K (i, o), or an update.
 
     Returns:
         (d,) ≥ 0, float64.
@@ -158,8 +158,8 @@ def spectral_entropy(eigenvalues: Float[Array, "*stack d"]) -> Float[Array, "*st
         >>> round(float(spectral_entropy(jnp.array([2.0, 2, 0, 0]))), 12)
         0.5
     """
-    d = jnp.shape(eigenvalues)[-1]
     entropy = jnp.log(jnp.asarray(effective_rank(eigenvalues)))
+    d = jnp.shape(eigenvalues)[-1]
     return concrete(jnp.clip(entropy / np.log(d), 0, 1) if d > 1 else entropy * jnp.nan)
 
 
@@ -226,7 +226,7 @@ def marchenko_pastur_density(
     """
     low, high = marchenko_pastur_edges(n, d, variance)
     x = jnp.asarray(x, jnp.float64)
-    inside = (x > low) & (x < high)
+    inside = ~((x <= low) | (x >= high))  # NaN too
     x = jnp.where(inside, x, 1.0)
     root = jnp.sqrt(jnp.where(inside, (high - x) * (x - low), 0.0))
     return concrete(root / (2 * np.pi * jnp.asarray(variance, jnp.float64) * x * d / n))
@@ -240,8 +240,9 @@ def significant_components(kernel: Float[Array, "i o"], level: float = 0.05) -> 
     kernel (i − k, o − k), whose variance is σ̂² = Σ_{j>k} ℓ_j / ((i − k)(o − k)). Component k + 1
     stands out if ℓ_{k+1}/σ̂² exceeds the 1 − level quantile of the largest eigenvalue of that
     noise; the number is the largest such k + 1, at most half of min(i, o). So σ̂² is of the bulk,
-    whatever stands out. A kernel of noise has a component with probability ``level``; one whose
-    entries have heavy tails, or a common mean, has components.
+    whatever stands out. Noise has a component with a probability of about ``level`` up to 0.1, and
+    more often above, as each k has its chance: 0.6 to 0.9 at 0.5. A kernel whose entries have heavy
+    tails, or a common mean, has components.
 
     The largest eigenvalue has Tracy–Widom's law about μ = (√a + √b)² with the scale
     s = (√a + √b)(1/√a + 1/√b)^(1/3), a = i − k − ½, b = o − k − ½. Divided by σ̂², of the same
@@ -249,7 +250,7 @@ def significant_components(kernel: Float[Array, "i o"], level: float = 0.05) -> 
 
     Args:
         kernel: K (i, o), or an update of a kernel.
-        level: Probability in (0, 0.5] that noise has a component.
+        level: Of each test, in (0, 0.5].
 
     Returns:
         Number, variance of the noise, and threshold for eigenvalues of the ``spectrum``. For zeros
@@ -309,7 +310,7 @@ def power_law_exponent(eigenvalues: Float[Array, "d"], *, fewest: int = FEWEST) 
         >>> round(float(tail.exponent), 2)
         3.0
     """
-    check_at_least("fewest", fewest, 3)
+    check_count("fewest", fewest, 3)
     values = _eigenvalues_of(eigenvalues, ("d",))
     return PowerLaw(*map(concrete, _power_law(values, fewest)))
 
@@ -356,12 +357,13 @@ def _power_law(values: Array, fewest: int) -> tuple[Array, Array, Array, Array]:
     modelled, observed = jnp.exp(-rate[:, None] * above), n[None] / n[:, None]
     away = jnp.maximum(abs(modelled - observed), abs(modelled - observed + 1 / n[:, None]))
     distances = jnp.where(of_tail, away, 0).max(1)
-    usable = (n >= fewest) & (values > 0) & jnp.isfinite(rate)
+    differs = (jnp.diff(values, append=-1.0) < 0) & (values > 0)  # a cutoff takes all its equals
+    usable = (n >= fewest) & differs & jnp.isfinite(rate)
     least = jnp.where(usable, distances, jnp.inf).min()
     best = jnp.where(usable & (distances == least), n, len(n)).min() - 1  # vmap breaks argmin
     found, size, distance = usable.any(), jnp.asarray(n)[best], distances[best]
     statistic = (distance - 0.2 / size) * (jnp.sqrt(size) + 0.26 + 0.5 / jnp.sqrt(size))
-    exponent = jnp.where(statistic <= UNFIT, 1 + rate[best], jnp.nan)
+    exponent = jnp.where((statistic <= UNFIT) & (differs.sum() >= fewest), 1 + rate[best], jnp.nan)
     none = jnp.nan, jnp.nan, 0, jnp.nan
     return jax.tree.map(
         lambda a, b: jnp.where(found, a, b), (exponent, values[best], size, distance), none

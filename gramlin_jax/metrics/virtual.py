@@ -19,7 +19,12 @@ import jax.numpy as jnp
 
 from gramlin_jax._moments.gradients import GradientMoments
 from gramlin_jax.metrics.cosines import cosine
-from gramlin_jax.support.checks import check_matrices, check_same_shape
+from gramlin_jax.support.checks import (
+    check_floating,
+    check_matrices,
+    check_number,
+    check_same_shape,
+)
 from gramlin_jax.support.precision import concrete, in_float64, matmul
 from gramlin_jax.taps import Tap
 
@@ -44,7 +49,8 @@ def virtual_update(
         X̃ (*rows, i), in the wider of the two types.
 
     Raises:
-        ValueError: If the shapes differ.
+        ValueError: If the shapes differ, or the learning rate is not a number.
+        TypeError: If X or g is not floating point.
 
     Source: arXiv 2605.06258, section 3 (virtual update).
 
@@ -52,8 +58,7 @@ def virtual_update(
         >>> virtual_update(jnp.ones((1, 2)), jnp.array([[1.0, -2]]), 0.5).tolist()
         [[0.5, 2.0]]
     """
-    check_same_shape("inputs", inputs, "input_gradients", input_gradients)
-    x, g = jnp.asarray(inputs), jnp.asarray(input_gradients)
+    x, g = _updated(inputs, input_gradients, learning_rate)
     return x - jnp.asarray(learning_rate, jnp.promote_types(x.dtype, g.dtype)) * g
 
 
@@ -75,7 +80,7 @@ def input_gradients(
 
     Raises:
         ValueError: If the shapes do not match.
-        TypeError: If the kernel is not floating point.
+        TypeError: If the kernel or Δ is not floating point.
 
     Source: arXiv 2605.06258, section 3.
 
@@ -85,7 +90,7 @@ def input_gradients(
     """
     kernel = check_matrices("kernel", kernel)
     delta = _rows("output_gradients", output_gradients, kernel, -1)
-    shape = (*output_gradients.shape[:-1], kernel.shape[-2])
+    shape = (*jnp.shape(output_gradients)[:-1], kernel.shape[-2])
     return matmul(delta, jnp.swapaxes(kernel, -1, -2)).reshape(shape)
 
 
@@ -108,6 +113,7 @@ def feature_learning_sides(
 
     Raises:
         ValueError: If the shapes do not match, or the tap belongs to a named activation.
+        TypeError: If Δ is not floating point.
 
     Source: arXiv 2605.06258, section 3 (Feature Learning Equation).
 
@@ -190,7 +196,8 @@ def virtual_covariance_of(
         (i, i), float64.
 
     Raises:
-        ValueError: If the shapes differ.
+        ValueError: If the shapes differ, or the learning rate is not a number.
+        TypeError: If X or g is not floating point.
 
     Source: arXiv 2605.06258, section 3 (virtual covariance).
 
@@ -198,8 +205,8 @@ def virtual_covariance_of(
         >>> virtual_covariance_of(jnp.array([[1.0, 0], [0, 2]]), jnp.ones((2, 2)), 0.5).tolist()
         [[-0.5, -1.0], [-1.0, -1.5]]
     """
-    check_same_shape("inputs", inputs, "input_gradients", input_gradients)
-    x, g = (jnp.asarray(a, jnp.float64).reshape(-1, a.shape[-1]) for a in (inputs, input_gradients))
+    both = _updated(inputs, input_gradients, learning_rate)
+    x, g = (a.astype(jnp.float64).reshape(-1, a.shape[-1]) for a in both)
     return _expanded(matmul(g.T, x), matmul(g.T, g), learning_rate)
 
 
@@ -254,7 +261,8 @@ def virtual_alignment(
         (*stack,), float64; NaN where A or B is zero.
 
     Raises:
-        ValueError: If the shapes differ.
+        ValueError: If the shapes differ, or are no matrices.
+        TypeError: If A or B is not floating point.
 
     Source: arXiv 2605.06258, section 3.
 
@@ -263,16 +271,33 @@ def virtual_alignment(
         0.707107
     """
     check_same_shape("gram_change", gram_change, "virtual_covariance", virtual_covariance)
-    return concrete(cosine(gram_change, virtual_covariance))
+    a = check_floating("gram_change", gram_change)
+    b = check_floating("virtual_covariance", virtual_covariance)
+    if a.ndim < 2:
+        raise ValueError(f"gram_change has shape {a.shape}: wanted (i, i), or (*stack, i, i)")
+    return concrete(cosine(a, b))
+
+
+def _updated(inputs: Array, gradients: Array, learning_rate: float | Array) -> tuple[Array, Array]:
+    """X and g, checked beside the learning rate of their step."""
+    x = check_floating("inputs", inputs)
+    g = check_floating("input_gradients", gradients)
+    check_same_shape("inputs", x, "input_gradients", g)
+    if not x.ndim:
+        raise ValueError("inputs has shape (): wanted (*rows, i)")
+    check_number("learning_rate", learning_rate)
+    return x, g
 
 
 def _expanded(s: Array, squares: Array, learning_rate: float | Array) -> Array:
+    check_number("learning_rate", learning_rate)
     rate = jnp.asarray(learning_rate, jnp.float64)  # its square may not fit into float32
     return -rate * (s + jnp.swapaxes(s, -1, -2)) + rate**2 * squares
 
 
 def _rows(name: str, array: Array, kernel: Array, axis: int) -> Array:
     """``array`` (*stack, *rows, width) as (*stack, rows, width), checked against the kernel."""
+    array = check_floating(name, array)
     stack, width = kernel.shape[:-2], kernel.shape[axis]
     if array.shape[: len(stack)] != stack or array.shape[-1] != width or array.ndim <= len(stack):
         raise ValueError(

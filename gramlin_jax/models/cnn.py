@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from gramlin_jax.models.initializers import torch_bias, torch_kernel
-from gramlin_jax.support.checks import check_at_least
+from gramlin_jax.support.checks import check_count
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -62,7 +62,7 @@ class CNN(nn.Module):
         if x.ndim != 4:
             raise ValueError(f"x has shape {x.shape}: wanted images (n, height, width, channels)")
         for name in ("out", "channels", "depth"):
-            check_at_least(name, getattr(self, name), 1)
+            check_count(name, getattr(self, name))
         if not set(self.pool_after) <= set(range(self.depth)):
             raise ValueError(
                 f"pool_after is {self.pool_after}: wanted some of 0 … {self.depth - 1}"

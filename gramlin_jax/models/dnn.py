@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from gramlin_jax.models.initializers import torch_bias, torch_kernel
+from gramlin_jax.support.checks import check_count
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -56,12 +57,14 @@ class DNN(nn.Module):
             x: (n, ...), flattened to (n, in).
 
         Raises:
-            ValueError: If ``activation`` is unknown or ``x`` has fewer than two axes.
+            ValueError: If a size is too small, ``activation`` is unknown or ``x`` has no two axes.
         """
         if self.activation not in ACTIVATIONS:
             raise ValueError(
                 f"activation is {self.activation!r}: wanted one of {', '.join(ACTIVATIONS)}"
             )
+        for name, least in (("width", 1), ("depth", 0), ("out", 1)):
+            check_count(name, getattr(self, name), least)
         if x.ndim < 2:
             raise ValueError(f"x has shape {x.shape}: wanted (n, ...), one row a sample")
         h, features = x.reshape(x.shape[0], -1), []

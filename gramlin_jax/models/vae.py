@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from gramlin_jax.models.dnn import ACTIVATIONS
 from gramlin_jax.models.initializers import torch_bias, torch_kernel
-from gramlin_jax.support.checks import check_at_least, is_traced
+from gramlin_jax.support.checks import check_count, check_number, is_traced
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -79,7 +79,7 @@ class VAE(nn.Module):
                 f"activation is {self.activation!r}: wanted one of {', '.join(ACTIVATIONS)}"
             )
         for name in ("pixels", "width", "depth", "latent"):
-            check_at_least(name, getattr(self, name), 1)
+            check_count(name, getattr(self, name))
         self._check_latent()
         hidden = [self.width] * self.depth
         self.encoder = self._layers([self.pixels, *hidden])
@@ -205,9 +205,6 @@ def check_pixels(name: str, x: Any) -> None:
 
 def check_beta(name: str, beta: Any) -> None:
     """Raise ``ValueError`` if ``beta`` is not a scalar, or is concrete and negative or infinite."""
-    if jnp.ndim(beta):
-        raise ValueError(
-            f"{name} has shape {jnp.shape(beta)}: wanted a number; use jax.vmap over it"
-        )
+    check_number(name, beta)
     if not is_traced(beta) and not 0 <= float(beta) < float("inf"):
         raise ValueError(f"{name} is {float(beta):g}: wanted a finite weight of the KL, 0 or more")

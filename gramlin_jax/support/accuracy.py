@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 
+from gramlin_jax.support.checks import check_same_shape
+
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
 
@@ -17,8 +19,12 @@ def hits(logits: Float[Array, "*n C"], labels: Int[Array, "*n"]) -> Float[Array,
         logits: (*n, C).
         labels: Integers (*n,).
 
+    Raises:
+        ValueError: If the shapes do not match, as of one-hot labels.
+
     Example:
         >>> hits(jnp.array([[0.0, 1.0], [jnp.nan, 0.0]]), jnp.array([1, 0])).tolist()
         [1.0, nan]
     """
+    check_same_shape("labels", labels, "logits without classes", logits[..., 0])
     return jnp.where(jnp.isnan(logits).any(-1), jnp.nan, logits.argmax(-1) == labels)

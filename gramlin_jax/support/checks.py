@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -22,18 +23,53 @@ def check_at_least(name: str, value: float, least: float) -> None:
         raise ValueError(f"{name} is {value}: wanted at least {least}")
 
 
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """Raise ``ValueError`` if a number is not an integer, or below ``least``."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} is {value!r}: wanted an integer, at least {least}") from None
+    check_at_least(name, number, least)
+
+
+def check_number(name: str, value: Any) -> None:
+    """Raise ``ValueError`` if something is not a single number."""
+    if jnp.ndim(value):
+        raise ValueError(
+            f"{name} has shape {jnp.shape(value)}: wanted a number; use jax.vmap over it"
+        )
+
+
+def check_floating(name: str, value: Any) -> Array:
+    """``value`` as a floating-point array of any shape.
+
+    Raises:
+        TypeError: If it is no array, or not floating point.
+    """
+    try:
+        array = jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        if isinstance(value, jax.Array):  # JAX's own errors
+            raise
+        kind = getattr(value, "dtype", type(value).__name__)
+        raise TypeError(
+            f"{name} is of {kind}: wanted an array of floating point, as JAX has it"
+        ) from error
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        hint = "jax.nn.one_hot(labels, num_classes)" if name == "targets" else "astype('float32')"
+        raise TypeError(f"{name} has dtype {array.dtype}: wanted floating point; use {hint}")
+    return array
+
+
 def check_array(name: str, value: Any, axes: tuple[str, ...]) -> Array:
     """``value`` as a floating-point array with the named axes.
 
     Raises:
-        TypeError: If it is not floating point.
+        TypeError: As ``check_floating``.
         ValueError: If it has a different number of axes, or is concrete and not finite.
     """
-    array = jnp.asarray(value)
+    array = check_floating(name, value)
     wanted = f"({', '.join(axes)}{',' if len(axes) == 1 else ''})"
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        hint = "jax.nn.one_hot(labels, num_classes)" if name == "targets" else "astype('float32')"
-        raise TypeError(f"{name} has dtype {array.dtype}: wanted floating point; use {hint}")
     if array.ndim != len(axes):
         raise ValueError(
             f"{name} has shape {array.shape}: wanted {wanted}; reshape or pool to "
@@ -85,10 +121,16 @@ def check_matrices(name: str, value: Any) -> Array:
         TypeError: If it is not floating point.
         ValueError: If it has fewer than two axes.
     """
-    array = jnp.asarray(value)
+    array = check_floating(name, value)
     if array.ndim < 2:
         raise ValueError(f"{name} has shape {array.shape}: wanted (i, o), or (*stack, i, o)")
     return check_array(name, array, (*["stack"] * (array.ndim - 2), "i", "o"))
+
+
+def check_filled(name: str, array: Array) -> None:
+    """Raise ``ValueError`` if an array has an empty axis."""
+    if not array.size:
+        raise ValueError(f"{name} has shape {array.shape}: wanted no empty axis")
 
 
 def check_same_shape(name: str, value: Any, other: str, reference: Any) -> None:

@@ -155,11 +155,12 @@ class Measure(Hook):
         if training.measured is not None:
             raise ValueError("hooks has two Measure: wanted one, whose function returns both")
         epochs = range(training.epochs + 1)
-        at = np.unique(np.fromiter(epochs if self.at is None else self.at, int))
-        if len(at) and (at[0] < 0 or at[-1] > training.epochs):
+        at = np.unique(list(epochs if self.at is None else self.at))
+        if not set(at.tolist()) <= set(epochs):
             raise ValueError(
                 f"Measure.at is {at.tolist()}: wanted epochs from 0 to {training.epochs}"
             )
+        at = at.astype(int)
         data = training.source.data if self.data is None else self.data
         if data is None:
             raise ValueError("Measure.data is None where data yields batches: wanted arrays")

@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from gramlin_jax._moments.additive import Additive
+from gramlin_jax.support.checks import check_count
 from gramlin_jax.support.devices import on_one_device
 from gramlin_jax.support.precision import in_float64
 from gramlin_jax.training.hooks import Hook, ProgressBar, Training, WarnOfDivergence, blank, record
@@ -102,8 +103,9 @@ def fit(
 
     Raises:
         ValueError: If ``data`` is empty, not of equal lengths, not finite or can be read only
-            once, a size is not positive, ``loss`` does not return a scalar, ``sweep`` does not
-            fit, the devices of ``mesh`` do not divide its runs, or a hook refuses.
+            once, a size is not positive, ``loss`` does not return a scalar and a dict of
+            scalars, ``sweep`` does not fit, the devices of ``mesh`` do not divide its runs, or a
+            hook refuses.
 
     Example:
         >>> import optax
@@ -124,8 +126,7 @@ def fit(
         (2, 20) [2.3 3. ]
     """
     hyper = check_sweep(sweep)
-    if epochs < 1:
-        raise ValueError(f"epochs is {epochs}: wanted at least 1")
+    check_count("epochs", epochs)
     if execution not in get_args(Execution):
         raise ValueError(f"execution is {execution!r}: wanted {', '.join(get_args(Execution))}")
     check_spread(mesh, len(hyper["seed"]))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from gramlin_jax.support.checks import check_leading_axis
+from gramlin_jax.support.checks import check_count, check_leading_axis
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
@@ -74,10 +74,8 @@ class Run:
     shuffle: bool = True
 
     def __post_init__(self) -> None:
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ValueError(
-                f"batch_size is {self.batch_size}: wanted at least 1, or None for all samples"
-            )
+        if self.batch_size is not None:
+            check_count("batch_size", self.batch_size)
 
     def start(self, hyper: Hyper) -> State:
         """The initial parameters, drawn from ``hyper["seed"]``, and the optimiser's state."""
@@ -160,8 +158,9 @@ class Run:
     def checked_loss(self, *args: Any) -> tuple[Array, Metrics]:
         """``loss``, refused if it returns anything but a scalar and a dict."""
         value = self.loss(*args)
-        if not (isinstance(value, tuple) and len(value) == 2 and jnp.shape(value[0]) == ()):
-            shapes = jax.tree.map(jnp.shape, value)
+        shapes = jax.tree.map(jnp.shape, value)
+        pair = isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Mapping)
+        if not pair or any(shape != () for shape in (shapes[0], *shapes[1].values())):
             raise ValueError(f"loss returned shapes {shapes}: wanted (scalar, dict of scalars)")
         return value
 

@@ -68,6 +68,8 @@ def with_value(value):
 REFUSED = {
     "fewer labels": ({"y": LABELS[:5]}, "x has 6 samples and y has 5: wanted the same number"),
     "no samples": ({"x": IMAGES[:0]}, "x has shape (0, 2, 2, 1): wanted at least one sample"),
+    "a list": ({"x": [[1.0]]}, "x is a list: wanted an array; use np.asarray"),
+    "a list of labels": ({"y": [0, 1, 2, 0, 1, 2]}, "y is a list: wanted an array"),
     "no features": ({"x": IMAGES[:, 0, 0, 0]}, "x has shape (6,): wanted at least one"),
     "bytes": ({"x": np.zeros((6, 3), np.uint8)}, "x has dtype uint8: wanted floating point"),
     "nan": ({"x": with_value(np.nan)}, "x has the value nan at index (4, 1, 0, 0): wanted finite"),
@@ -121,6 +123,7 @@ def test_one_hot(dtype):
         (np.array([0, 1, -2]), 3, "labels has the value -2 at index 2"),
         (np.array([[0, 1]]), 3, "labels has shape (1, 2): wanted labels (n,)"),
         (np.array([0]), 0, "num_classes is 0"),
+        ([0, 1], 2, "labels is a list: wanted an array; use np.asarray"),
     ],
 )
 def test_one_hot_refuses(labels, num_classes, message):

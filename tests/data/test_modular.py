@@ -44,6 +44,15 @@ def test_the_reference_fails_on_one_operation_only():
     assert failing == {ODD_QUOTIENT}
 
 
+@pytest.mark.parametrize("operation", MODULAR_OPERATIONS)
+def test_short_integers_of_numpy_do_not_overflow(operation):
+    for found, expected in zip(
+        modular_table(operation, np.int8(101)), modular_table(operation, 101), strict=True
+    ):
+        assert found.dtype == np.int64
+        np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("p", [2, 3, 7, 13])
 def test_quotient_solves_its_equation(p):
     pairs, quotient = modular_table("x/y", p)

@@ -86,12 +86,52 @@ def test_conllu(tmp_path):
     assert text.num_classes == 17
 
 
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_marks_of_editors_change_nothing(tmp_path, mark, end):
+    def written(name, content):
+        path = tmp_path / name
+        path.write_bytes((mark + content.replace("\n", end)).encode())
+        return path
+
+    head = CONLLU.index("1\t")  # a first line that is no comment
+    read = read_conllu(written("a.conllu", CONLLU[head:]))
+    assert read.samples == [["The", "cats", "did", "n't"], ["Sat"]]
+    long = "long " * 40_000  # longer than Python's csv reads
+    content = f"sentence\tlabel\na\u2028b\t1\n\n{long}\t0\n"
+    read = read_tsv(written("a.tsv", content), num_classes=2)
+    assert read.samples == ["a\u2028b", long] and read.labels == [1, 0]
+
+
+def test_files_in_another_encoding_are_named(tmp_path):
+    (tmp_path / "a.tsv").write_bytes("sentence\tlabel\n\u00e9\t1\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"a.tsv is not text in UTF-8 .*wanted that"):
+        read_tsv(tmp_path / "a.tsv", num_classes=2)
+
+
+@pytest.mark.parametrize(
+    ("sample", "label", "message"),
+    [
+        ("a", 0.5, "labels has 0.5 at 0: wanted integers"),
+        ("a", "1", "labels has '1' at 0: wanted integers"),
+        (["a", None], [0, 1], r"samples has \['a', None\] at 0: wanted a string, a pair"),
+        (np.array(["a", "b"]), [0, 1], "samples has array.* at 0: wanted a string, a pair"),
+        (("a", "b", "c"), 0, r"samples has \('a', 'b', 'c'\) at 0: wanted a string, a pair"),
+    ],
+)
+def test_other_samples_and_labels_are_refused(sample, label, message):
+    with pytest.raises(ValueError, match=message):
+        Text([sample], [label], 2, "toy", "train", "by hand")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("sentence\tscore\na\t0\n", "has columns ['sentence', 'score']: wanted sentence and label"),
         ("sentence\tlabel\na\tone\n", "has the label 'one' in line 2: wanted a number"),
-        ("sentence\tlabel\na\n", "has the label None in line 2: wanted a number"),
+        ("sentence\tlabel\na\t1\n\na\n", "has 1 columns in line 4: wanted 2"),
+        ("sentence\tlabel\na\t1\t0\n", "has 3 columns in line 2: wanted 2"),
+        ("sentence\tlabel\na\t\n", "has the label '' in line 2: wanted a number"),
         ("sentence\tlabel\na\t2\n", "labels has 2 at 0: wanted 0 to 1"),
         ("sentence\tlabel\na\t1\n \t0\n", "samples has an empty text at 1: wanted words"),
         ("sentence\tlabel\n", "samples has 0 entries and labels 0: wanted the same number, at"),
@@ -109,6 +149,7 @@ def test_other_tables_are_refused(tmp_path, content, message):
     [
         ("DET", "DTT", "has 'DTT' in line 2: wanted a part of speech, one of ADJ"),
         ("\t_\t_\n2", "\t_\n2", "has 9 columns in line 2: wanted 10"),
+        ("1\tThe", "\u00b2\tThe", "has the number '\u00b2' in line 2: wanted 1, or 1-2 and 1.1"),
     ],
 )
 def test_other_treebanks_are_refused(tmp_path, old, new, message):

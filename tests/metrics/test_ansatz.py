@@ -463,10 +463,25 @@ SUMS = JacobianMoments(np.float64(1), SYMMETRIC, np.float64(2))
         ),
         (lambda: ky_fan_ratio(np.ones((3, 2)), SYMMETRIC, 3), "rank is 3: wanted at most 2"),
         (lambda: ky_fan_ratio(np.ones((3, 2)), SYMMETRIC, 0), "rank is 0: wanted at least 1"),
+        (lambda: ky_fan_ratio(np.ones((3, 2)), SYMMETRIC, 1.5), "rank is 1.5: wanted an integer"),
+        (lambda: ky_fan_ratio([[1.0, 2.0]], SYMMETRIC, 2), "rank is 2: wanted at most 1"),
+        (lambda: agop(np.ones((3, 0)), np.ones((0, 0))), r"jacobian has shape \(0, 0\): wanted at"),
+        (
+            lambda: isotropy(SYMMETRIC, np.ones((0, 2))),
+            r"kernel has shape \(0, 2\): wanted no empty",
+        ),
         (lambda: debiased_isotropy(JacobianMoments.zeros(2)), "m has 0 samples: wanted at least 2"),
         (lambda: debiased_isotropy(SUMS), "m has 1 samples: wanted at least 2 to debias"),
         (lambda: debiased_isotropy(JacobianMoments.zeros(2, (3,))), "m is stacked"),
         (lambda: rotation_null(KEY, np.ones((3, 2)), SYMMETRIC, 1), "samples is 1"),
+        (
+            lambda: alignment_null(KEY, SYMMETRIC, SYMMETRIC, 9.5),
+            "samples is 9.5: wanted an integer",
+        ),
+        (
+            lambda: fact(np.ones((2, 2)), gradients_of(np.ones((2, 2))), np.ones(2)),
+            r"weight_decay has shape \(2,\): wanted a number; use jax.vmap",
+        ),
         (lambda: alignment_null(KEY, np.eye(2), np.eye(3)), "b has shape"),
         (lambda: replaced_kernel(KEY, np.ones((3, 2)), "x"), "how is 'x'"),
         (

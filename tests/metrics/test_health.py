@@ -64,6 +64,8 @@ def test_a_step_beside_the_outputs_that_it_changes(offset):
     # The kernel's columns sum to 0 up to rounding, which the offset multiplies.
     np.testing.assert_allclose(float(found), float(expected), rtol=1e-10)
     assert np.isnan(relative_feature_change(exact_moments(X), 0 * kernel, gradients(), 0.3))
+    with pytest.raises(ValueError, match=rf"kernel has shape .*: wanted .{INPUTS - 1}, o."):
+        relative_feature_change(exact_moments(X[:, 1:]), kernel, gradients(), 0.3)
 
 
 def test_units_without_a_gradient_are_dead():
@@ -72,6 +74,8 @@ def test_units_without_a_gradient_are_dead():
     delta[1:, 2] = 0  # one sample is enough
     assert dead_units(gradients(delta=delta)) == 0.25
     assert dead_units(gradients(delta=0 * delta)) == 1
+    third = GradientMoments(np.float32(1), None, np.diag(np.float32([0, 1, 1])))
+    assert float(dead_units(third)) == 1 / 3  # in float64, whatever the sums are
     delta[0, 0] = np.nan
     assert np.isnan(dead_units(gradients(delta=delta)))
 
@@ -108,5 +112,7 @@ def test_noise_of_gradients_from_their_squares():
     same = GradientMoments(jnp.float32(4), jnp.ones((2, 1)), None, jnp.float32(0.5))
     assert gradient_noise(same) == 0
     assert np.isnan(gradient_noise(dataclasses.replace(same, count=jnp.float32(1))))
+    with pytest.raises(ValueError, match=r"learning_rate has shape \(2,\): wanted a number"):
+        relative_update(jnp.ones((2, 1)), same, np.ones(2))
     with pytest.raises(ValueError, match="square_sum is None: wanted it among the needs"):
         gradient_noise(gradients())

@@ -180,6 +180,10 @@ def test_bad_input():
     m = moments(*draw())
     with pytest.raises(ValueError, match="ridge is -1: wanted at least 0"):
         least_squares(m, ridge=-1)
+    with pytest.raises(ValueError, match=r"rtol has shape \(2,\): wanted a number"):
+        least_squares(m, rtol=np.array([0.1, 0.2]))
+    plain, scalar = least_squares(m, ridge=2.0), least_squares(m, ridge=jnp.float32(2))
+    np.testing.assert_array_equal(plain.coefficients, scalar.coefficients)
     with pytest.raises(TypeError, match="m is a tuple: wanted Moments"):
         least_squares(draw())
     broken = dataclasses.replace(m, cross_scatter=jnp.full_like(m.cross_scatter, np.nan))

@@ -29,7 +29,7 @@ def test_the_slope_and_its_interval_against_the_formulas():
 def test_an_exact_law():
     law = separation_law([8.0, 4.0, 2.0, 1.0])
     np.testing.assert_allclose([law.slope, law.low, law.high], math.log(0.5), rtol=1e-7)
-    assert separation_law([3.0, 3.0, 3.0]).correlation == 0
+    assert separation_law([3.0, 3.0, 3.0]) == (0, 0, 0, 0)
 
 
 def test_what_is_refused():

@@ -156,9 +156,29 @@ def test_without_variance_nothing_is_known():
     assert np.isnan(cka(few, debiased=True)) and np.isfinite(cka(few))
 
 
+def test_nan_in_the_moments_is_carried_on():
+    """As from a pass under jit, which cannot refuse a sample."""
+    x, y = draw()
+    m = jax.jit(pair)(np.where(np.arange(x.size).reshape(x.shape) == 3, np.nan, x), y)
+    whole = pair(x, y)
+    for value in (
+        alignment(m),
+        alignment_r2(m),
+        cka(m),
+        heldout_alignment(m, whole),
+        heldout_alignment(whole, m),
+        *np.ravel(procrustes(m)),
+    ):
+        assert np.isnan(value)
+
+
 def test_bad_input():
     x, y = draw()
     m = pair(x, y)
+    with pytest.raises(ValueError, match="second is not symmetric"):
+        eigenvector_stability(np.eye(2), np.triu(np.ones((2, 2))), np.eye(2), 1)
+    with pytest.raises(ValueError, match="components is 1.5: wanted an integer"):
+        eigenvector_stability(np.eye(2), np.eye(2), np.eye(2), 1.5)
     with pytest.raises(ValueError, match="m is without the whole scatter of its targets"):
         cka(moments(x, y))
     with pytest.raises(ValueError, match="m holds no targets"):

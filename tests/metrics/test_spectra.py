@@ -13,6 +13,7 @@ from gramlin_jax import (
     participation_ratio,
     power_law_exponent,
     significant_components,
+    spectral_entropy,
     spectrum,
     stable_rank,
 )
@@ -206,9 +207,29 @@ def test_no_power_law_where_there_is_none():
     assert np.isnan(two_values.exponent) and float(two_values.distance) > 0.2
 
 
+def test_equal_eigenvalues_lie_on_one_side_of_the_cutoff():
+    """12 different ones, 5 times each: the plain loop's tails are those of all λ ≥ cutoff."""
+    values = np.repeat((1 - (np.arange(12) + 0.5) / 12) ** (-1 / 1.5), 5)
+    distance, alpha, cutoff, count = slow_power_law(values, 10)
+    found = power_law_exponent(values)
+    np.testing.assert_allclose(
+        [found.distance, found.exponent, found.cutoff, found.size],
+        [distance, alpha, cutoff, count],
+        rtol=1e-9,
+    )
+    few = power_law_exponent(np.repeat(np.unique(values)[3:], 5))  # 9 different ones
+    assert np.isnan(few.exponent) and few.distance < 0.2
+
+
+def test_nan_has_no_density():
+    found = marchenko_pastur_density(np.array([np.nan, 1.0, 9.0]), 10, 5)
+    assert np.isnan(found).tolist() == [True, False, False]
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: spectral_entropy(1.0), r"eigenvalues has shape \(\)"),
         (lambda: spectrum(np.zeros(3)), r"kernel has shape \(3,\): wanted \(i, o\)"),
         (lambda: spectrum(np.zeros((0, 3))), "kernel has shape .*: wanted no empty axis"),
         (lambda: spectrum(np.full((2, 2), np.nan)), "kernel has 4 values"),

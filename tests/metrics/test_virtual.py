@@ -146,6 +146,8 @@ def test_bad_input(passed):
         virtual_covariance_of(X, X[:3], RATE)
     with pytest.raises(ValueError, match="output_gradients has shape .40, 2.*wanted"):
         feature_learning_sides(tap, forward.output_gradients["out"])
+    with pytest.raises(TypeError, match="output_gradients has dtype int"):
+        feature_learning_sides(tap, jnp.ones((40, 7), int))
     with pytest.raises(ValueError, match="tap has no kernel.*: wanted the tap of a linear site"):
         feature_learning_sides(Tap(X), delta)
     with pytest.raises(ValueError, match="kernel has shape .7, 2. and gradients.kernel_gradient"):
@@ -154,6 +156,21 @@ def test_bad_input(passed):
         gram_change(PARAMS["in"], PARAMS["out"])
     with pytest.raises(ValueError, match="kernel has shape .5,.: wanted"):
         input_gradients(jnp.ones(5), delta)
+    with pytest.raises(TypeError, match="inputs has dtype int.*wanted floating point"):
+        virtual_update(jnp.ones((2, 2), int), jnp.ones((2, 2), int), RATE)  # 0.1 as an integer is 0
+    with pytest.raises(TypeError, match="input_gradients has dtype int.*wanted floating point"):
+        virtual_covariance_of(X, jnp.ones(X.shape, int), RATE)
+    with pytest.raises(TypeError, match="output_gradients has dtype int"):
+        input_gradients(jnp.eye(2), jnp.ones((3, 2), int))
+    for call in (virtual_update, virtual_covariance_of):
+        with pytest.raises(ValueError, match="learning_rate has shape .5,.: wanted a number"):
+            call(X, X, np.full(X.shape[1], 0.1))
+        with pytest.raises(ValueError, match="inputs has shape ..: wanted"):
+            call(1.0, 1.0, RATE)
+    with pytest.raises(ValueError, match="learning_rate has shape .*: wanted a number"):
+        virtual_covariance(PARAMS["in"], moments["in"], np.ones(2))
+    with pytest.raises(ValueError, match="gram_change has shape .2,.: wanted .i, i."):
+        virtual_alignment(jnp.ones(2), jnp.ones(2))
     with pytest.raises(TypeError, match="before has dtype int"):
         gram_change(jnp.ones((2, 2), int), jnp.ones((2, 2), int))
 

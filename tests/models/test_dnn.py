@@ -70,5 +70,13 @@ def test_bad_input():
         DNN(4, 1, 2, activation="tanh").init(jax.random.key(0), jnp.ones((1, 3)))
     with pytest.raises(ValueError, match=r"x has shape \(3,\): wanted \(n, ...\)"):
         DNN(4, 1, 2).init(jax.random.key(0), jnp.ones(3))
+    for sizes, message in (
+        ((0, 1, 2), "width is 0: wanted at least 1"),
+        ((4, -1, 2), "depth is -1: wanted at least 0"),
+        ((4, 1, 0), "out is 0: wanted at least 1"),
+        ((4, 1.5, 2), "depth is 1.5: wanted an integer"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            DNN(*sizes).init(jax.random.key(0), jnp.ones((1, 3)))
     with pytest.raises(ValueError, match="fan_in is 0"):
         torch_bias(0)

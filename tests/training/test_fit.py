@@ -156,7 +156,9 @@ BAD = [
     (dict(data=(X[:0], Y[:0])), "data holds arrays.*at least one"),
     (dict(data=(np.where(X > 2, np.nan, X), Y)), r"data\[0\] has .* NaN or infinite"),
     (dict(epochs=0), "epochs is 0"),
+    (dict(epochs=2.5), "epochs is 2.5: wanted an integer"),
     (dict(batch_size=0), "batch_size is 0"),
+    (dict(batch_size=2.5), "batch_size is 2.5: wanted an integer"),
     (dict(sweep={"seed": [1, 2], "learning_rate": [0.1]}), "sweep has shapes"),
     (dict(sweep={"learning_rate": 0.1}), "sweep has shapes"),
     (dict(sweep={"seed": [0.5]}), "seed of dtype float64: wanted integers"),
@@ -171,7 +173,18 @@ def test_bad_input(options, message):
         train(**options)
 
 
-def test_a_loss_that_is_not_scalar():
-    for loss in (lambda p, b, k, h: (jnp.ones(3), {}), lambda p, b, k, h: jnp.float32(0)):
-        with pytest.raises(ValueError, match="loss returned shapes"):
-            fit(lambda key: {"w": jnp.ones(2)}, loss, optax.sgd(1.0), toy(), epochs=1)
+@pytest.mark.parametrize(
+    "value",
+    [
+        jnp.float32(0),
+        (jnp.ones(3), {}),
+        (jnp.float32(0), None),
+        (jnp.float32(0), [jnp.float32(0)]),
+        (jnp.float32(0), {"by class": jnp.ones(3)}),
+    ],
+)
+def test_a_loss_that_is_not_scalar(value):
+    with pytest.raises(
+        ValueError, match=r"loss returned shapes .*wanted \(scalar, dict of scalars"
+    ):
+        train(loss=lambda p, b, k, h: value)

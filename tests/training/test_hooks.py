@@ -74,6 +74,7 @@ def test_measures_at_all_epochs_unless_told():
     ("data", "hooks", "message"),
     [
         (toy(), [Measure(init, at=(0, 4))], r"Measure.at is \[0, 4\]: wanted epochs from 0 to 3"),
+        (toy(), [Measure(init, at=(0.5, 2))], r"Measure.at is \[0.5, 2.0\]: wanted epochs from"),
         (toy(), [Measure(init, at=(-1,))], r"Measure.at is \[-1\]: wanted epochs from 0 to 3"),
         (Slices(toy()), [Measure(init)], "Measure.data is None where data yields batches"),
         (toy(), [Measure(lambda p, h, d: 0.0)] * 2, "hooks has two Measure: wanted one"),

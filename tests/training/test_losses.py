@@ -1,9 +1,10 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from toy import MODEL, init, toy, train
 
-from gramlin_jax.training import WarnOfDivergence, classification_loss
+from gramlin_jax.training import WarnOfDivergence, classification_loss, hits
 
 
 @pytest.mark.parametrize("label", [-1, 3])
@@ -34,3 +35,8 @@ def test_features_before_logits_are_refused():
     loss = classification_loss(lambda params, x: MODEL.apply(params, x)[::-1])
     with pytest.raises(TypeError, match=r"wanted \(logits \(n, C\), features\)"):
         loss(init(jax.random.key(0)), toy(), None, {})
+
+
+def test_one_hot_labels_have_no_hits():
+    with pytest.raises(ValueError, match=r"labels has shape \(3, 3\) and logits without classes"):
+        hits(jnp.eye(3), jnp.eye(3))
