@@ -112,6 +112,28 @@ NO_MEANS = {
 }
 
 
+def test_losses_that_are_no_means_are_noted_in_large_batches():
+    """There halves of shuffled samples are alike, and the losses of both are that of the whole."""
+    x = np.random.default_rng(1).normal(size=(512, 2, 4)).astype(np.float32)
+    y = np.random.default_rng(2).integers(0, 3, (512, 2))
+    y[::2, 1] = -100
+
+    def neighbours(params, x):
+        return network(params, 0.7 * x + 0.3 * jnp.roll(x, 1, axis=0))
+
+    def noted(loss, f=network, y=y[:, 0], **options):
+        data = (x if y.ndim == 2 and len(y[0]) == 2 else x[:, 0], y)
+        m = measure(f, PARAMS, data, loss=loss, metrics=["kernel_norm"], batch_size=512, **options)
+        return "loss" in dict(m.notes)
+
+    real = jax.nn.one_hot(y[:, 0], 3)
+    assert noted(lambda out, y: weighted(out, y, jnp.array([1.0, 1.1, 1.2])[y]))
+    assert noted(cross_entropy, f=neighbours)
+    assert noted(lambda out, y: jnp.sqrt(squares(out, y)), y=real)
+    assert not noted(cross_entropy) and not noted(squares, y=real)
+    assert not noted(ignoring, y=y, ignore_label=-100)
+
+
 @pytest.mark.parametrize("loss", NO_MEANS.values(), ids=NO_MEANS)
 def test_a_loss_that_is_no_mean_is_noted(loss):
     for rows in (32, 31):

@@ -229,7 +229,7 @@ def score(losses: Losses, output: Any, batch: Batch) -> Scored:
         weight = len(labels) if weights is None else weights.sum()
         return Scored(labels.reshape(len(labels), -1), None, weights, weight, none)
     labels = labels.astype(jnp.int32)
-    logits = _logits(losses.outputs, output, labels)
+    logits = class_logits(losses.outputs, output, labels)
     classes = logits.shape[-1]
     if losses.ignore_label is not None or weights is not None:
         weights = label_weights(losses.ignore_label, batch)
@@ -276,7 +276,7 @@ def is_labels(y: Any) -> bool:
     return not jnp.issubdtype(y.dtype, jnp.floating)
 
 
-def _logits(outputs: Callable[[Any], Any] | None, output: Any, labels: Array) -> Array:
+def class_logits(outputs: Callable[[Any], Any] | None, output: Any, labels: Array) -> Array:
     """Logits (*labels, classes); one logit is that of class 1 of two."""
     logits = output if outputs is None else outputs(output)
     shape = logits.shape if isinstance(logits, jax.Array) else None

@@ -19,6 +19,7 @@ from gramlin_jax.support.precision import in_float64
 from gramlin_jax.taps import Layers, Traced
 from gramlin_jax.taps.compat import type_of
 from gramlin_jax.taps.rows import (
+    ENOUGH,
     Positions,
     Rows,
     answer_samples,
@@ -26,6 +27,7 @@ from gramlin_jax.taps.rows import (
     follow_samples,
     position_changes,
     positions_of,
+    samples_differ,
 )
 
 if TYPE_CHECKING:
@@ -108,7 +110,11 @@ def _with_rows(plan: Plan, held: list[Any], batch: Batch, options: Options) -> P
     rows, skipped = find_rows(traced, plan.axes, shapes, plan.n, count, options.positions)
     if not options.tried:
         return plan._replace(rows=rows, skipped=plan.skipped | skipped)
-    follow = jax.device_get(_following(traced, tuple(rows.items()), options.random)(held, x))
+    trial = _following(traced, tuple(rows.items()), options.random)
+    follow, differ = jax.device_get(trial(held, x))
+    if not differ and (plan.n > 1 or options.random):
+        skipped |= dict.fromkeys(rows, ALIKE)
+        return plan._replace(skipped=plan.skipped | skipped)
     skipped |= {name: NOT_SAMPLES for name in rows if not follow[name]}
     rows = {name: how for name, how in rows.items() if follow[name]}
     if count > 1:
@@ -142,7 +148,11 @@ def _in_order(
 
 NOT_SAMPLES = (
     "they do not follow when samples change places (positions are the slow index of a merged "
-    "axis, or f is random)"
+    "axis, f turns the batch round, or it is random)"
+)
+ALIKE = (
+    "the first batch has no two different samples, so it does not show which rows are whose: start "
+    "with real data"
 )
 NOT_POSITIONS = (
     "which of their rows belongs to which label is not clear (a change of x at one position does "
@@ -155,7 +165,7 @@ def _following(
     traced: Traced, rows: tuple[tuple[str, Rows], ...], random: bool
 ) -> Callable[..., Any]:
     follow = answer_samples if random else follow_samples
-    return jax.jit(lambda held, x: follow(traced, dict(rows), held, x))
+    return jax.jit(lambda held, x: (follow(traced, dict(rows), held, x), samples_differ(x)))
 
 
 @remembered
@@ -186,8 +196,15 @@ def _one_hot(labels: Array) -> bool:
     return bool((ones | zeros).all() & (ones.sum(1) == 1).all())
 
 
-def plan_for_length(plan: Plan, tracing: Tracing, options: Options, stack: Batch) -> Plan:
-    """The plan for batches of another length, whose sums have to add to those of the first.
+def is_of(plan: Plan | None, size: int) -> bool:
+    """Whether a plan holds for batches of this size: one of very few samples shows too little."""
+    return plan is not None and (plan.n >= ENOUGH or plan.n >= size)
+
+
+def plan_for(plan: Plan, tracing: Tracing, options: Options, stack: Batch) -> Plan:
+    """The plan for batches of another length, or of more samples than a first one of very few.
+
+    Their sums have to add to those of the first.
 
     Raises:
         ValueError: If they do not, or ``f`` cannot be traced with such samples.
@@ -203,6 +220,12 @@ def plan_for_length(plan: Plan, tracing: Tracing, options: Options, stack: Batch
     widths = [{name: how.width for name, how in p.rows.items()} for p in (plan, other)]
     if widths[0] != widths[1]:
         names = [name for name in plan.names if widths[0].get(name) != widths[1].get(name)]
+        if plan.n < ENOUGH and all(name in other.skipped for name in names):
+            raise ValueError(
+                f"the first batch has a size of {plan.n}, which does not show the rows of "
+                f"{', '.join(names)}: wanted {ENOUGH} samples or more; in a larger batch "
+                f"{other.skipped[names[0]]}"
+            )
         pairs = ", ".join(f"{n}: {widths[0].get(n)} and {widths[1].get(n)}" for n in names)
         raise ValueError(
             f"batches of different lengths give features of different widths ({pairs}): wanted "

@@ -18,8 +18,9 @@ from gramlin_jax._measure.plan import (
     first_of,
     for_size,
     inner_shapes,
+    is_of,
     make_plan,
-    plan_for_length,
+    plan_for,
     projections_of,
 )
 from gramlin_jax._measure.stream import Batch, Reader, shown, stacks
@@ -156,10 +157,11 @@ def measure(
 
     def of_stack(stack: Batch) -> Any:
         shapes = inner_shapes(stack)
-        if shapes not in plans:  # batches of another length
-            plans[shapes] = plan_for_length(plan, tracing, options, stack)
+        size = stack.labels.shape[1]
+        if not is_of(plans.get(shapes), size):
+            plans[shapes] = plan_for(plan, tracing, options, stack)
         here, held = tracing.at(stack.x)
-        own = for_size(plans[shapes], here, stack.labels.shape[1])
+        own = for_size(plans[shapes], here, size)
         rows, axes = tuple(own.rows.items()), tuple(own.axes.items())
         sums = summing(here, losses, own.names, rows, axes, needs, probes)
         return sums(held, projections, next(keys), stack)

@@ -380,7 +380,7 @@ MUTATIONS = [
         (NEEDS, ("products of gradients always", 'products = "output_gradients" in needs', "products = True")),
         (NEEDS, ("Jacobians always", 'if "jacobians" in needs:', 'if needs:')),
         (MOVED, ("features that do not follow are measured", "> 1e-2 * spread + rounding", "> 1e2 * spread + rounding")),
-        (MOVED, ("all samples stay in their places", "moved = (jnp.arange(n) - 1) % n", "moved = jnp.arange(n)")),
+        (MOVED, ("all samples stay in their places", "moved = jnp.asarray(other_places(n))", "moved = jnp.arange(n)")),
         (POSITIONS, ("positions are summed, not averaged", "return h.mean(-2)", "return h.sum(-2)")),
         (POSITIONS, ("any number of positions a label", "if tokens > 1 and each != tokens:", "if False:")),
         (ROWS, ("rows that split the batch are samples", "if len(grown) > 1 or site.rows[grown[0]] % n:", "if len(grown) > 1:")),
