@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gramlin_jax._measure.stream import Batch
+from gramlin_jax._measure.stream import Batch, is_labels
 from gramlin_jax._moments.additive import accumulate
 from gramlin_jax._moments.attention import AttentionMoments, attention_moments
 from gramlin_jax._moments.features import Moments, class_moments, moments
@@ -271,11 +271,6 @@ def label_weights(ignored: int | None, batch: Batch) -> Array:
     return weights if ignored is None else jnp.where(labels == ignored, 0, weights)
 
 
-def is_labels(y: Any) -> bool:
-    """Whether targets are labels of classes, not real numbers."""
-    return not jnp.issubdtype(y.dtype, jnp.floating)
-
-
 def class_logits(outputs: Callable[[Any], Any] | None, output: Any, labels: Array) -> Array:
     """Logits (*labels, classes); one logit is that of class 1 of two."""
     logits = output if outputs is None else outputs(output)
@@ -286,8 +281,8 @@ def class_logits(outputs: Callable[[Any], Any] | None, output: Any, labels: Arra
         given = type(logits).__name__ if shape is None else f"shape {shape}"
         raise ValueError(
             f"outputs gives {given} for labels {labels.shape}: wanted an array "
-            f"({', '.join(map(str, labels.shape))}, classes); name it by outputs=lambda out: … "
-            "(targets that are real numbers have to be of floating point)"
+            f"({', '.join(map(str, labels.shape))}, classes); name it by outputs=lambda out: …, or "
+            "labels of other axes by targets=lambda y: … (real targets are of floating point)"
         )
     return jnp.concatenate([0 * logits, logits], -1) if shape[-1] == 1 else logits
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
-from gramlin_jax._measure.batch import is_labels, label_weights
-from gramlin_jax._measure.stream import Batch
+from gramlin_jax._measure.batch import label_weights
+from gramlin_jax._measure.stream import Batch, is_labels
 from gramlin_jax._measure.tracing import Tracing, same_layers
 from gramlin_jax._moments.jacobians import fixed_jacobians
 from gramlin_jax._moments.projection import Projection, random_projection
@@ -84,6 +84,11 @@ def make_plan(tracing: Tracing, options: Options, stack: Batch) -> Plan:
     batch, (traced, held) = first_of(stack), tracing.at(stack.x)
     names, n = _named(traced.layers, options.layers), len(batch.labels)
     classes = is_labels(batch.labels)
+    if options.ignore_label is not None and not classes:
+        raise ValueError(
+            f"ignore_label is {options.ignore_label} where targets are real numbers: wanted labels "
+            "of whole numbers, or weights of 0"
+        )
     one_hot = classes and _one_hot(batch.labels)
     plan = Plan(traced, n, names, {}, {}, {}, options.width_limit, classes, one_hot=one_hot)
     wanted = options.needs

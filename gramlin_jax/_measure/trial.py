@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gramlin_jax._measure.batch import Losses, class_logits, is_labels, label_weights, score
-from gramlin_jax._measure.stream import Batch
+from gramlin_jax._measure.batch import Losses, class_logits, label_weights, score
+from gramlin_jax._measure.stream import Batch, is_labels
 from gramlin_jax._moments.gradients import scalar_loss
 from gramlin_jax.support.memory import remembered
 from gramlin_jax.taps import Traced
@@ -116,8 +116,8 @@ def not_a_mean(parts: Parts) -> str:
     return (
         f"is not a mean over samples: {whole:.4g} on the first batch, {halves:.4g} by its halves; "
         f"{alone:.4g} and {among:.4g} on one sample in batches of two sizes. Numbers depend on the "
-        "batch size (a sum, weights of classes, samples that see each other, a random f, or dropout "
-        "and batch statistics in training mode: evaluate, as by net.eval())"
+        "batch size (a sum, weights of classes, samples that see each other, a random f, or "
+        "dropout and batch statistics in training mode: evaluate, as by net.eval())"
     )
 
 
