@@ -169,7 +169,7 @@ def reduced(
     of_outputs: dict[str, Any] = {}
     if "jacobians" in needs:
         of_outputs = reduce_jacobians(
-            traced, values, axes, n, outputs=outputs, probes=probes, key=key
+            traced, values, axes, n, outputs=outputs, probes=probes, key=key, weights=scored.weights
         )
     return {
         "numbers": {name: _as_float64(value) for name, value in numbers.items()},

@@ -147,7 +147,7 @@ def _checked(batch: Batch, name: str) -> Batch:
     if jnp.issubdtype(labels.dtype, jnp.complexfloating):
         raise ValueError(f"y of {name} is of {labels.dtype}: wanted labels, or real targets")
     if weights is not None:
-        shapes = {(n,), np.shape(labels)} if is_labels(labels) else {(n,)}
+        shapes: set[tuple[int, ...]] = {(n,)} | ({labels.shape} if is_labels(labels) else set())
         batch = batch._replace(weights=_weights(weights, shapes, f"weights of {name}"))
     return _with_float64(batch, name)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -126,6 +127,7 @@ def reduce_jacobians(
     chunk: int | None = None,
     probes: int | None = None,
     key: Array | None = None,
+    weights: Array | None = None,
 ) -> dict[str, JacobianMoments]:
     """``jacobian_moments`` of a traced function, at the sites whose sample axis is known.
 
@@ -138,6 +140,7 @@ def reduce_jacobians(
         chunk: See there.
         probes: See there.
         key: See there.
+        weights: How often each sample counts, (n,), or each row of the outputs; None: once.
     """
 
     def selected(shifts: dict[str, Array]) -> Any:
@@ -148,16 +151,29 @@ def reduce_jacobians(
         raise ValueError(f"outputs has shape {jnp.shape(out)}: wanted ({n}, ...), a row a sample")
     cotangents, scale = _basis(out, n) if probes is None else _probes(out, probes, key)
     like = jnp.zeros_like(out)  # as the output varies over devices
+    counts = _by_output(out, weights)
     deltas = lax.map(
-        lambda c: pullback(like + c)[0], cotangents, batch_size=chunk or len(cotangents)
+        lambda c: pullback(counts * (like + c))[0], cotangents, batch_size=chunk or len(cotangents)
     )
+    of_samples = weights if weights is not None and weights.size == n else None
     moments = {}
     for name, axis in axes.items():
         site = traced.layers.sites[name]
         if site.has_kernel:
             split = functools.partial(samples_first, site=site, axis=axis, n=n)
-            moments[name] = _jacobian_moments(widened(jax.vmap(split)(deltas[name])), scale)
+            moments[name] = _jacobian_moments(
+                widened(jax.vmap(split)(deltas[name])), scale, of_samples
+            )
     return moments
+
+
+def _by_output(out: Array, weights: Array | None) -> Array:
+    """√weights along the first axes of the outputs: each δδᵀ counts by its weight."""
+    if weights is None:
+        return jnp.ones((), out.dtype)
+    axes = next(i for i in range(1, out.ndim + 1) if math.prod(out.shape[:i]) == weights.size)
+    rows = jnp.sqrt(weights).reshape(*out.shape[:axes], *[1] * (out.ndim - axes))
+    return rows.astype(out.dtype)
 
 
 @remembered
@@ -203,8 +219,8 @@ def _probes(out: Array, probes: int, key: Array | None) -> tuple[Array, float]:
 
 
 @in_float64
-def _jacobian_moments(deltas: Array, scale: float) -> JacobianMoments:
-    """From δ (c, *stack, n, s, o)."""
+def _jacobian_moments(deltas: Array, scale: float, weights: Array | None) -> JacobianMoments:
+    """From δ (c, *stack, n, s, o), in which the roots of weights are already."""
     c, *stack, n, s, o = deltas.shape
     rows = jnp.moveaxis(deltas, 0, -3).reshape(*stack, n, c * s, o)
     # The squares of δ may not fit into its type.
@@ -213,8 +229,13 @@ def _jacobian_moments(deltas: Array, scale: float) -> JacobianMoments:
     rows_t = jnp.swapaxes(rows, -1, -2)
     # Both Grams of the sample's rows have the norm ‖Gᵢ‖: take the smaller one.
     own = matmul(rows, rows_t) if c * s <= o else matmul(rows_t, rows)
-    squares = (own.astype(jnp.float64) ** 2).sum((-3, -2, -1)) * (scale * unit**2) ** 2
+    squares = (own.astype(jnp.float64) ** 2).sum((-2, -1))
+    count = jnp.float64(n)
+    if weights is not None:  # Σ wᵢ‖Gᵢ‖², as of samples that are there so often
+        weights = weights.astype(jnp.float64)
+        squares, count = squares / jnp.where(weights > 0, weights, 1), weights.sum()
+    squares = squares.sum(-1) * (scale * unit**2) ** 2
     flat = rows.reshape(*stack, n * c * s, o)
     products = matmul(jnp.swapaxes(flat, -1, -2), flat).astype(jnp.float64)
     products = products * (scale * unit**2)[..., None, None]
-    return JacobianMoments(jnp.float64(n), products, squares)
+    return JacobianMoments(count, products, squares)
