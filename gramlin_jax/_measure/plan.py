@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+import numpy as np
 
 from gramlin_jax._measure.batch import label_weights
 from gramlin_jax._measure.stream import Batch, is_labels
@@ -14,6 +15,7 @@ from gramlin_jax._measure.tracing import Tracing, same_layers
 from gramlin_jax._moments.jacobians import fixed_jacobians
 from gramlin_jax._moments.projection import Projection, random_projection
 from gramlin_jax.metrics.layer_sums import OF_FEATURES, OF_SAMPLES, Need
+from gramlin_jax.support.checks import check_count, check_number
 from gramlin_jax.support.memory import remembered
 from gramlin_jax.support.precision import in_float64
 from gramlin_jax.taps import Layers, Traced
@@ -49,6 +51,23 @@ class Options(NamedTuple):
     ignore_label: int | None = None
     random: bool = False
     tried: bool = True
+
+
+def check_options(layers: Any, learning_rate: Any, positions: Any, width_limit: Any) -> None:
+    """Refuse what ``measure`` and ``Probe`` cannot mean.
+
+    Raises:
+        ValueError: If a value is out of range or unknown.
+        TypeError: If one is of another kind.
+    """
+    check_number("learning_rate", learning_rate)
+    check_count("width_limit", width_limit)
+    whole = isinstance(positions, int | np.integer) and not isinstance(positions, bool)
+    if not whole and positions not in ("flatten", "mean"):
+        raise ValueError(f"positions is {positions!r}: wanted 'flatten', 'mean' or a position")
+    if layers is not None and not isinstance(layers, Collection):
+        kind = type(layers).__name__
+        raise TypeError(f"layers is a {kind}: wanted a list of names, as find_layers has them")
 
 
 class Plan(NamedTuple):

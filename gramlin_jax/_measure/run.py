@@ -15,6 +15,7 @@ from gramlin_jax._measure.forecast import forecast
 from gramlin_jax._measure.measurement import Measurement
 from gramlin_jax._measure.plan import (
     Options,
+    check_options,
     first_of,
     for_size,
     inner_shapes,
@@ -29,7 +30,7 @@ from gramlin_jax._measure.trial import constants, not_a_mean, try_loss
 from gramlin_jax._moments.additive import accumulate
 from gramlin_jax.metrics.layer_sums import LayerSums
 from gramlin_jax.metrics.registry import DEFAULT, Metric, chosen_metrics, needs_of
-from gramlin_jax.support.checks import check_at_least
+from gramlin_jax.support.checks import check_count, check_real
 from gramlin_jax.support.devices import on_host, placed, placement
 from gramlin_jax.support.memory import remembered
 from gramlin_jax.support.precision import widened
@@ -135,7 +136,11 @@ def measure(
         >>> m.layers, sorted(m["out"])[:2]
         (('in', 'out'), ['adjusted', 'gradient_norm'])
     """
-    _check_options(batch_size, width_limit, probes, positions)
+    check_real("params", params, "outside of what is compiled or differentiated")
+    check_options(layers, learning_rate, positions, width_limit)
+    check_count("batch_size", batch_size)
+    check_count("probes", 1 if probes is None else probes)
+    seed = check_count("seed", seed, 0)
     chosen = chosen_metrics(metrics)
     needs, where = needs_of(chosen), placement(mesh, data_axes, params)
     losses = Losses(loss, outputs, ignore_label)
@@ -172,14 +177,6 @@ def measure(
     total = on_host(total)  # float64, and on no device
     refuse_unknown(total["numbers"])
     return measured(plan, total, chosen, learning_rate, remarks)
-
-
-def _check_options(batch_size: int, width_limit: int, probes: int | None, positions: Any) -> None:
-    check_at_least("batch_size", batch_size, 1)
-    check_at_least("width_limit", width_limit, 1)
-    check_at_least("probes", 1 if probes is None else probes, 1)
-    if not isinstance(positions, int) and positions not in ("flatten", "mean"):
-        raise ValueError(f"positions is {positions!r}: wanted 'flatten', 'mean' or a position")
 
 
 def _tried(tracing: Tracing, losses: Losses, stack: Batch) -> dict[str, str]:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gramlin_jax.support.checks import check_leading_axis
+from gramlin_jax.support.checks import check_leading_axis, check_real
 from gramlin_jax.support.conversion import check_held
 from gramlin_jax.support.devices import (
     Placement,
@@ -97,6 +97,7 @@ def as_arrays(name: str, tree: PyTree) -> PyTree:
 
     def convert(path: Any, leaf: Any) -> Any:
         where, kind = f"{name}{jax.tree_util.keystr(path)}", type(leaf).__name__
+        check_real(where, leaf, "outside of what is compiled or differentiated")
         try:
             array = automatic(leaf) if isinstance(leaf, jax.Array) else np.asarray(leaf)
         except (TypeError, ValueError, RuntimeError) as error:  # its own, or it was deleted

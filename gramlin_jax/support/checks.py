@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -20,6 +22,54 @@ def check_at_least(name: str, value: float, least: float) -> None:
     """Raise ``ValueError`` if a number is below ``least``."""
     if not value >= least:  # NaN included
         raise ValueError(f"{name} is {value}: wanted at least {least}")
+
+
+def check_count(name: str, value: Any, least: int = 1) -> int:
+    """A whole number of at least ``least``.
+
+    Raises:
+        TypeError: If it is no whole number.
+        ValueError: If it is below.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        kind = type(value).__name__
+        raise TypeError(f"{name} is a {kind}, {value!r}: wanted a whole number") from None
+    check_at_least(name, number, least)
+    return number
+
+
+def check_number(name: str, value: Any) -> float:
+    """A real number that is finite.
+
+    Raises:
+        TypeError: If it is no number.
+        ValueError: If it is not finite.
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        kind = type(value).__name__
+        raise TypeError(f"{name} is a {kind}, {value!r}: wanted a number") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{name} is {number}: wanted a finite number")
+    return number
+
+
+def check_real(name: str, tree: PyTree, instead: str) -> None:
+    """Refuse arrays without numbers; ``instead`` says where to call what needs them.
+
+    Raises:
+        ValueError: If an array is traced, or was deleted.
+    """
+    for leaf in jax.tree.leaves(tree):
+        if is_traced(leaf):
+            raise ValueError(f"{name} is traced, as under jit: wanted real arrays, {instead}")
+        if isinstance(leaf, jax.Array) and leaf.is_deleted():
+            raise ValueError(
+                f"{name} was deleted, as what is donated to a step: wanted what the step returned"
+            )
 
 
 def check_array(name: str, value: Any, axes: tuple[str, ...]) -> Array:
