@@ -25,7 +25,7 @@ from gramlin_jax._moments.projection import Projection, projected
 from gramlin_jax.metrics.layer_sums import OF_FEATURES, OF_GRADIENTS, Need
 from gramlin_jax.support.accuracy import hits
 from gramlin_jax.support.memory import remembered
-from gramlin_jax.support.precision import in_float64
+from gramlin_jax.support.precision import in_float64, with_promotion
 from gramlin_jax.taps import Site, Traced
 from gramlin_jax.taps.attention import Spread
 from gramlin_jax.taps.rows import Rows, feature_rows, samples_first
@@ -122,6 +122,7 @@ def summing(
     return of_stack
 
 
+@with_promotion
 def reduced(
     traced: Traced,
     values: list[Any],

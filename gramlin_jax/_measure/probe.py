@@ -33,7 +33,7 @@ from gramlin_jax.metrics.layer_sums import OF_GRADIENTS, LayerSums
 from gramlin_jax.metrics.registry import DEFAULT, Metric, chosen_metrics, needs_of
 from gramlin_jax.support.checks import check_count, check_real
 from gramlin_jax.support.devices import check_automatic, placed, placement
-from gramlin_jax.support.precision import in_float64, widened
+from gramlin_jax.support.precision import in_float64, widened, with_promotion
 from gramlin_jax.taps import Tap
 from gramlin_jax.taps.traced import capture
 
@@ -159,6 +159,7 @@ class Probe:
         self._needs = needs_of(self._chosen)
         self._prepared: _Prepared | None = None
 
+    @with_promotion
     def init(self, params: PyTree, batch: PyTree, *rest: Any) -> ProbeState:
         """The state before training, and what the probe has to know of the layers.
 

@@ -33,13 +33,14 @@ from gramlin_jax.metrics.registry import DEFAULT, Metric, chosen_metrics, needs_
 from gramlin_jax.support.checks import check_count, check_real
 from gramlin_jax.support.devices import on_host, placed, placement
 from gramlin_jax.support.memory import remembered
-from gramlin_jax.support.precision import widened
+from gramlin_jax.support.precision import widened, with_promotion
 from gramlin_jax.taps import Traced
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
 
 
+@with_promotion
 def measure(
     f: Callable[..., PyTree],
     params: PyTree,
