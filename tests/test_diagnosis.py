@@ -218,6 +218,8 @@ def test_what_cannot_be_checked_is_said(healthy):
     assert not diagnosis.findings
     assert dict(diagnosis.unchecked).keys() >= {"dead units", "collapsed rank", "memorisation"}
     assert "not checked: dead units, which needs dead_units" in repr(diagnosis)
+    without_products = diagnose(measured(healthy, metrics=["gradient_norm"]))
+    assert {"dead units", "collapsed rank"} <= dict(without_products.unchecked).keys()
     with pytest.raises(ValueError, match="watched holds 0 measurements: wanted one at least"):
         diagnose({})
 

@@ -373,6 +373,32 @@ def test_bad_input():
         call(width_limit=0)
     with pytest.raises(ValueError, match="positions is 'max': wanted"):
         call(positions="max")
+    wrong = {"batch_size": 8.0, "width_limit": None, "probes": 1.5, "seed": "0"}
+    for name, value in wrong.items():
+        with pytest.raises(ValueError, match=f"{name} is .*: wanted an integer"):
+            call(**{name: value})
+    with pytest.raises(ValueError, match="positions is True: wanted"):
+        call(positions=True)
+    with pytest.raises(TypeError, match="learning_rate is a function, .*: wanted a number"):
+        call(learning_rate=lambda step: 0.1)
+    with pytest.raises(ValueError, match="learning_rate is nan: wanted a finite number"):
+        call(learning_rate=np.nan)
+    with pytest.raises(TypeError, match="layers is a generator: wanted a list of names"):
+        call(layers=(name for name in ["in"]))
+    with pytest.raises(TypeError, match="metrics is 'nfa': wanted a list of names, or a mapping"):
+        call(metrics="nfa")
+    with pytest.raises(TypeError, match="metrics.'a'. is a str: wanted a function of LayerSums"):
+        call(metrics={"a": "nfa"})
+    with pytest.raises(ValueError, match="params is traced, as under jit: wanted real arrays, out"):
+        jax.grad(lambda params: call(params=params))(PARAMS)
+    with pytest.raises(ValueError, match="x of batches is traced, as under jit: wanted real"):
+        jax.jit(lambda x: call((x, LABELS)))(X)
+    deleted = jnp.asarray(X)
+    deleted.delete()
+    with pytest.raises(ValueError, match="x of batches was deleted, as what is donated"):
+        call((deleted, LABELS))
+    with pytest.raises(ValueError, match="params was deleted, as what is donated to a step: want"):
+        call(params={**PARAMS, "in": deleted})
     with pytest.raises(ValueError, match="params has no leaf that is used with data"):
         call(f=lambda p, x: network(PARAMS, x))
     with pytest.raises(ValueError, match="f has no linear layer"):

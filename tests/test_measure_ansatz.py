@@ -199,3 +199,27 @@ def test_heads_of_a_kernel_are_layers_by_themselves(found):
             assert value == pytest.approx(expected[f"in/{index}"][name], rel=1e-5), name
     with pytest.raises(ValueError, match=r"number is 3, kernel \(6, 4\): wanted a divisor"):
         found.sums["in"].heads(3)
+
+
+def test_weights_count_in_jacobians():
+    """A sample of weight 2 is there twice, and padding, of samples or of tokens, is not."""
+    hidden = {"in": PARAMS["in"], "out": PARAMS["out"][:4]}
+    counts = RNG.integers(0, 3, 90)
+    again = np.repeat(np.arange(90), counts)
+    pairs, labels = X.reshape(45, 2, 6), RNG.integers(0, 3, (45, 2))
+    mask = RNG.integers(0, 2, (45, 2))
+
+    def f(params, x):
+        return jnp.tanh(x @ params["in"]) @ params["out"]
+
+    def moments_of(*data, **options):
+        loss = lambda out, y, *weights: 0 * out.mean()  # noqa: E731
+        return measure(f, hidden, data, loss=loss, metrics=["nfa"], **options).sums["in"].jacobians
+
+    found, expected = moments_of(X, Y, counts), moments_of(X[again], Y[again])
+    for name in ("count", "products", "squares"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-5)
+    kept = moments_of(pairs[mask > 0], labels[mask > 0]).products
+    ignored = np.where(mask, labels, -100)
+    for tokens in (moments_of(pairs, labels, mask), moments_of(pairs, ignored, ignore_label=-100)):
+        np.testing.assert_allclose(tokens.products, kept, rtol=1e-5)

@@ -112,6 +112,28 @@ NO_MEANS = {
 }
 
 
+def test_losses_that_are_no_means_are_noted_in_large_batches():
+    """There halves of shuffled samples are alike, and the losses of both are that of the whole."""
+    x = np.random.default_rng(1).normal(size=(512, 2, 4)).astype(np.float32)
+    y = np.random.default_rng(2).integers(0, 3, (512, 2))
+    y[::2, 1] = -100
+
+    def neighbours(params, x):
+        return network(params, 0.7 * x + 0.3 * jnp.roll(x, 1, axis=0))
+
+    def noted(loss, f=network, y=y[:, 0], **options):
+        data = (x if y.ndim == 2 and len(y[0]) == 2 else x[:, 0], y)
+        m = measure(f, PARAMS, data, loss=loss, metrics=["kernel_norm"], batch_size=512, **options)
+        return "loss" in dict(m.notes)
+
+    real = jax.nn.one_hot(y[:, 0], 3)
+    assert noted(lambda out, y: weighted(out, y, jnp.array([1.0, 1.1, 1.2])[y]))
+    assert noted(cross_entropy, f=neighbours)
+    assert noted(lambda out, y: jnp.sqrt(squares(out, y)), y=real)
+    assert not noted(cross_entropy) and not noted(squares, y=real)
+    assert not noted(ignoring, y=y, ignore_label=-100)
+
+
 @pytest.mark.parametrize("loss", NO_MEANS.values(), ids=NO_MEANS)
 def test_a_loss_that_is_no_mean_is_noted(loss):
     for rows in (32, 31):
@@ -331,8 +353,61 @@ def test_what_cannot_be_read_is_said_in_one_line():
         call((np.array(["a"] * 32), Y))
     with pytest.raises(ValueError, match="weights of batches has shape .3,.: wanted .32,."):
         call((X, Y, np.ones(3)))
-    with pytest.raises(ValueError, match="weights of batches has negative or NaN"):
+    with pytest.raises(ValueError, match="weights of batches has negative, inf"):
         call((X, Y, -np.ones(32)))
     with pytest.raises(ValueError, match="outputs gives dict for labels .32,.: wanted an array"):
         measure(lambda p, x: {"a": network(p, x)}, PARAMS, (X, Y),
                 loss=lambda out, y: cross_entropy(out["a"], y))  # fmt: skip
+
+
+def test_what_would_be_cut_or_dropped_is_refused():
+    """Labels that wrap, imaginary parts, masks, and weights beyond float32: no number without."""
+
+    def call(y=Y, weights=None, x=X, **options):
+        data = (x, y) if weights is None else (x, y, weights)
+        with np.errstate(over="ignore"):
+            measure(network, PARAMS, data, **{"loss": cross_entropy, **options})
+
+    with pytest.raises(ValueError, match="y of batches has the value 42949672.*int32 holds"):
+        call(Y.astype(np.int64) + 2**32)
+    with pytest.raises(ValueError, match="y of batches is of complex128: wanted labels, or real"):
+        call(Y + 1j)
+    masked = np.ma.masked_array(X, mask=np.arange(X.size).reshape(X.shape) % 7 == 0)
+    with pytest.raises(ValueError, match="x of batches has masked entries: .* weights of 0"):
+        call(x=masked)
+    with pytest.raises(ValueError, match="weights of batches has negative, infinite or NaN"):
+        call(weights=np.where(Y == 0, np.inf, 1))
+    with pytest.raises(ValueError, match="weights of batches has entries that float32 takes for 0"):
+        call(weights=np.full(32, 1e-50))
+    with pytest.raises(ValueError, match="weights of batches is of complex128: wanted real"):
+        call(weights=np.ones(32) + 1j)
+    with pytest.raises(TypeError, match="x of batches is a ndarray of .*: wanted arrays of num"):
+        call(x=X.astype(np.longdouble))
+    one_hot = np.eye(3)[Y]
+    with pytest.raises(ValueError, match=r"weights of batches has shape .32, 3.: wanted .32,.,"):
+        call(one_hot, np.ones((32, 3)), loss=squares)
+    with pytest.raises(ValueError, match="ignore_label is -100 where targets are real numbers"):
+        call(one_hot, ignore_label=-100, loss=squares)
+    with pytest.raises(
+        ValueError, match=r"for labels .32, 1.: .* labels of other axes by targets="
+    ):
+        call(Y[:, None], loss=lambda out, y: cross_entropy(out, y[:, 0]))
+    with pytest.raises(TypeError, match=r"^batches\[0\]\[.name.\] is a str of str"):
+        call_of = {"loss": lambda out, batch: cross_entropy(out, batch["y"])}
+        batch = {"x": X, "y": Y, "name": "train"}
+        measure(network, PARAMS, [batch], inputs=lambda b: b["x"], **call_of)
+
+
+def test_masks_and_numbers_of_any_kind():
+    """Weights of bool; lists and tuples of NumPy's numbers, of which a loader makes batches."""
+    real, mask = np.eye(3, dtype=np.float32)[Y], Y > 0
+
+    def loss(out, y, weights):
+        return (((out - y) ** 2).mean(1) * weights).sum() / weights.sum()
+
+    found = measure(network, PARAMS, (X, real, mask), loss=loss, metrics=["target_linearity"])
+    expected = target_linearity(moments(jnp.asarray(X[mask]), jnp.asarray(real[mask])))
+    np.testing.assert_allclose(found["in"]["target_linearity"], np.asarray(expected), rtol=1e-5)
+    rows = [tuple(row) for row in X]
+    m = measure(network, PARAMS, (rows, tuple(Y)), loss=cross_entropy, metrics=["target_linearity"])
+    np.testing.assert_allclose(m["in"]["target_linearity"], linearity(X, Y), rtol=1e-5)

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from gramlin_jax import measure
+from gramlin_jax.metrics.registry import chosen_metrics
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 5)).astype(np.float32)
@@ -115,3 +116,7 @@ def test_gradient_noise_is_the_variance_between_samples(f):
     found = measure(f, PARAMS, (x, Y), **options)
     for name, expected in of_samples(x, Y, f).items():
         np.testing.assert_allclose(found[name]["gradient_noise"], expected, rtol=1e-4)
+
+
+def test_names_of_metrics_may_be_read_once_only():
+    assert chosen_metrics(iter(["nfa", "fact"])) == chosen_metrics(["nfa", "fact"]) != ()

@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from gramlin_jax import measure
+from gramlin_jax import Probe, measure
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 12)).astype(np.float32)
@@ -85,3 +86,26 @@ def test_layers_of_a_scan_read_rows():
         plain = ((z.T @ y) ** 2).sum() / ((z**2).sum() * (y**2).sum())
         np.testing.assert_allclose(found[f"deep[{layer}]"]["surrogate"], plain, rtol=1e-5)
         h = np.tanh(z)
+
+
+@pytest.mark.parametrize("strict", [jax.debug_nans(True), jax.numpy_dtype_promotion("strict")])
+def test_strict_settings_of_jax_are_for_the_user_s_code(strict):
+    """NaN says that a metric is not defined, as here that of a single class."""
+    params = {"in": np.eye(3, 4, dtype=np.float32), "out": np.ones((4, 2), np.float32)}
+    x, y = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32), np.zeros(9, int)
+
+    def f(params, x):
+        return jnp.tanh(x @ params["in"]) @ params["out"]
+
+    def loss_fn(params, batch):
+        out = f(params, batch[0])
+        return (out**2).mean(), out
+
+    probe = Probe(loss_fn, lambda batch: batch[1], has_aux=True, every=1)
+    with strict:
+        m = measure(f, params, (x, y), loss=lambda out, y: (out**2).mean())
+        state = probe.value_and_grad(params, (x, y), probe.init(params, (x, y)))[-1]
+        watched = probe.read(state)
+    assert "none of the 2 target columns varies" in dict(m.notes)["in"]
+    assert np.isnan(m["in"]["target_linearity"]) and m["in"]["gradient_norm"] > 0
+    np.testing.assert_allclose(watched["in"]["gradient_norm"], m["in"]["gradient_norm"], rtol=1e-5)

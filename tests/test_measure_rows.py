@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gramlin_jax import measure
-from gramlin_jax.taps.rows import positions_of
+from gramlin_jax.taps.rows import other_places, positions_of
 
 RNG = np.random.default_rng(0)
 TOKENS = RNG.normal(size=(30, 4, 3)).astype(np.float32) + 1
@@ -61,6 +61,59 @@ def test_a_convolution_does_not_read_its_map():
     assert np.isnan(found["k"]["surrogate"])
     rows = images.reshape(30, 9)
     np.testing.assert_allclose(found["k"]["target_linearity"], plain(rows, Y), rtol=1e-6)
+
+
+def turned(params, x):
+    """The features of each sample are those of another one."""
+    return jnp.roll(x, 1, axis=0) @ params["k"] if x.ndim == 2 else x[::-1].mean(1) @ params["k"]
+
+
+def merged(params, x):
+    """Time is the slow index of the merged axis."""
+    n, time, width = x.shape
+    return (x.swapaxes(0, 1).reshape(-1, width) @ params["k"]).reshape(time, n, -1).mean(0)
+
+
+def test_samples_change_places_as_no_layer_would_put_them():
+    for n in range(2, 50):
+        to = other_places(n)
+        for order in (np.arange(n)[::-1], *(np.roll(np.arange(n), k) for k in range(1, n))):
+            assert (to[order] != order[to]).any()
+
+
+@pytest.mark.parametrize("f", [turned, merged])
+@pytest.mark.parametrize("n", [2, 3, 30])
+def test_rows_of_other_samples_are_not_measured(f, n):
+    for x in (TOKENS[:n], TOKENS[:n, 0]) if f is turned else (TOKENS[:n],):
+        found = measure(f, KERNEL, (x, Y[:n]), loss=squares, metrics=METRICS)
+        assert "do not follow when samples change places" in dict(found.notes)["k"]
+        assert np.isnan(found["k"]["target_linearity"])
+
+
+def test_a_first_batch_that_shows_too_little():
+    """One sample owns all rows, and equal ones cannot be told apart: later batches can be wrong."""
+    batches = [(TOKENS[:1], Y[:1]), (TOKENS[1:], Y[1:])]
+    with pytest.raises(ValueError, match="first batch has a size of 1, .* rows of k: wanted 3 sam"):
+        measure(merged, KERNEL, batches, loss=squares, metrics=METRICS)
+    found = measure(pooled, KERNEL, batches, loss=squares, metrics=METRICS)
+    expected = plain(TOKENS.reshape(30, 12), Y)
+    np.testing.assert_allclose(found["k"]["target_linearity"], expected, rtol=1e-6)
+    singles = [(TOKENS[i : i + 1], Y[i : i + 1]) for i in range(30)]
+    for f in (merged, pooled):
+        found = measure(f, KERNEL, singles, loss=squares, metrics=METRICS)
+        np.testing.assert_allclose(found["k"]["target_linearity"], expected, rtol=1e-6)
+    dummy = [(np.zeros_like(TOKENS[:9]), Y[:9]), *batches]
+    found = measure(merged, KERNEL, dummy, loss=squares, metrics=METRICS)
+    assert "no two different samples" in dict(found.notes)["k"]
+
+
+def test_samples_with_a_large_offset_follow_in_float64():
+    with jax.enable_x64(True):
+        data = TOKENS[:, 0].astype(float) + 1e8, Y.astype(float)
+        kernel = {"k": KERNEL["k"].astype(float)}
+        found = measure(lambda p, x: x @ p["k"], kernel, data, loss=squares, metrics=METRICS)
+    expected = plain(TOKENS[:, 0], Y)
+    np.testing.assert_allclose(found["k"]["target_linearity"], expected, rtol=1e-5)
 
 
 def test_a_layer_with_other_positions_than_labels_is_not_measured():

@@ -388,7 +388,9 @@ def test_what_is_refused_and_why(watched):
     each = Probe(lambda params, batch: network(params, batch["x"]), labels)
     with pytest.raises(ValueError, match=r"loss returns float32 of shape \(16, 3\): wanted"):
         each.init(PARAMS, BATCHES[0])
-    with pytest.raises(ValueError, match="init is called under jit: wanted real arrays"):
+    with pytest.raises(
+        ValueError, match="params is traced, as under jit: wanted real arrays, before"
+    ):
         jax.jit(probe.init)(PARAMS, BATCHES[0])
     other = jax.tree.map(lambda leaf: leaf[..., :1] if leaf.ndim else leaf, state)
     with pytest.raises(ValueError, match=r"state holds .*in \(4, 1\).*: wanted .*in \(4, 6\)"):

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 import sys
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 from full import full_disk
 
-from gramlin_jax import Comparison, Measurement, Records
+from gramlin_jax import Comparison, Measurement, Records, diagnose
 
 LAYERS = ("params/Dense_0/kernel", "params/Dense_1/kernel")
 
@@ -76,6 +77,17 @@ def test_records_say_what_they_want(tmp_path):
     with pytest.raises(IsADirectoryError, match="is a folder: wanted a file"):
         Records(tmp_path)
     assert not records.path.exists()
+    (tmp_path / "other.jsonl").write_text("[1, 2]\n3\n")
+    with pytest.warns(RuntimeWarning, match="line . of .* was dropped: it is damaged"):
+        assert len(Records(tmp_path / "other.jsonl")) == 0
+    with pytest.raises(TypeError, match="other is a dict: wanted a Measurement"):
+        made().compare({})
+    with pytest.raises(ValueError, match="other has the metrics nfa: wanted some of"):
+        nfa = {layer: {"nfa": 0.5} for layer in made().layers}
+        made().compare(dataclasses.replace(made(), metrics=nfa))
+    for watched in (None, [made()], "layers.jsonl", {0: None}, {"last": made()}):
+        with pytest.raises(TypeError, match="watched (is|holds) a .*: wanted"):
+            diagnose(watched)
 
 
 def test_html_has_every_cell_of_the_text_and_escapes_it():

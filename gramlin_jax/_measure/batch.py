@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gramlin_jax._measure.stream import Batch
+from gramlin_jax._measure.stream import Batch, is_labels
 from gramlin_jax._moments.additive import accumulate
 from gramlin_jax._moments.attention import AttentionMoments, attention_moments
 from gramlin_jax._moments.features import Moments, class_moments, moments
@@ -25,7 +25,7 @@ from gramlin_jax._moments.projection import Projection, projected
 from gramlin_jax.metrics.layer_sums import OF_FEATURES, OF_GRADIENTS, Need
 from gramlin_jax.support.accuracy import hits
 from gramlin_jax.support.memory import remembered
-from gramlin_jax.support.precision import in_float64
+from gramlin_jax.support.precision import in_float64, with_promotion
 from gramlin_jax.taps import Site, Traced
 from gramlin_jax.taps.attention import Spread
 from gramlin_jax.taps.rows import Rows, feature_rows, samples_first
@@ -122,6 +122,7 @@ def summing(
     return of_stack
 
 
+@with_promotion
 def reduced(
     traced: Traced,
     values: list[Any],
@@ -169,7 +170,7 @@ def reduced(
     of_outputs: dict[str, Any] = {}
     if "jacobians" in needs:
         of_outputs = reduce_jacobians(
-            traced, values, axes, n, outputs=outputs, probes=probes, key=key
+            traced, values, axes, n, outputs=outputs, probes=probes, key=key, weights=scored.weights
         )
     return {
         "numbers": {name: _as_float64(value) for name, value in numbers.items()},
@@ -229,7 +230,7 @@ def score(losses: Losses, output: Any, batch: Batch) -> Scored:
         weight = len(labels) if weights is None else weights.sum()
         return Scored(labels.reshape(len(labels), -1), None, weights, weight, none)
     labels = labels.astype(jnp.int32)
-    logits = _logits(losses.outputs, output, labels)
+    logits = class_logits(losses.outputs, output, labels)
     classes = logits.shape[-1]
     if losses.ignore_label is not None or weights is not None:
         weights = label_weights(losses.ignore_label, batch)
@@ -271,12 +272,7 @@ def label_weights(ignored: int | None, batch: Batch) -> Array:
     return weights if ignored is None else jnp.where(labels == ignored, 0, weights)
 
 
-def is_labels(y: Any) -> bool:
-    """Whether targets are labels of classes, not real numbers."""
-    return not jnp.issubdtype(y.dtype, jnp.floating)
-
-
-def _logits(outputs: Callable[[Any], Any] | None, output: Any, labels: Array) -> Array:
+def class_logits(outputs: Callable[[Any], Any] | None, output: Any, labels: Array) -> Array:
     """Logits (*labels, classes); one logit is that of class 1 of two."""
     logits = output if outputs is None else outputs(output)
     shape = logits.shape if isinstance(logits, jax.Array) else None
@@ -286,8 +282,8 @@ def _logits(outputs: Callable[[Any], Any] | None, output: Any, labels: Array) ->
         given = type(logits).__name__ if shape is None else f"shape {shape}"
         raise ValueError(
             f"outputs gives {given} for labels {labels.shape}: wanted an array "
-            f"({', '.join(map(str, labels.shape))}, classes); name it by outputs=lambda out: … "
-            "(targets that are real numbers have to be of floating point)"
+            f"({', '.join(map(str, labels.shape))}, classes); name it by outputs=lambda out: …, or "
+            "labels of other axes by targets=lambda y: … (real targets are of floating point)"
         )
     return jnp.concatenate([0 * logits, logits], -1) if shape[-1] == 1 else logits
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
 
 from gramlin_jax._measure.measurement import Measurement
 from gramlin_jax._measure.records import Records
@@ -114,6 +117,7 @@ def diagnose(watched: Watched, *, heldout: Watched | None = None) -> Diagnosis:
 
     Raises:
         ValueError: If there is no measurement.
+        TypeError: If there is something else.
 
     Example:
         >>> f = lambda params, x: jnp.tanh(x @ params["in"]) @ params["out"]
@@ -148,7 +152,16 @@ MEMORY = "memorisation"
 
 
 def _series(name: str, watched: Watched) -> dict[int, Numbers]:
-    steps = {0: watched} if isinstance(watched, Measurement) else {s: watched[s] for s in watched}
+    steps: dict[int, Any] = {0: watched}
+    if not isinstance(watched, Measurement):
+        if not isinstance(watched, Records | Mapping):
+            kind = type(watched).__name__
+            raise TypeError(f"{name} is a {kind}: wanted a Measurement, or several by step")
+        steps = {step: watched[step] for step in watched}
+    for step, measurement in steps.items():
+        if not isinstance(measurement, Measurement) or not isinstance(step, int | np.integer):
+            kinds = f"{type(measurement).__name__} at step {step!r}"
+            raise TypeError(f"{name} holds a {kinds}: wanted Measurements by whole numbers")
     if not steps:
         raise ValueError(f"{name} holds 0 measurements: wanted one at least")
     return {step: Numbers(steps[step]) for step in sorted(steps)}

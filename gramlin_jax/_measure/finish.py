@@ -15,13 +15,14 @@ from gramlin_jax._measure.plan import Plan
 from gramlin_jax.metrics.layer_sums import LayerSums
 from gramlin_jax.metrics.linearity import undefined_because
 from gramlin_jax.metrics.registry import Metric, no_ansatz_because
-from gramlin_jax.support.precision import in_float64
+from gramlin_jax.support.precision import in_float64, with_nan
 from gramlin_jax.taps import Site
 
 if TYPE_CHECKING:
     from jaxtyping import Array
 
 
+@with_nan
 def measured(
     plan: Plan,
     total: Any,
@@ -127,8 +128,18 @@ def _unstacked(
         yield label, {"moments": of_layer, **cut}
 
 
+@with_nan
 @in_float64
 @functools.partial(jax.jit, static_argnames="metrics")
 def evaluate(layer: LayerSums, metrics: tuple[Metric, ...]) -> dict[str, Array]:
     """All metrics of a layer in one program, which layers of one shape share."""
-    return {metric.name: metric(layer) for metric in metrics}
+    return {metric.name: _scalar(metric, layer) for metric in metrics}
+
+
+def _scalar(metric: Metric, layer: LayerSums) -> Array:
+    value = metric(layer)
+    if value.shape != ():
+        raise ValueError(
+            f"metrics[{metric.name!r}] has shape {value.shape}: wanted a scalar, a number by name"
+        )
+    return value

@@ -10,7 +10,7 @@ from jax import lax
 
 from gramlin_jax._measure.packing import Packed, pack, unpack
 from gramlin_jax._moments.additive import Additive, add
-from gramlin_jax.support.checks import check_at_least
+from gramlin_jax.support.checks import check_count, check_finite_number
 from gramlin_jax.support.precision import in_float64
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def check_memory(window: int | None, decay: float | None) -> None:
     """Raise ``ValueError`` if a window or a decay is out of range, or there are both."""
     if window is not None:
-        check_at_least("window", window, 1)
-    if decay is not None and not 0 < decay < 1:
+        check_count("window", window)
+    if decay is not None and not 0 < check_finite_number("decay", decay) < 1:
         raise ValueError(f"decay is {decay}: wanted a number between 0 and 1")
     if window is not None and decay is not None:
         raise ValueError(f"window is {window} and decay {decay}: wanted one of them")

@@ -160,8 +160,11 @@ class Measurement:
         """How another measurement differs from this one; layers are matched by name.
 
         Raises:
-            ValueError: If they share no layer.
+            ValueError: If they share no layer, or no metric.
+            TypeError: If it is no measurement.
         """
+        if not isinstance(other, Measurement):
+            raise TypeError(f"other is a {type(other).__name__}: wanted a Measurement")
         shared = [layer for layer in self.metrics if layer in other.metrics]
         if not shared:
             raise ValueError(
@@ -169,6 +172,11 @@ class Measurement:
                 f"{', '.join(self.layers)}"
             )
         names = [name for name in self._names() if name in other._names()]
+        if not names:
+            raise ValueError(
+                f"other has the metrics {', '.join(other._names())}: wanted some of "
+                f"{', '.join(self._names())}"
+            )
         before, after = (
             {layer: {name: m[layer][name] for name in names} for layer in shared}
             for m in (self, other)

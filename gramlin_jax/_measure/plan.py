@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+import numpy as np
 
-from gramlin_jax._measure.batch import is_labels, label_weights
-from gramlin_jax._measure.stream import Batch
+from gramlin_jax._measure.batch import label_weights
+from gramlin_jax._measure.stream import Batch, is_labels
 from gramlin_jax._measure.tracing import Tracing, same_layers
 from gramlin_jax._moments.jacobians import fixed_jacobians
 from gramlin_jax._moments.projection import Projection, random_projection
 from gramlin_jax.metrics.layer_sums import OF_FEATURES, OF_SAMPLES, Need
+from gramlin_jax.support.checks import check_count, check_finite_number
 from gramlin_jax.support.memory import remembered
 from gramlin_jax.support.precision import in_float64
 from gramlin_jax.taps import Layers, Traced
 from gramlin_jax.taps.compat import type_of
 from gramlin_jax.taps.rows import (
+    ENOUGH,
     Positions,
     Rows,
     answer_samples,
@@ -26,6 +29,7 @@ from gramlin_jax.taps.rows import (
     follow_samples,
     position_changes,
     positions_of,
+    samples_differ,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +51,23 @@ class Options(NamedTuple):
     ignore_label: int | None = None
     random: bool = False
     tried: bool = True
+
+
+def check_options(layers: Any, learning_rate: Any, positions: Any, width_limit: Any) -> None:
+    """Refuse what ``measure`` and ``Probe`` cannot mean.
+
+    Raises:
+        ValueError: If a value is out of range or unknown.
+        TypeError: If one is of another kind.
+    """
+    check_finite_number("learning_rate", learning_rate)
+    check_count("width_limit", width_limit)
+    whole = isinstance(positions, int | np.integer) and not isinstance(positions, bool)
+    if not whole and positions not in ("flatten", "mean"):
+        raise ValueError(f"positions is {positions!r}: wanted 'flatten', 'mean' or a position")
+    if layers is not None and not isinstance(layers, Collection):
+        kind = type(layers).__name__
+        raise TypeError(f"layers is a {kind}: wanted a list of names, as find_layers has them")
 
 
 class Plan(NamedTuple):
@@ -82,6 +103,11 @@ def make_plan(tracing: Tracing, options: Options, stack: Batch) -> Plan:
     batch, (traced, held) = first_of(stack), tracing.at(stack.x)
     names, n = _named(traced.layers, options.layers), len(batch.labels)
     classes = is_labels(batch.labels)
+    if options.ignore_label is not None and not classes:
+        raise ValueError(
+            f"ignore_label is {options.ignore_label} where targets are real numbers: wanted labels "
+            "of whole numbers, or weights of 0"
+        )
     one_hot = classes and _one_hot(batch.labels)
     plan = Plan(traced, n, names, {}, {}, {}, options.width_limit, classes, one_hot=one_hot)
     wanted = options.needs
@@ -108,7 +134,11 @@ def _with_rows(plan: Plan, held: list[Any], batch: Batch, options: Options) -> P
     rows, skipped = find_rows(traced, plan.axes, shapes, plan.n, count, options.positions)
     if not options.tried:
         return plan._replace(rows=rows, skipped=plan.skipped | skipped)
-    follow = jax.device_get(_following(traced, tuple(rows.items()), options.random)(held, x))
+    trial = _following(traced, tuple(rows.items()), options.random)
+    follow, differ = jax.device_get(trial(held, x))
+    if not differ and (plan.n > 1 or options.random):
+        skipped |= dict.fromkeys(rows, ALIKE)
+        return plan._replace(skipped=plan.skipped | skipped)
     skipped |= {name: NOT_SAMPLES for name in rows if not follow[name]}
     rows = {name: how for name, how in rows.items() if follow[name]}
     if count > 1:
@@ -142,7 +172,11 @@ def _in_order(
 
 NOT_SAMPLES = (
     "they do not follow when samples change places (positions are the slow index of a merged "
-    "axis, or f is random)"
+    "axis, f turns the batch round, or it is random)"
+)
+ALIKE = (
+    "the first batch has no two different samples, so it does not show which rows are whose: start "
+    "with real data"
 )
 NOT_POSITIONS = (
     "which of their rows belongs to which label is not clear (a change of x at one position does "
@@ -155,7 +189,7 @@ def _following(
     traced: Traced, rows: tuple[tuple[str, Rows], ...], random: bool
 ) -> Callable[..., Any]:
     follow = answer_samples if random else follow_samples
-    return jax.jit(lambda held, x: follow(traced, dict(rows), held, x))
+    return jax.jit(lambda held, x: (follow(traced, dict(rows), held, x), samples_differ(x)))
 
 
 @remembered
@@ -186,8 +220,15 @@ def _one_hot(labels: Array) -> bool:
     return bool((ones | zeros).all() & (ones.sum(1) == 1).all())
 
 
-def plan_for_length(plan: Plan, tracing: Tracing, options: Options, stack: Batch) -> Plan:
-    """The plan for batches of another length, whose sums have to add to those of the first.
+def is_of(plan: Plan | None, size: int) -> bool:
+    """Whether a plan holds for batches of this size: one of very few samples shows too little."""
+    return plan is not None and (plan.n >= ENOUGH or plan.n >= size)
+
+
+def plan_for(plan: Plan, tracing: Tracing, options: Options, stack: Batch) -> Plan:
+    """The plan for batches of another length, or of more samples than a first one of very few.
+
+    Their sums have to add to those of the first.
 
     Raises:
         ValueError: If they do not, or ``f`` cannot be traced with such samples.
@@ -203,6 +244,12 @@ def plan_for_length(plan: Plan, tracing: Tracing, options: Options, stack: Batch
     widths = [{name: how.width for name, how in p.rows.items()} for p in (plan, other)]
     if widths[0] != widths[1]:
         names = [name for name in plan.names if widths[0].get(name) != widths[1].get(name)]
+        if plan.n < ENOUGH and all(name in other.skipped for name in names):
+            raise ValueError(
+                f"the first batch has a size of {plan.n}, which does not show the rows of "
+                f"{', '.join(names)}: wanted {ENOUGH} samples or more; in a larger batch "
+                f"{other.skipped[names[0]]}"
+            )
         pairs = ", ".join(f"{n}: {widths[0].get(n)} and {widths[1].get(n)}" for n in names)
         raise ValueError(
             f"batches of different lengths give features of different widths ({pairs}): wanted "

@@ -15,7 +15,14 @@ from gramlin_jax._measure.finish import measured
 from gramlin_jax._measure.forgetting import check_memory, merged, remember, start
 from gramlin_jax._measure.measurement import Measurement
 from gramlin_jax._measure.modules import as_function
-from gramlin_jax._measure.plan import Options, Plan, for_size, make_plan, projections_of
+from gramlin_jax._measure.plan import (
+    Options,
+    Plan,
+    check_options,
+    for_size,
+    make_plan,
+    projections_of,
+)
 from gramlin_jax._measure.stream import Batch, Reader, stacks
 from gramlin_jax._measure.tracing import Tracing
 from gramlin_jax._measure.training_step import value_and_grad, value_and_grad_with_taps
@@ -24,9 +31,9 @@ from gramlin_jax._moments.gradients import scalar_loss
 from gramlin_jax._moments.projection import Projection
 from gramlin_jax.metrics.layer_sums import OF_GRADIENTS, LayerSums
 from gramlin_jax.metrics.registry import DEFAULT, Metric, chosen_metrics, needs_of
-from gramlin_jax.support.checks import check_at_least, is_traced
+from gramlin_jax.support.checks import check_concrete, check_count
 from gramlin_jax.support.devices import check_automatic, placed, placement
-from gramlin_jax.support.precision import in_float64, widened
+from gramlin_jax.support.precision import in_float64, widened, with_promotion
 from gramlin_jax.taps import Tap
 from gramlin_jax.taps.traced import capture
 
@@ -145,12 +152,14 @@ class Probe:
                 raise TypeError(
                     f'{name} is a {kind}: wanted a function, as lambda batch: batch["y"]'
                 )
-        check_at_least("every", self.every, 1)
+        check_count("every", self.every)
+        check_options(self.layers, self.learning_rate, self.positions, self.width_limit)
         check_memory(self.window, self.decay)
         self._chosen = chosen_metrics(self.metrics)
         self._needs = needs_of(self._chosen)
         self._prepared: _Prepared | None = None
 
+    @with_promotion
     def init(self, params: PyTree, batch: PyTree, *rest: Any) -> ProbeState:
         """The state before training, and what the probe has to know of the layers.
 
@@ -161,10 +170,8 @@ class Probe:
             ValueError: If the arguments are traced, the loss is not a scalar, or as ``measure``.
             TypeError: As ``measure``.
         """
-        if any(is_traced(leaf) for leaf in jax.tree.leaves((params, batch))):
-            raise ValueError(
-                "init is called under jit: wanted real arrays, before the training step is compiled"
-            )
+        for name, tree in (("params", params), ("batch", batch)):
+            check_concrete(name, tree, "before the training step is compiled")
         call = as_function(self._pair, params, rest)
         where = placement(None, None, call.params)
         reader = Reader(lambda batch: batch, self.targets, self.weights)

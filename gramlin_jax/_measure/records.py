@@ -213,6 +213,8 @@ def _parsed(line: bytes) -> tuple[int, Measurement]:
     record = json.loads(line)
     if not line.endswith(b"\n"):
         raise ValueError("its end is missing")
+    if not isinstance(record, dict):
+        raise ValueError("it holds no measurement")
     checksum = record.pop("checksum")
     if checksum != _checksum(record):
         raise ValueError("its checksum is another")

@@ -15,11 +15,13 @@ from gramlin_jax._measure.forecast import forecast
 from gramlin_jax._measure.measurement import Measurement
 from gramlin_jax._measure.plan import (
     Options,
+    check_options,
     first_of,
     for_size,
     inner_shapes,
+    is_of,
     make_plan,
-    plan_for_length,
+    plan_for,
     projections_of,
 )
 from gramlin_jax._measure.stream import Batch, Reader, shown, stacks
@@ -28,16 +30,17 @@ from gramlin_jax._measure.trial import constants, not_a_mean, try_loss
 from gramlin_jax._moments.additive import accumulate
 from gramlin_jax.metrics.layer_sums import LayerSums
 from gramlin_jax.metrics.registry import DEFAULT, Metric, chosen_metrics, needs_of
-from gramlin_jax.support.checks import check_at_least
+from gramlin_jax.support.checks import check_concrete, check_count
 from gramlin_jax.support.devices import on_host, placed, placement
 from gramlin_jax.support.memory import remembered
-from gramlin_jax.support.precision import widened
+from gramlin_jax.support.precision import widened, with_promotion
 from gramlin_jax.taps import Traced
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
 
 
+@with_promotion
 def measure(
     f: Callable[..., PyTree],
     params: PyTree,
@@ -134,7 +137,11 @@ def measure(
         >>> m.layers, sorted(m["out"])[:2]
         (('in', 'out'), ['adjusted', 'gradient_norm'])
     """
-    _check_options(batch_size, width_limit, probes, positions)
+    check_concrete("params", params, "outside of what is compiled or differentiated")
+    check_options(layers, learning_rate, positions, width_limit)
+    check_count("batch_size", batch_size)
+    check_count("probes", 1 if probes is None else probes)
+    seed = check_count("seed", seed, 0)
     chosen = chosen_metrics(metrics)
     needs, where = needs_of(chosen), placement(mesh, data_axes, params)
     losses = Losses(loss, outputs, ignore_label)
@@ -156,10 +163,11 @@ def measure(
 
     def of_stack(stack: Batch) -> Any:
         shapes = inner_shapes(stack)
-        if shapes not in plans:  # batches of another length
-            plans[shapes] = plan_for_length(plan, tracing, options, stack)
+        size = stack.labels.shape[1]
+        if not is_of(plans.get(shapes), size):
+            plans[shapes] = plan_for(plan, tracing, options, stack)
         here, held = tracing.at(stack.x)
-        own = for_size(plans[shapes], here, stack.labels.shape[1])
+        own = for_size(plans[shapes], here, size)
         rows, axes = tuple(own.rows.items()), tuple(own.axes.items())
         sums = summing(here, losses, own.names, rows, axes, needs, probes)
         return sums(held, projections, next(keys), stack)
@@ -170,14 +178,6 @@ def measure(
     total = on_host(total)  # float64, and on no device
     refuse_unknown(total["numbers"])
     return measured(plan, total, chosen, learning_rate, remarks)
-
-
-def _check_options(batch_size: int, width_limit: int, probes: int | None, positions: Any) -> None:
-    check_at_least("batch_size", batch_size, 1)
-    check_at_least("width_limit", width_limit, 1)
-    check_at_least("probes", 1 if probes is None else probes, 1)
-    if not isinstance(positions, int) and positions not in ("flatten", "mean"):
-        raise ValueError(f"positions is {positions!r}: wanted 'flatten', 'mean' or a position")
 
 
 def _tried(tracing: Tracing, losses: Losses, stack: Batch) -> dict[str, str]:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gramlin_jax.support.checks import check_leading_axis
+from gramlin_jax.support.checks import check_concrete, check_leading_axis
 from gramlin_jax.support.conversion import check_held
 from gramlin_jax.support.devices import (
     Placement,
@@ -80,8 +80,10 @@ class Reader(NamedTuple):
             x, y, rest = self.inputs(batch), batch, []
         weights = self.weights(batch) if self.weights else rest[0] if rest else None
         targets = self.targets(batch) if self.targets else None
-        parts = {"x": x, "y": y, "targets": targets, "weights": weights}
-        read = Batch(*(as_arrays(f"{part} of {name}", value) for part, value in parts.items()))
+        # With ``inputs`` y is all of the batch.
+        names = f"x of {name}", f"y of {name}", f"targets of {name}", f"weights of {name}"
+        names = names if self.inputs is None else (names[0], name, *names[2:])
+        read = Batch(*map(as_arrays, names, (x, y, targets, weights)))
         return _checked(read, name)
 
 
@@ -94,11 +96,17 @@ def as_arrays(name: str, tree: PyTree) -> PyTree:
     """
 
     def convert(path: Any, leaf: Any) -> Any:
-        array = automatic(leaf) if isinstance(leaf, jax.Array) else np.asarray(leaf)
-        where = f"{name}{jax.tree_util.keystr(path)}"
-        if array.dtype == object or getattr(array.dtype, "kind", "f") in "USMm":
-            kind = f"{type(leaf).__name__} of {array.dtype.name}"
+        where, kind = f"{name}{jax.tree_util.keystr(path)}", type(leaf).__name__
+        check_concrete(where, leaf, "outside of what is compiled or differentiated")
+        try:
+            array = automatic(leaf) if isinstance(leaf, jax.Array) else np.asarray(leaf)
+        except (TypeError, ValueError, RuntimeError) as error:  # its own, or it was deleted
+            raise TypeError(f"{where} is a {kind}: wanted an array of numbers ({error})") from error
+        if not (isinstance(array, jax.Array) or _is_known(array.dtype)):
+            kind = f"{kind} of {array.dtype.name}"
             raise TypeError(f"{where} is a {kind}: wanted arrays of numbers (n, ...)")
+        if np.ma.is_masked(leaf):
+            raise ValueError(f"{where} has masked entries: wanted plain arrays, and weights of 0")
         if not array.ndim:
             raise ValueError(
                 f"{where} is a scalar: wanted arrays (n, ...); a key or a constant belongs into "
@@ -109,12 +117,23 @@ def as_arrays(name: str, tree: PyTree) -> PyTree:
     return jax.tree_util.tree_map_with_path(convert, tree, is_leaf=_is_data)
 
 
+def _is_known(dtype: np.dtype) -> bool:
+    """Whether JAX has numbers of this type, or of fewer digits."""
+    try:
+        jnp.asarray(np.empty(0, dtype))
+    except TypeError:
+        return False
+    return True
+
+
 def _is_data(value: Any) -> bool:
-    """Whether this is one array, not a container of some: a list of numbers is."""
+    """Whether this is one array, not a container of some: a list or tuple of numbers is."""
     first = value
-    while isinstance(first, list) and first:
+    while isinstance(first, list | tuple) and first:
         first = first[0]
-    return hasattr(value, "__array__") or (first is not value and isinstance(first, int | float))
+    return hasattr(value, "__array__") or (
+        first is not value and isinstance(first, int | float | np.generic)
+    )
 
 
 def _checked(batch: Batch, name: str) -> Batch:
@@ -126,14 +145,32 @@ def _checked(batch: Batch, name: str) -> Batch:
             "targets; name it by targets=lambda batch: … (several batches are a list, not a tuple)"
         )
     check_leading_axis(name, (batch.x, labels))
-    if weights is not None and np.shape(weights) not in ((n,), np.shape(labels)):
-        raise ValueError(
-            f"weights of {name} has shape {np.shape(weights)}: wanted ({n},), or that of the "
-            f"labels, {np.shape(labels)}"
-        )
-    if weights is not None and not bool((weights >= 0).all()):
-        raise ValueError(f"weights of {name} has negative or NaN entries: wanted numbers >= 0")
+    if jnp.issubdtype(labels.dtype, jnp.complexfloating):
+        raise ValueError(f"y of {name} is of {labels.dtype}: wanted labels, or real targets")
+    if weights is not None:
+        shapes: set[tuple[int, ...]] = {(n,)} | ({labels.shape} if is_labels(labels) else set())
+        batch = batch._replace(weights=_weights(weights, shapes, f"weights of {name}"))
     return _with_float64(batch, name)
+
+
+def is_labels(y: Any) -> bool:
+    """Whether targets are labels of classes, not real numbers."""
+    return not jnp.issubdtype(y.dtype, jnp.floating)
+
+
+def _weights(weights: Any, shapes: set[tuple[int, ...]], name: str) -> Any:
+    """Weights of 32 bits, or of 64 with JAX's flag, which are checked."""
+    if np.shape(weights) not in shapes:
+        wanted = " or ".join(map(str, sorted(shapes, key=len)))
+        raise ValueError(f"{name} has shape {np.shape(weights)}: wanted {wanted}, as the labels")
+    if jnp.issubdtype(weights.dtype, jnp.complexfloating):
+        raise ValueError(f"{name} is of {weights.dtype}: wanted real numbers >= 0")
+    held = weights.astype(jax.dtypes.canonicalize_dtype(np.float64))
+    if not bool(((held >= 0) & (held < np.inf)).all()):
+        raise ValueError(f"{name} has negative, infinite or NaN entries: wanted numbers >= 0")
+    if bool(((held == 0) != (weights == 0)).any()):
+        raise ValueError(f"{name} has entries that {held.dtype} takes for 0: wanted larger ones")
+    return held
 
 
 def _with_float64(batch: Batch, name: str) -> Batch:
@@ -148,6 +185,8 @@ def _with_float64(batch: Batch, name: str) -> Batch:
             where = f"x of {name}{jax.tree_util.keystr(path)}"
             check_held(where, leaf, jax.dtypes.canonicalize_dtype(leaf.dtype))
     labels = batch.labels
+    if isinstance(labels, np.ndarray) and is_labels(labels):
+        check_held(f"y of {name}", labels, jax.dtypes.canonicalize_dtype(labels.dtype))
     if labels.dtype == np.float64:
         return batch._replace(targets=labels)
     return batch

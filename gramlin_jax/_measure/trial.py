@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gramlin_jax._measure.batch import Losses, label_weights, score
-from gramlin_jax._measure.stream import Batch
+from gramlin_jax._measure.batch import Losses, class_logits, label_weights, score
+from gramlin_jax._measure.stream import Batch, is_labels
 from gramlin_jax._moments.gradients import scalar_loss
 from gramlin_jax.support.memory import remembered
 from gramlin_jax.taps import Traced
@@ -25,7 +25,8 @@ class Parts(NamedTuple):
 
     Attributes:
         whole: On the batch.
-        halves: Mean over its halves, each of which stands twice in a batch of the same size.
+        halves: Mean over its halves, each of which stands twice in a batch of the same size: the
+            samples that fit well and the others, which show where a loss weighs them.
         alone: On a batch of a single sample, again and again.
         among: On a batch of another size of the same sample.
         numbers: Counts of the batch's labels, see ``score``.
@@ -44,20 +45,27 @@ def try_loss(
 ) -> Callable[[list[Any], Batch], Parts]:
     """The loss of a batch and of others made of it, at the sizes where ``f`` is traced."""
 
-    def value(program: Traced, held: list[Any], batch: Batch) -> tuple[Array, Array, Any]:
+    def value(program: Traced, held: list[Any], batch: Batch) -> tuple[Any, ...]:
         output, _ = program([*held, *jax.tree.leaves(batch.x)])
         scored = score(losses, output, batch)
         loss = scalar_loss(losses.of(output, batch))
-        return (loss, *jax.tree.map(_narrow, (scored.weight, scored.numbers)))
+        numbers = jax.tree.map(_narrow, (scored.weight, scored.numbers))
+        return (loss, *numbers, _misfit(losses, output, batch))
 
     def compare(held: list[Any], batch: Batch) -> Parts:
         n = len(batch.labels)
         half, odd = jnp.arange(n // 2), jnp.arange(n - n % 2, n)
         heaviest = jnp.zeros(n, int) + _heaviest(losses, batch)
         halves = [jnp.concatenate([h, h, odd]) for h in (half, half + n // 2)]
-        rows = jnp.stack([jnp.arange(n), *halves, heaviest])
-        parts = jax.tree.map(lambda a: a[rows], batch)
-        each, weights, numbers = jax.lax.map(lambda part: value(traced, held, part), parts)
+        rows, by_fit = jnp.stack([jnp.arange(n), *halves, heaviest]), jnp.array([0, 1, 1, 0]) > 0
+
+        def step(order: Array, part: tuple[Array, Array]) -> tuple[Array, Any]:
+            rows, by_fit = part
+            taken = jnp.where(by_fit, order[rows], rows)
+            *found, misfit = value(traced, held, jax.tree.map(lambda a: a[taken], batch))
+            return jnp.where(by_fit, order, misfit.argsort()), found
+
+        each, weights, numbers = jax.lax.scan(step, jnp.arange(n), (rows, by_fit))[1]
         mean = (each * weights)[1:3].sum() / weights[1:3].sum()
         among = each[3]
         if other is not None:
@@ -68,6 +76,20 @@ def try_loss(
         return Parts(each[0], mean, each[3], among, counts)
 
     return jax.jit(compare)
+
+
+def _misfit(losses: Losses, output: Any, batch: Batch) -> Array:
+    """By sample, how far off the output is, as the usual losses have it, or Σ targets."""
+    labels, n = batch.labels, len(batch.labels)
+    if is_labels(labels):
+        logits = class_logits(losses.outputs, output, labels)
+        places = jnp.maximum(labels.astype(jnp.int32), 0)[..., None]
+        off = jax.nn.logsumexp(logits, -1) - jnp.take_along_axis(logits, places, -1)[..., 0]
+        return _narrow(off * (label_weights(losses.ignore_label, batch) > 0)).reshape(n, -1).sum(1)
+    made = losses.outputs(output) if losses.outputs else output
+    alike = isinstance(made, jax.Array) and made.size == labels.size
+    off = _narrow(labels).reshape(n, -1)
+    return ((_narrow(made).reshape(n, -1) - off) ** 2 if alike else off).sum(1)
 
 
 def _heaviest(losses: Losses, batch: Batch) -> Array:
@@ -94,8 +116,8 @@ def not_a_mean(parts: Parts) -> str:
     return (
         f"is not a mean over samples: {whole:.4g} on the first batch, {halves:.4g} by its halves; "
         f"{alone:.4g} and {among:.4g} on one sample in batches of two sizes. Numbers depend on the "
-        "batch size (a sum, samples that see each other, a random f, or dropout and batch "
-        "statistics in training mode: evaluate, as by net.eval())"
+        "batch size (a sum, weights of classes, samples that see each other, a random f, or "
+        "dropout and batch statistics in training mode: evaluate, as by net.eval())"
     )
 
 

@@ -130,6 +130,7 @@ def reduce_jacobians(
     chunk: int | None = None,
     probes: int | None = None,
     key: Array | None = None,
+    weights: Array | None = None,
 ) -> dict[str, JacobianMoments]:
     """``jacobian_moments`` of a traced function, at the sites whose sample axis is known.
 
@@ -142,6 +143,7 @@ def reduce_jacobians(
         chunk: See there.
         probes: See there.
         key: See there.
+        weights: How often each sample counts, (n,), or each row of the outputs; None: once.
     """
 
     def selected(shifts: dict[str, Array]) -> Any:
@@ -152,16 +154,29 @@ def reduce_jacobians(
         raise ValueError(f"outputs has shape {jnp.shape(out)}: wanted ({n}, ...), a row a sample")
     cotangents, scale = _basis(out, n) if probes is None else _probes(out, probes, key)
     like = jnp.zeros_like(out)  # as the output varies over devices
+    counts = _by_output(out, weights)
     deltas = lax.map(
-        lambda c: pullback(like + c)[0], cotangents, batch_size=chunk or len(cotangents)
+        lambda c: pullback(counts * (like + c))[0], cotangents, batch_size=chunk or len(cotangents)
     )
+    of_samples = weights if weights is not None and weights.size == n else None
     moments = {}
     for name, axis in axes.items():
         site = traced.layers.sites[name]
         if site.has_kernel:
             split = functools.partial(samples_first, site=site, axis=axis, n=n)
-            moments[name] = _jacobian_moments(widened(jax.vmap(split)(deltas[name])), scale)
+            moments[name] = _jacobian_moments(
+                widened(jax.vmap(split)(deltas[name])), scale, of_samples
+            )
     return moments
+
+
+def _by_output(out: Array, weights: Array | None) -> Array:
+    """√weights along the first axes of the outputs: each δδᵀ counts by its weight."""
+    if weights is None:
+        return jnp.ones((), out.dtype)
+    axes = next(i for i in range(1, out.ndim + 1) if math.prod(out.shape[:i]) == weights.size)
+    rows = jnp.sqrt(weights).reshape(*out.shape[:axes], *[1] * (out.ndim - axes))
+    return rows.astype(out.dtype)
 
 
 @remembered
@@ -215,21 +230,24 @@ def _signs(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
 
 
 @in_float64
-def _jacobian_moments(deltas: Array, scale: float) -> JacobianMoments:
-    """From δ (c, *stack, n, s, o)."""
+def _jacobian_moments(deltas: Array, scale: float, weights: Array | None) -> JacobianMoments:
+    """From δ (c, *stack, n, s, o), in which the roots of weights are already."""
     c, *stack, n, s, o = deltas.shape
     # The squares of δ may not fit into its type.
     unit = magnitude(deltas, (0, -3, -2, -1))
     rows = jnp.moveaxis(deltas / unit, 0, -4)
-    factor = scale * unit.reshape(stack).astype(jnp.float64) ** 2
-    flat = rows.reshape(*stack, c * n * s, o)
-    products = gram(flat).astype(jnp.float64)
     squares = _square_norms(jnp.moveaxis(rows, -2, -3).reshape(*stack, c * s, n, o))
-    return JacobianMoments(jnp.float64(n), products * factor[..., None, None], squares * factor**2)
+    count = jnp.float64(n)
+    if weights is not None:  # Σ wᵢ‖Gᵢ‖², as of samples that are there so often
+        weights = weights.astype(jnp.float64)
+        squares, count = squares / jnp.where(weights > 0, weights, 1), weights.sum()
+    factor = scale * unit.reshape(stack).astype(jnp.float64) ** 2
+    products = gram(rows.reshape(*stack, c * n * s, o)).astype(jnp.float64)
+    return JacobianMoments(count, products * factor[..., None, None], squares.sum(-1) * factor**2)
 
 
 def _square_norms(rows: Array) -> Array:
-    """Σᵢ ‖Gᵢ‖² (*stack,), where Gᵢ sums δδᵀ over the r rows of a sample, (*stack, r, n, o).
+    """‖Gᵢ‖² (*stack, n), where Gᵢ sums δδᵀ over the r rows of a sample, (*stack, r, n, o).
 
     ‖Gᵢ‖² is also Σ_pq (δ_p·δ_q)². On a CPU a batch of products of few rows takes four times as long
     as these scalar products, pair by pair.
@@ -238,9 +256,9 @@ def _square_norms(rows: Array) -> Array:
     if r <= FEW:
         pairs = itertools.combinations_with_replacement(range(r), 2)
         times = [(p, q, (rows[..., p, :, :] * rows[..., q, :, :]).sum(-1)) for p, q in pairs]
-        squares = [(2 - (p == q)) * (dot.astype(jnp.float64) ** 2).sum(-1) for p, q, dot in times]
+        squares = [(2 - (p == q)) * dot.astype(jnp.float64) ** 2 for p, q, dot in times]
         return functools.reduce(jnp.add, squares)
     of_sample = jnp.swapaxes(rows, -3, -2)
     transposed = jnp.swapaxes(of_sample, -1, -2)
     smaller = matmul(of_sample, transposed) if r <= o else matmul(transposed, of_sample)
-    return (smaller.astype(jnp.float64) ** 2).sum((-3, -2, -1))
+    return (smaller.astype(jnp.float64) ** 2).sum((-2, -1))

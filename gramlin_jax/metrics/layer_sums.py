@@ -70,7 +70,7 @@ class LayerSums:
             "classes": self.moments is not None and self.classes,
             "kernel": self.kernel is not None,
             "kernel_gradient": self.gradients is not None,
-            "output_gradients": self.gradients is not None,
+            "output_gradients": getattr(self.gradients, "output_sum", None) is not None,
             "sample_gradients": getattr(self.gradients, "square_sum", None) is not None,
             "jacobians": self.jacobians is not None,
             "attention": self.attention is not None,

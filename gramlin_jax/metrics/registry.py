@@ -89,11 +89,21 @@ def chosen_metrics(
 
     Raises:
         ValueError: If a name is not in ``METRICS``.
+        TypeError: If these are no names, and no mapping to metrics or functions.
     """
     if not isinstance(metrics, Mapping):
+        if isinstance(metrics, str) or not isinstance(metrics, Iterable):
+            raise TypeError(
+                f"metrics is {metrics!r}: wanted a list of names, or a mapping from them"
+            )
+        metrics = tuple(metrics)
         if unknown := [name for name in metrics if name not in METRICS]:
             raise ValueError(f"metrics has {unknown}: wanted names out of {', '.join(METRICS)}")
         return tuple(METRICS[name] for name in metrics)
+    for name, metric in metrics.items():
+        if not callable(metric):
+            kind = type(metric).__name__
+            raise TypeError(f"metrics[{name!r}] is a {kind}: wanted a function of LayerSums")
     return tuple(
         dataclasses.replace(metric, name=name)
         if isinstance(metric, Metric)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +24,14 @@ def check_at_least(name: str, value: float, least: float) -> None:
         raise ValueError(f"{name} is {value}: wanted at least {least}")
 
 
-def check_count(name: str, value: Any, least: int = 1) -> None:
-    """Raise ``ValueError`` if a number is not an integer, or below ``least``."""
+def check_count(name: str, value: Any, least: int = 1) -> int:
+    """``value`` as an integer; raise ``ValueError`` if it is none, or below ``least``."""
     try:
         number = operator.index(value)
     except TypeError:
         raise ValueError(f"{name} is {value!r}: wanted an integer, at least {least}") from None
     check_at_least(name, number, least)
+    return number
 
 
 def check_number(name: str, value: Any) -> None:
@@ -38,6 +40,38 @@ def check_number(name: str, value: Any) -> None:
         raise ValueError(
             f"{name} has shape {jnp.shape(value)}: wanted a number; use jax.vmap over it"
         )
+
+
+def check_finite_number(name: str, value: Any) -> float:
+    """A real number that is finite.
+
+    Raises:
+        TypeError: If it is no number.
+        ValueError: If it is not finite.
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        kind = type(value).__name__
+        raise TypeError(f"{name} is a {kind}, {value!r}: wanted a number") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{name} is {number}: wanted a finite number")
+    return number
+
+
+def check_concrete(name: str, tree: PyTree, instead: str) -> None:
+    """Refuse arrays without numbers; ``instead`` says where to call what needs them.
+
+    Raises:
+        ValueError: If an array is traced, or was deleted.
+    """
+    for leaf in jax.tree.leaves(tree):
+        if is_traced(leaf):
+            raise ValueError(f"{name} is traced, as under jit: wanted real arrays, {instead}")
+        if isinstance(leaf, jax.Array) and leaf.is_deleted():
+            raise ValueError(
+                f"{name} was deleted, as what is donated to a step: wanted what the step returned"
+            )
 
 
 def check_floating(name: str, value: Any) -> Array:

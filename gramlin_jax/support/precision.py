@@ -28,8 +28,31 @@ def in_float64(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+        promotion = jax.numpy_dtype_promotion("standard")
+        with jax.enable_x64(True), jax.default_matmul_precision("highest"), promotion:
             args, kwargs = jax.tree.map(_settled, (args, kwargs))
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
+def with_promotion(function: Callable[P, R]) -> Callable[P, R]:
+    """Run ``function`` with JAX's standard promotion of types, be it strict for the rest."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        with jax.numpy_dtype_promotion("standard"):
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
+def with_nan(function: Callable[P, R]) -> Callable[P, R]:
+    """Run ``function``, whose NaN is an answer, where JAX looks for NaN in the rest too."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        with jax.debug_nans(False), jax.debug_infs(False):
             return function(*args, **kwargs)
 
     return wrapped

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gramlin_jax.support.checks import check_leading_axis
+from gramlin_jax.support.precision import widened
 from gramlin_jax.taps.layers import Site
 from gramlin_jax.taps.traced import Traced, capture
 
@@ -182,10 +183,11 @@ def feature_rows(features: Array, site: Site, rows: Rows, n: int) -> Array:
 def follow_samples(
     traced: Traced, rows: Mapping[str, Rows], held: list[Any], x: PyTree
 ) -> dict[str, Bool[Array, ""]]:
-    """By site, whether the rows of all samples move by one as the samples do.
+    """By site, whether the rows of all samples change places as the samples do.
 
-    They do not where positions are the slow index of a merged axis, or ``f`` is random. Each
-    column is compared by its own spread, so that none hides behind a larger one.
+    They do not where positions are the slow index of a merged axis, ``f`` turns the batch round or
+    is random. Each column is compared by its own spread, so that none hides behind a larger one.
+    A single sample shows nothing: all rows are its own.
 
     Args:
         traced: The function.
@@ -194,18 +196,42 @@ def follow_samples(
         x: Samples (n, ...).
     """
     n = check_leading_axis("x", x)
-    moved = (jnp.arange(n) - 1) % n
+    moved = jnp.asarray(other_places(n))
     both = jax.tree.map(lambda a: jnp.stack([jnp.asarray(a), jnp.asarray(a)[moved]]), x)
     features = jax.lax.map(lambda x: _features(traced, rows, held, x), both)
     follow = {}
     for name, h in features.items():  # (2, *stack, n, positions, channels)
         axis = len(traced.layers.sites[name].stack)
-        here, there = jnp.take(h[0], moved, axis=axis).astype(jnp.float32), h[1]
+        here, there = widened(jnp.take(h[0], moved, axis=axis)), widened(h[1])
         over = (axis, axis + 1)
         spread = here.max(over, keepdims=True) - here.min(over, keepdims=True)
         rounding = 32 * jnp.finfo(h.dtype).eps * jnp.abs(here).max(over, keepdims=True)
         follow[name] = ~(jnp.abs(here - there) > 1e-2 * spread + rounding).any()  # NaN is none
     return follow
+
+
+def other_places(n: int) -> np.ndarray:
+    """For each of n places, the sample that comes there.
+
+    All move in one cycle, in no order that a network would put samples in: a batch that is rolled
+    or reversed does not commute with it. Of few, two swap places; of two, one takes both.
+    """
+    if n < 5:
+        return np.array([1, 0, 2, 3] if n > 2 else [0, 0])[:n]
+    order = np.random.default_rng(n).permutation(n)
+    moved = np.empty(n, int)
+    moved[order] = np.roll(order, 1)
+    return moved
+
+
+# A batch of fewer samples does not show what a layer does to the order of more.
+ENOUGH = 3
+
+
+def samples_differ(x: PyTree) -> Bool[Array, ""]:
+    """Whether there are two different samples: rows of equal ones cannot be told apart."""
+    differ = [(jnp.asarray(a) != jnp.asarray(a)[:1]).any() for a in jax.tree.leaves(x)]
+    return jnp.stack(differ).any()
 
 
 def answer_samples(
@@ -306,8 +332,8 @@ EACH, PASSES = 8, 64
 
 
 def _joined(h: Array) -> Array:
-    """(*stack, n, positions, channels) as (n, positions, all channels), float32."""
-    h = jnp.moveaxis(h.astype(jnp.float32), (-3, -2), (0, 1))
+    """(*stack, n, positions, channels) as (n, positions, all channels), float32 at least."""
+    h = jnp.moveaxis(widened(h), (-3, -2), (0, 1))
     return h.reshape(*h.shape[:2], -1)
 
 
