@@ -172,6 +172,44 @@ def test_arrays_that_are_closed_over_may_change_between_calls():
 
 
 @pytest.mark.long
+class Settings:
+    scale = 1.0
+
+    def __init__(self):
+        self.power = 1.0
+
+    def network(self, params, x):
+        return self.power * network(params, x)
+
+
+SCALE = 1.0
+
+
+def test_python_numbers_that_are_read_may_change_between_calls():
+    """A global, a closure, an attribute: what was traced with the old one is not used again."""
+    settings, factor = Settings(), 1.0
+
+    def f(params, x):
+        return Settings.scale * factor * settings.network(params, x)
+
+    def loss(out, y):
+        return SCALE * (out**2).mean()
+
+    def found(f=f):
+        return measure(f, PARAMS, (X, LABELS), loss=loss, metrics=["kernel_norm"]).loss
+
+    global SCALE
+    first, bound = found(), found(settings.network)
+    SCALE = 3.0
+    assert found() == pytest.approx(3 * first)
+    Settings.scale = 2.0
+    assert found() == pytest.approx(12 * first)
+    factor = 0.5
+    assert found() == pytest.approx(3 * first)
+    settings.power = 2.0
+    assert found(settings.network) == pytest.approx(12 * bound)
+
+
 def test_only_the_sums_that_are_needed_are_made():
     def sums(*metrics, **options):
         options = {"loss": cross_entropy, "metrics": metrics, **options}

@@ -41,11 +41,13 @@ class Losses(NamedTuple):
         loss: ``(output, y) -> L``, or ``(output, y, weights) -> L``.
         outputs: ``output -> logits``; None: the output itself.
         ignore_label: Labels of this value have weight 0; None: none has.
+        outside: What the functions read from around them, see ``read_outside``.
     """
 
     loss: Callable[..., Any]
     outputs: Callable[[Any], Any] | None
     ignore_label: int | None
+    outside: tuple[Any, ...] = ()
 
     def of(self, output: Any, batch: Batch) -> Any:
         """The loss of a batch."""

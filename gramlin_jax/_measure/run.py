@@ -33,6 +33,7 @@ from gramlin_jax.metrics.registry import DEFAULT, Metric, chosen_metrics, needs_
 from gramlin_jax.support.checks import check_concrete, check_count
 from gramlin_jax.support.devices import on_host, placed, placement
 from gramlin_jax.support.memory import remembered
+from gramlin_jax.support.outside import read_outside
 from gramlin_jax.support.precision import widened, with_promotion
 from gramlin_jax.taps import Traced
 
@@ -73,8 +74,9 @@ def measure(
     ``jax.ad_checkpoint.checkpoint_name`` are the activation itself.
 
     ``f`` is traced twice in the first call, once for a batch of another size, and never again for
-    the same ``f`` and shapes; nor is anything compiled then. If ``f`` closes over arrays, it is
-    traced in each call, to see their present values.
+    the same ``f`` and shapes, nor is anything compiled then, while the Python numbers that it reads
+    from around it are the same. If ``f`` closes over arrays, it is traced in each call, to see
+    their present values.
 
     Args:
         f: ``f(params, x) -> output``, any JAX function, in evaluation mode.
@@ -144,7 +146,7 @@ def measure(
     seed = check_count("seed", seed, 0)
     chosen = chosen_metrics(metrics)
     needs, where = needs_of(chosen), placement(mesh, data_axes, params)
-    losses = Losses(loss, outputs, ignore_label)
+    losses = Losses(loss, outputs, ignore_label, (read_outside(loss), read_outside(outputs)))
     pieces = stacks(batches, Reader(inputs, targets, weights), batch_size, where)
     first = next(pieces, None)
     if first is None:

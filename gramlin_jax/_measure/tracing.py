@@ -9,6 +9,7 @@ import jax
 
 from gramlin_jax.support.devices import Placement, automatic, placed
 from gramlin_jax.support.memory import remembered
+from gramlin_jax.support.outside import read_outside
 from gramlin_jax.taps import Traced, recall
 from gramlin_jax.taps.compat import settings, type_of
 from gramlin_jax.taps.rows import doubled, sample_axes
@@ -68,7 +69,9 @@ class Tracing:
         of_params = len(jax.tree.leaves(self._params))
         types = [type_of(leaf) if is_array(leaf) else leaf for leaf in leaves[:of_params]]
         samples = [(a.shape[1:], a.dtype) for a in leaves[of_params:]]
-        return _memory(self._f, structure, tuple(types), tuple(samples), settings())
+        return _memory(
+            self._f, read_outside(self._f), structure, tuple(types), tuple(samples), settings()
+        )
 
 
 @remembered

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gramlin_jax.support.memory import remembered
+from gramlin_jax.support.outside import read_outside
 from gramlin_jax.taps import compat
 from gramlin_jax.taps.axes import Stored
 from gramlin_jax.taps.interpreter import Seen, Shift, Tap, run
@@ -224,7 +225,7 @@ def recall(f: Callable[..., PyTree], params: PyTree, args: tuple) -> tuple[Trace
     """
     leaves, structure = jax.tree.flatten((params, args, {}))
     types = tuple(compat.type_of(leaf) if is_array(leaf) else leaf for leaf in leaves)
-    found = _memory(f, structure, types, compat.settings())
+    found = _memory(f, read_outside(f), structure, types, compat.settings())
     if found and not found[0].has_constants:
         return found[0], [leaf for leaf in leaves if is_array(leaf)]
     traced, values = capture(f, params, args)
