@@ -138,4 +138,4 @@ def _weight_structure(gram: Array, covariance: Array) -> tuple[Array, Array]:
     cosines = (a - s * t) / (jnp.linalg.norm(gram) * jnp.where(there, lengths, jnp.inf))
     best = jnp.where(there.any(), cosines.max(), jnp.nan)
     gamma = jnp.where(cosines == best, s, jnp.inf).min() ** 2
-    return 2 - 2 * best, jnp.where(jnp.isnan(best), jnp.nan, gamma * unit)
+    return jnp.maximum(2 - 2 * best, 0), jnp.where(jnp.isnan(best), jnp.nan, gamma * unit)

@@ -84,9 +84,12 @@ def isotropy(jacobian: Float[Array, "o o"], kernel: Float[Array, "i o"] | None =
         matrix, k = of.jacobian, of.inside.sum()
     values = descending(matrix)[0]  # not computed under jit where the cosine alone is read
     total, defined = jnp.trace(matrix), k > 1
+    # Near a tight frame 1 − (tr √J)²/(k tr J) would cancel: it is the variance of the roots.
+    roots = jnp.sqrt(values)
+    away = jnp.where(jnp.arange(len(values)) < k, roots - roots.sum() / k, 0)
     found = (
         total / jnp.sqrt(k * (matrix**2).sum()),
-        jnp.sqrt(jnp.maximum(1 - jnp.sqrt(values).sum() ** 2 / (k * total), 0)),
+        jnp.sqrt((away**2).sum() / total),
         k * jnp.take(values, k.astype(jnp.int32) - 1) / total,
         k * values[0] / total,
     )

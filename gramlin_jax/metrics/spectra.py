@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
-from gramlin_jax.support.checks import check_array, check_at_least, check_count, is_traced
+from gramlin_jax.support.checks import check_array, check_count, check_filled, is_traced
 from gramlin_jax.support.precision import concrete, dot, eigh, in_float64, magnitude, rank_tolerance
 
 if TYPE_CHECKING:
@@ -189,13 +189,14 @@ def marchenko_pastur_edges(
         >>> [float(edge) for edge in marchenko_pastur_edges(400, 100)]
         [0.25, 2.25]
     """
-    check_at_least("n", n, 1)
-    check_at_least("d", d, 1)
+    check_count("n", n)
+    check_count("d", d)
     if not is_traced(variance) and not np.all(np.asarray(variance) > 0):
         raise ValueError(f"variance is {variance}: wanted a positive number")
     root = np.sqrt(d / n)
+    less, more = (n - d) / n / (1 + root), 1 + root  # 1 − root would cancel
     variance = jnp.asarray(variance, jnp.float64)
-    return concrete(variance * (1 - root) ** 2), concrete(variance * (1 + root) ** 2)
+    return concrete(variance * less**2), concrete(variance * more**2)
 
 
 @in_float64
@@ -318,8 +319,7 @@ def power_law_exponent(eigenvalues: Float[Array, "d"], *, fewest: int = FEWEST) 
 def _scaled_kernel(kernel: Array) -> tuple[Array, Array]:
     """K in float64, divided by a power of two so that squares neither overflow nor vanish."""
     kernel = check_array("kernel", kernel, ("i", "o")).astype(jnp.float64)
-    if 0 in kernel.shape:
-        raise ValueError(f"kernel has shape {kernel.shape}: wanted no empty axis")
+    check_filled("kernel", kernel)
     unit = magnitude(kernel)
     return kernel / unit, unit
 

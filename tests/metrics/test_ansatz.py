@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import optax
 import pytest
@@ -153,6 +154,17 @@ def test_isotropy_has_its_bounds_and_its_range():
     found = isotropy(J)
     assert float(found.cosine) == pytest.approx(cosine(J, np.eye(5)), abs=1e-12)
     np.testing.assert_allclose([found.lower, found.upper], values[[0, -1]] / values.mean())
+
+
+@pytest.mark.parametrize("away", [1e-3, 1e-8, 1e-13])
+def test_the_distance_near_a_tight_frame_keeps_its_digits(away):
+    values = 1 + away * np.array([0, 1, 0, -0.25])
+    with mpmath.workdps(40):
+        exact = [mpmath.mpf(value) for value in values]
+        share = sum(map(mpmath.sqrt, exact)) ** 2 / (4 * sum(exact))
+        expected = float(mpmath.sqrt(1 - share))
+    found = isotropy(np.diag(values)).distance
+    assert float(found) == pytest.approx(expected, rel=1e-12 + 1e-15 / away, abs=0)
 
 
 def test_the_distance_is_that_of_the_nearest_tight_frame():
@@ -465,7 +477,7 @@ SUMS = JacobianMoments(np.float64(1), SYMMETRIC, np.float64(2))
         (lambda: ky_fan_ratio(np.ones((3, 2)), SYMMETRIC, 0), "rank is 0: wanted at least 1"),
         (lambda: ky_fan_ratio(np.ones((3, 2)), SYMMETRIC, 1.5), "rank is 1.5: wanted an integer"),
         (lambda: ky_fan_ratio([[1.0, 2.0]], SYMMETRIC, 2), "rank is 2: wanted at most 1"),
-        (lambda: agop(np.ones((3, 0)), np.ones((0, 0))), r"jacobian has shape \(0, 0\): wanted at"),
+        (lambda: agop(np.ones((3, 0)), np.ones((0, 0))), r"jacobian has shape \(0, 0\): wanted no"),
         (
             lambda: isotropy(SYMMETRIC, np.ones((0, 2))),
             r"kernel has shape \(0, 2\): wanted no empty",

@@ -298,6 +298,19 @@ def test_nrc3_is_at_its_true_minimiser():
     assert any(0.01 < share < 0.99 for share in found)
 
 
+def test_nrc3_is_not_negative_at_collapse():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        basis = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+        roots = rng.exponential(size=3) + 0.1
+        kernel = np.sqrt(roots - 0.05)[:, None] * basis.T  # KᵀK = Σ_Y^½ − 0.05·I
+        covariance = basis * roots[None] ** 2 @ basis.T
+        found = regression_collapse(
+            moments(rng.normal(size=(9, 3))), kernel, (covariance + covariance.T) / 2
+        )
+        assert 0 <= found.nrc3 < 1e-14
+
+
 def test_nrc3_of_whitened_targets():
     """Σ_Y = I to rounding: what is left of it less I has no direction, so γ = 0."""
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]

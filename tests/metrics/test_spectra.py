@@ -2,6 +2,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 from scipy import integrate, stats
@@ -219,6 +220,13 @@ def test_equal_eigenvalues_lie_on_one_side_of_the_cutoff():
     )
     few = power_law_exponent(np.repeat(np.unique(values)[3:], 5))  # 9 different ones
     assert np.isnan(few.exponent) and few.distance < 0.2
+
+
+def test_the_lower_edge_of_a_nearly_square_matrix_keeps_its_digits():
+    with mpmath.workdps(40):
+        expected = (1 - mpmath.sqrt(mpmath.mpf(10**8 + 1) / 10**8)) ** 2
+    low, _ = marchenko_pastur_edges(10**8, 10**8 + 1)
+    assert float(low) == pytest.approx(float(expected), rel=1e-12, abs=0)
 
 
 def test_nan_has_no_density():
