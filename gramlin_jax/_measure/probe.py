@@ -31,7 +31,7 @@ from gramlin_jax._moments.gradients import scalar_loss
 from gramlin_jax._moments.projection import Projection
 from gramlin_jax.metrics.layer_sums import OF_GRADIENTS, LayerSums
 from gramlin_jax.metrics.registry import DEFAULT, Metric, chosen_metrics, needs_of
-from gramlin_jax.support.checks import check_concrete, check_count
+from gramlin_jax.support.checks import check_concrete, check_count, check_function
 from gramlin_jax.support.devices import check_automatic, placed, placement
 from gramlin_jax.support.precision import in_float64, widened, with_promotion
 from gramlin_jax.taps import Tap
@@ -147,11 +147,8 @@ class Probe:
     def __post_init__(self) -> None:
         for name in ("loss_fn", "targets", "outputs", "weights"):
             given = getattr(self, name)
-            if given is not None and not callable(given):
-                kind = type(given).__name__
-                raise TypeError(
-                    f'{name} is a {kind}: wanted a function, as lambda batch: batch["y"]'
-                )
+            if given is not None or name in ("loss_fn", "targets"):
+                check_function(name, given, 'lambda batch: batch["y"]')
         check_count("every", self.every)
         check_options(self.layers, self.learning_rate, self.positions, self.width_limit)
         check_memory(self.window, self.decay)

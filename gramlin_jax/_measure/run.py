@@ -30,7 +30,7 @@ from gramlin_jax._measure.trial import constants, not_a_mean, try_loss
 from gramlin_jax._moments.additive import accumulate
 from gramlin_jax.metrics.layer_sums import LayerSums
 from gramlin_jax.metrics.registry import DEFAULT, Metric, chosen_metrics, needs_of
-from gramlin_jax.support.checks import check_concrete, check_count
+from gramlin_jax.support.checks import check_concrete, check_count, check_function
 from gramlin_jax.support.devices import on_host, placed, placement
 from gramlin_jax.support.memory import remembered
 from gramlin_jax.support.outside import read_outside
@@ -126,7 +126,8 @@ def measure(
         ValueError: If there are no samples, batches differ in structure, processes hold different
             numbers of samples, a label names no class, inputs are float64 numbers that float32
             does not resolve, an argument is out of range, or as ``tap``.
-        TypeError: If ``batches`` does not hold pairs or triples of arrays.
+        TypeError: If ``batches`` does not hold pairs or triples of arrays, or an argument is of
+            another kind.
 
     Source: arXiv 2605.06258, sections 3 and 4.
 
@@ -140,6 +141,13 @@ def measure(
         (('in', 'out'), ['adjusted', 'gradient_norm'])
     """
     check_concrete("params", params, "outside of what is compiled or differentiated")
+    check_function("f", f, "lambda params, x: …")
+    check_function("loss", loss, "lambda output, y: …")
+    if outputs is not None:
+        check_function("outputs", outputs, "lambda output: …")
+    for name, given in {"inputs": inputs, "targets": targets, "weights": weights}.items():
+        if given is not None:
+            check_function(name, given, "lambda batch: …")
     check_options(layers, learning_rate, positions, width_limit)
     check_count("batch_size", batch_size)
     check_count("probes", 1 if probes is None else probes)

@@ -59,6 +59,13 @@ def check_finite_number(name: str, value: Any) -> float:
     return number
 
 
+def check_function(name: str, value: Any, example: str) -> None:
+    """Raise ``TypeError`` if something cannot be called."""
+    if not callable(value):
+        kind = type(value).__name__
+        raise TypeError(f"{name} is a {kind}: wanted a function, as {example}")
+
+
 def check_concrete(name: str, tree: PyTree, instead: str) -> None:
     """Refuse arrays without numbers; ``instead`` says where to call what needs them.
 
