@@ -395,6 +395,9 @@ def test_what_is_refused_and_why(watched):
     other = jax.tree.map(lambda leaf: leaf[..., :1] if leaf.ndim else leaf, state)
     with pytest.raises(ValueError, match=r"state holds .*in \(4, 1\).*: wanted .*in \(4, 6\)"):
         probe.value_and_grad(PARAMS, BATCHES[0], other)
+    several = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), state)
+    with pytest.raises(ValueError, match=r"state is of \(2,\) runs: wanted one; take each by"):
+        probe.read(several)
     empty = state._replace(watched=jnp.zeros((), jnp.int32))
     with pytest.raises(ValueError, match="state has watched 0 batches: wanted one at least"):
         probe.read(empty)

@@ -275,6 +275,11 @@ class Probe:
             raise TypeError(f"state is a {kind}: wanted what init returned, (params, batch, state)")
         if self._prepared is None:
             raise ValueError("probe has no layers yet: wanted probe.init(params, batch) first")
+        if jnp.ndim(state.step):
+            raise ValueError(
+                f"state is of {jnp.shape(state.step)} runs: wanted one; take each by "
+                "jax.tree.map(lambda a: a[i], state)"
+            )
         wanted, given = self._prepared.form, _form(state)
         if given != wanted:
             cut = all(given.get(name, (None,))[0] == shape for name, (shape, _) in wanted.items())
