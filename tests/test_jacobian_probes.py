@@ -22,9 +22,7 @@ def test_moments_of_probes_are_their_definition(probes):
     key = jax.random.key(3)
     with jax.enable_x64(True):
         found = jacobian_moments(network, KERNELS, TOKENS, probes=probes, key=key)["in"]
-        words = np.asarray(jax.random.bits(key, (-(-probes * 21 // 32), 1), jnp.uint32), "<u4")
-    bits = np.unpackbits(words.view(np.uint8), bitorder="little")
-    u = 1.0 - 2 * bits[: probes * 21].reshape(probes, 7, 3)
+        u = np.asarray(jax.random.rademacher(key, (probes, 7, 3), jnp.float64))
     z = TOKENS @ KERNELS["in"]
     # ∂f_c/∂z = 2z ⊙ K_c, so that a probe's δ = Σ_c u_c ∂f_c/∂z, (probes, n, positions, o).
     delta = 2 * z[None] * np.einsum("pnc,oc->pno", u, KERNELS["out"])[:, :, None]

@@ -218,15 +218,7 @@ def _probes(out: Array, probes: int, key: Array | None) -> tuple[Array, float]:
         raise ValueError("key is None: wanted a jax.random.key for the random probes")
     if probes > (k := out[0].size):
         raise ValueError(f"probes is {probes}: wanted at most {k}, the number of outputs")
-    return _signs(key, (probes, *out.shape), out.dtype), 1 / probes
-
-
-def _signs(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    """Random signs, each from one bit; ``jax.random.rademacher`` draws 32 bits for it."""
-    size = math.prod(shape)
-    words = jax.random.bits(key, (-(-size // 32), 1), jnp.uint32)
-    bits = (words >> jnp.arange(32, dtype=jnp.uint32)[None]) & 1
-    return 1 - 2 * bits.reshape(-1)[:size].reshape(shape).astype(dtype)
+    return jax.random.rademacher(key, (probes, *out.shape), out.dtype), 1 / probes
 
 
 @in_float64

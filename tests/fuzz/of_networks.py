@@ -315,10 +315,7 @@ def of_jacobians(rng, name, network):
                 )
             )
         jacobians = JACOBIANS[name, "hand"](shifts, *wide)  # (n, classes, groups, positions, out)
-    size = 2 * N * CLASSES
-    words = np.asarray(jax.random.bits(key, (-(-size // 32), 1), jnp.uint32), "<u4")
-    bits = np.unpackbits(words.view(np.uint8), bitorder="little")[:size]
-    u = 1.0 - 2 * bits.reshape(2, N, CLASSES)
+    u = np.asarray(jax.random.rademacher(key, (2, N, CLASSES), jnp.float32), np.float64)
     for label, option in options.items():
         if (name, label) not in JACOBIANS:
             JACOBIANS[name, label] = jax.jit(
