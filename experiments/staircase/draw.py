@@ -126,4 +126,4 @@ def _by_width(axes: Axes, widths: tuple[int, ...], name: str) -> None:
     axes.set_xlim(widths[0] / 1.5, widths[-1] * 1.5)
     axes.set(xlabel="width", ylabel=name)
     tidy(axes)
-    axes.set_xticks(widths, [str(width) for width in widths])
+    axes.set_xticks(widths, [str(width) for width in widths], fontsize="x-small")
