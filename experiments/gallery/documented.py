@@ -177,7 +177,7 @@ def _overview_row(
         here += [_link(run) for run in before if run["data"] == column]
         cells.append("; ".join(here) or ("–" if own else "not run"))
     verdicts = {VERDICTS[claim["holds"]].lower() for _, claim in found}
-    paper = next((claim["paper"] for _, claim in found if claim["paper"]), "–")
+    paper = max((claim["paper"] for _, claim in found), key=len) or "–"  # of most widths
     return [statement, paper, *cells, verdicts.pop() if len(verdicts) == 1 else "differs"]
 
 
