@@ -602,7 +602,7 @@ MUTATIONS = [
         (DEEP, ("a covariance step reads new kernels", "left = dot(left, kernel)", "left = dot(left, new[-1])")),
         (DEEP, ("divergence is let through", "if not after - before <= 1e-12 * abs(before):", "if not after - before <= 1e12 * abs(before):")),
         (LATENT, ("the untrained pair is no baseline", 'shared.sel(kind=["untrained", "permuted"])', 'shared.sel(kind=["permuted"])')),
-        (LATENT, ("a share of all accuracy", "(drawn(data, variant) - 0.1) / (end - 0.1)", "drawn(data, variant) / end")),
+        (LATENT, ("a share of all accuracy", "(drawn(result.data) - guess(result)) / (end - guess(result))", "drawn(result.data) / end")),
         # experiments
         # survived once:
         (STATISTICS, ("prediction interval without 1 + 1/s", "* (1 + 1 / ", "* (1 + 0 / ")),
