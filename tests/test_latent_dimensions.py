@@ -147,6 +147,13 @@ def test_chance_is_that_of_the_classes():
     np.testing.assert_allclose(kept_share(result), (drawn - 0.01) / (end - 0.01))
 
 
+def test_training_that_diverges_is_named():
+    """It ended with an error that spoke of samples."""
+    config = dataclasses.replace(SMOKE, epochs=1, samples=64, learning_rate=1e30)
+    with pytest.warns(RuntimeWarning, match="NaN"), pytest.raises(ValueError, match="^learning_r"):
+        find("latent_dimensions").run(config)
+
+
 def test_spaces_are_shared_whatever_the_order_inside():
     swap = np.eye(4)[[1, 0, 2, 3]]
     maps = np.broadcast_to(swap, (3, 3, 2, 4, 4))

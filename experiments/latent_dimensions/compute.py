@@ -56,12 +56,20 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
 
     Returns:
         The arrays that ``DIMENSIONS`` names, and ``epochs``.
+
+    Raises:
+        ValueError: If training diverges.
     """
     splits = load_splits(config.dataset, data_dir, samples=config.samples, folder=folder)
     data = on_device(*((grey(split.x), split.y) for split in splits))
     classes = classes_of(splits[0])
     network = blank(config, data[0][0], classes)
     trained = _train(config, network, data, folder)
+    if not all(np.isfinite(kernel).all() for kernel in jax.tree.leaves(trained.fit.params)):
+        raise ValueError(
+            f"learning_rate is {config.learning_rate}, with which training diverges: "
+            "wanted a smaller one"
+        )
     keep_parameters(folder, trained.fit.params)
 
     def pair(name: str, directory: Path | None) -> dict[str, np.ndarray]:
