@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ import tyro
 
 from gramlin_jax.support.files import read_json, write_json, write_whole
 
-from ..gallery.documented import earlier_in, rewritten, summaries_in, summary
+from ..gallery.documented import EARLIER, NAME, earlier_in, rewritten, summaries_in, summary
 from ..registry import Experiment, find
 from ..shared.results import Result
 from .options import read
@@ -60,9 +61,18 @@ def main(arguments: Sequence[str], prog: str) -> None:
 
 
 def keep(name: str, folder: Path, options: Record) -> str:
-    """Keep the summary and the figures of a run; where, in a line."""
+    """Keep the summary and the figures of a run; where, in a line.
+
+    Raises:
+        ValueError: If no page could name it so.
+    """
     from ..runs import read_result
 
+    if not re.fullmatch(NAME, name) or f"{name}.json" == EARLIER:
+        raise ValueError(
+            f"name is {name!r}: wanted letters, digits, _ and ., as in fig02_digits, which a page "
+            f"can name, and not {EARLIER.removesuffix('.json')}"
+        )
     values = read_json(folder / "config.json")
     experiment = find(values.pop("experiment"))
     result = read_result(experiment.name, config_of(experiment, values), folder)
