@@ -74,7 +74,7 @@ def keep(name: str, folder: Path, options: Record) -> str:
             f"can name, and not {EARLIER.removesuffix('.json')}"
         )
     values = read_json(folder / "config.json")
-    experiment = find(values.pop("experiment"))
+    experiment = find(values.pop("experiment", ""))
     result = read_result(experiment.name, config_of(experiment, values), folder)
     path = options.docs / "results" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,10 +95,19 @@ def _draw(name: str, experiment: Experiment, result: Result, docs: Path) -> None
 
 
 def config_of(experiment: Experiment, values: dict[str, Any]) -> Any:
-    """The configuration that a run folder keeps, in which tuples have become lists."""
+    """The configuration that a run folder keeps, in which tuples have become lists.
+
+    Raises:
+        ValueError: If it has settings that the experiment does not.
+    """
 
     def plain(value: Any) -> Any:
         return tuple(map(plain, value)) if isinstance(value, list) else value
 
-    known = {name: plain(value) for name, value in values.items()}
-    return dataclasses.replace(experiment.preset("default"), **known)
+    preset = experiment.preset("default")
+    if unknown := sorted(set(values) - set(dataclasses.asdict(preset))):
+        raise ValueError(
+            f"config.json has {', '.join(unknown)}: wanted the settings of {experiment.name} in "
+            "this version"
+        )
+    return dataclasses.replace(preset, **{name: plain(value) for name, value in values.items()})
