@@ -437,7 +437,7 @@ MUTATIONS = [
         (LOADING, ("digits over 15", "digits.images[part] / 16", "digits.images[part] / 15")),
         (LOADING, ("splits overlap", "else order[_DIGITS_TRAIN:]", "else order[_DIGITS_TRAIN - 1 :]")),
         (DATASET, ("labels below 0 are let through", "(labels < 0) | (labels >= num_classes)", "labels >= num_classes")),
-        (DATASET, ("one sample fewer is taken", "if not 1 <= n <= len(self):", "if not 1 <= n < len(self):")),
+        (DATASET, ("one sample fewer is taken", "or not 1 <= n <= len(self):", "or not 1 <= n < len(self):")),
         # training
         # survived once:
         (PROGRAM, ("one key for all batches of an epoch", "key = self.batch_key(hyper, epoch, batch)", "key = self.batch_key(hyper, epoch, 0)")),
