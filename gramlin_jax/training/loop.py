@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -57,7 +58,14 @@ class Fit:
     execution: str
 
     def run(self, i: int) -> Any:
-        """The parameters of run ``i`` at the end, without the axis of runs, on one device."""
+        """The parameters of run ``i`` at the end, without the axis of runs, on one device.
+
+        Raises:
+            IndexError: If there is no such run.
+        """
+        runs, i = len(self.sweep["seed"]), operator.index(i)
+        if not -runs <= i < runs:  # JAX would give the nearest one
+            raise IndexError(f"i is {i}: wanted a run from 0 to {runs - 1}")
         return jax.tree.map(lambda a: on_one_device(a[i]), self.params)
 
 

@@ -109,6 +109,10 @@ def test_a_sweep_is_its_single_runs(execution):
         chex.assert_trees_all_close(alone.run(0), together.run(i), rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(alone.history["loss"][0], together.history["loss"][i], rtol=1e-4)
     assert not np.allclose(together.history["loss"][0], together.history["loss"][1])
+    chex.assert_trees_all_equal(together.run(-1), together.run(7))
+    for i in (8, -9):  # JAX gives the nearest one
+        with pytest.raises(IndexError, match=f"i is {i}: wanted a run from 0 to 7"):
+            together.run(i)
 
 
 def test_any_optimizer_of_optax():
