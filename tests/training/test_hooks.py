@@ -64,6 +64,13 @@ def test_divergence_is_reported_from_the_epoch_at_which_it_began():
     ]
 
 
+def test_a_generator_of_epochs_serves_every_call():
+    """Of the second one nothing was measured."""
+    hook = Measure(lambda params, hyper, data: 1.0, at=(epoch for epoch in (0, 1)))
+    for _ in range(2):
+        assert train(epochs=1, hooks=[hook]).measured_at.tolist() == [0, 1]
+
+
 def test_measures_at_all_epochs_unless_told():
     result = train(Slices(toy()), hooks=[Measure(lambda p, h, d: d.sum(), np.ones(3))])
     assert result.measured_at.tolist() == [0, 1, 2, 3]
