@@ -25,6 +25,7 @@ pytestmark = pytest.mark.runs
         (5399, "90 minutes"),
         (7200, "2 hours"),
         (9000, "2.5 hours"),
+        (360000, "100 hours"),
     ],
 )
 def test_durations_read_as_a_person_says_them(seconds, text):
