@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 import jax
@@ -114,6 +114,7 @@ def fit(
             once, a size is not positive, ``loss`` does not return a scalar and a dict of
             scalars, ``sweep`` does not fit, the devices of ``mesh`` do not divide its runs, or a
             hook refuses.
+        TypeError: If ``hooks`` is no list of hooks, or ``optimizer`` gives none.
 
     Example:
         >>> import optax
@@ -140,7 +141,7 @@ def fit(
     check_spread(mesh, len(hyper["seed"]))
     run = Run(init, loss, optimizer, batch_size, shuffle)
     source = source_of(data, run)
-    hooks = (ProgressBar(), WarnOfDivergence()) if hooks is None else tuple(hooks)
+    hooks = (ProgressBar(), WarnOfDivergence()) if hooks is None else _checked_hooks(hooks)
     first: Any = jax.tree.map(lambda a: a[0], hyper)
     for hook in hooks:
         run = hook.wrap(run, source.example, first)
@@ -159,6 +160,14 @@ def fit(
         hyper,
         training.execution,
     )
+
+
+def _checked_hooks(hooks: Any) -> tuple[Hook, ...]:
+    """The hooks as a tuple; ``TypeError`` for one alone, and for a class in the place of one."""
+    found = tuple(hooks) if isinstance(hooks, Iterable) else (type(hooks),)
+    if any(isinstance(hook, type) for hook in found):
+        raise TypeError(f"hooks is {hooks}: wanted a list of hooks, as [ProgressBar()]")
+    return found
 
 
 def _train(training: Training, hooks: Sequence[Hook]) -> None:

@@ -24,12 +24,15 @@ def grid(**values: Iterable[float]) -> dict[str, np.ndarray]:
     """All combinations of hyper-parameters, as a sweep of ``fit``; the last name varies fastest.
 
     Raises:
-        ValueError: If a name has no value.
+        ValueError: If a name has no value, or a single number in the place of values.
 
     Example:
         >>> grid(learning_rate=(0.1, 0.01), seed=range(2))["learning_rate"].tolist()
         [0.1, 0.1, 0.01, 0.01]
     """
+    for name, column in values.items():
+        if not np.iterable(column):
+            raise ValueError(f"{name} is {column}: wanted values, as ({column},)")
     columns = {name: list(column) for name, column in values.items()}
     for name, column in columns.items():
         if not column:

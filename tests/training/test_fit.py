@@ -8,7 +8,7 @@ from conftest import torch_params
 from toy import MODEL, Slices, toy, train
 
 from gramlin_jax.models import DNN
-from gramlin_jax.training import Measure, classification_loss, fit, grid
+from gramlin_jax.training import Hook, Measure, classification_loss, fit, grid
 
 
 def golden_fit(golden, optimizer, **options):
@@ -174,6 +174,20 @@ BAD = [
 @pytest.mark.parametrize(("options", "message"), BAD)
 def test_bad_input(options, message):
     with pytest.raises(ValueError, match=message):
+        train(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hooks": Hook()}, "hooks is <.*>: wanted a list of hooks"),
+        ({"hooks": [Hook]}, "hooks is .*: wanted a list of hooks"),
+        ({"optimizer": "sgd"}, "optimizer gives 'sgd': wanted one of Optax's"),
+        ({"optimizer": lambda hyper: None}, "optimizer gives None: wanted one of Optax's"),
+    ],
+)
+def test_what_is_no_hook_or_optimizer(options, message):
+    with pytest.raises(TypeError, match=message):
         train(**options)
 
 
