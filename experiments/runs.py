@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from gramlin_jax.support.files import (
     check_folder,
     claim_folder,
+    is_in_use,
     json_text,
     read_json,
     running,
@@ -66,8 +67,11 @@ def perform(
         RuntimeWarning: If the data of a finished run are not found, so that none are compared.
     """
     experiment, folder = find(name), folder.expanduser()
-    claim_folder(folder, _identity(experiment.name, config))
+    identity = _identity(experiment.name, config)
+    if is_in_use(folder):  # refuse before a lock file is made in it
+        check_folder(folder, identity)
     with running(folder), one_blas_thread():
+        claim_folder(folder, identity)
         try:
             return _performed(experiment, config, folder, data_dir, mesh)
         except BaseException:

@@ -18,7 +18,7 @@ import optax.contrib
 
 from gramlin_jax.metrics.gram import gram_only_step, gram_only_step_in_basis, whole
 from gramlin_jax.metrics.rotation import first_basis, is_wide
-from gramlin_jax.support.precision import widened
+from gramlin_jax.support.precision import widened, with_promotion
 
 if TYPE_CHECKING:
     from jaxtyping import Array
@@ -279,6 +279,7 @@ def _check_trajectory(state: optax.OptState) -> None:
 @functools.partial(
     jax.jit, static_argnames=("step", "how")
 )  # under jit, NaN passes the checks of input
+@with_promotion
 def _step(
     update: Array, kernel: Array, basis: Array | None, step: Step, how: Selected
 ) -> tuple[Array, Array | None]:

@@ -21,7 +21,7 @@ def result(**courses):
     courses = {"train_accuracy": ACCURACY, **courses}
     arrays = {"epochs": range(5)}
     for name, dims in DIMENSIONS.items():
-        course = np.tile(courses.get(name, np.zeros(5)), (1, 2, 1))
+        course = np.broadcast_to(courses.get(name, np.zeros(5)), (1, 2, 5))
         arrays[name] = np.stack([2 * course, course], -1) if "layer" in dims else course
     return Result(config, label(arrays, DIMENSIONS, coordinates(config)), {})
 
@@ -33,6 +33,16 @@ def test_what_was_before_the_terminal_phase_does_not_count(name):
     late = check(result(**{name: np.array([1.0, 9, 8, 7, 6])}))[CLAIMS[name]]
     assert late.holds is True, "rises from the start to the end, falls in the terminal phase"
     assert "8 ± 0 → 6 ± 0" in late.evidence
+
+
+def test_a_terminal_phase_of_one_measurement_has_no_course():
+    """Its beginning is its end: that nothing fell there said that the claims fail."""
+    last = np.array([[0.1, 0.9, 1, 1, 1], [0, 0, 0.9, 0.9, 1]])  # the second seed, at the end
+    falling = dict.fromkeys(CLAIMS, np.array([9.0, 8, 7, 6, 5]))
+    claims = check(result(train_accuracy=last, **falling))
+    for place in CLAIMS.values():
+        assert claims[place].holds is None and "1 of 2 seeds, 1 und" in claims[place].evidence
+    assert claims[4].holds is True, "NC4 is measured at the end alone"
 
 
 def test_target_linearity_follows_in_the_terminal_phase_only():

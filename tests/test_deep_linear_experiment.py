@@ -1,4 +1,5 @@
 import dataclasses
+import io
 import json
 
 import numpy as np
@@ -119,6 +120,28 @@ def test_check_can_find_each_claim_false():
     assert verdicts(learning_steps=never)[5:7] == [False, True]
     assert verdicts(loss=data["loss"].values + 0.1)[7:] == [False, True]
     assert verdicts(accuracy=data["accuracy"].values + 0.1)[7:] == [True, False]
+
+
+def test_what_is_not_known_decides_nothing():
+    """Neither depth learns: "grows with depth" held. Curves of a rate that diverges failed."""
+    nan = np.nan
+    assert verdicts(learning_steps=np.full((2, 5, 3), nan))[5:7] == [None, None]
+    steps = made_up().data["learning_steps"].values.copy()
+    steps[:, 0] = nan  # the shallowest alone
+    assert verdicts(learning_steps=steps)[5:7] == [True, False]
+    assert verdicts(mode_error=np.full((4, 2), nan))[3] is None
+    assert verdicts(mode_error=np.array([[nan, nan], *[[0.4, 0.2]] * 3]))[3] is False
+    half = made_up().data["half_time"].values.copy()
+    half[0, 0] = nan
+    assert verdicts(half_time=half)[4] is None
+    assert verdicts(training_error=np.array([[0, 0, 0], [0, 0, 0], [0, nan, 0]]))[1] is None
+
+
+def test_a_figure_of_networks_that_never_learn(smoke):
+    _, result = smoke
+    never = result.data["learning_steps"].where(False)
+    figure = plot(dataclasses.replace(result, data=result.data.assign(learning_steps=never)))
+    figure.savefig(io.BytesIO())
 
 
 @pytest.mark.parametrize(

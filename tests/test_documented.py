@@ -102,6 +102,28 @@ def test_the_overview_by_hand():
         rewritten("<!-- table z -->\n<!-- end -->\n", known)
 
 
+@pytest.mark.parametrize("name", ["earlier", "a/b", "../a", "two words", "a-b", ""])
+def test_a_name_that_no_page_can_name_is_refused(name, tmp_path):
+    """The runs of earlier versions were overwritten; other files no table would have found."""
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/earlier.json").write_text("[]")
+    with pytest.raises(SystemExit, match="name is .*: wanted letters, digits"):
+        command.main(["record", name, str(OLD_RUN), "--docs", str(tmp_path)])
+    assert (tmp_path / "results/earlier.json").read_text() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"colour": 3}, "config.json has colour: wanted the settings of fig04"), ({}, "name is ''")],
+)
+def test_settings_of_another_version_are_named(change, message, tmp_path):
+    values = json.loads((OLD_RUN / "config.json").read_text())
+    kept = {**values, **change} if change else {}
+    write_json(tmp_path / "config.json", kept)
+    with pytest.raises(SystemExit, match=message):
+        command.main(["record", "small", str(tmp_path), "--docs", str(tmp_path)])
+
+
 @pytest.mark.runs
 def test_the_command(tmp_path, capsys):
     folder = tmp_path / "fig04_target_linearity" / "smoke-d1f56a68"

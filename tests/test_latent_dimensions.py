@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from experiments import latent_dimensions
-from experiments.latent_dimensions.claims import check, enough, overlap, table
+from experiments.latent_dimensions.claims import check, enough, kept_share, overlap, table
 from experiments.latent_dimensions.draw import plot
 from experiments.latent_dimensions.networks import blank, grey, initial_kernels, wavelets
 from experiments.registry import find
@@ -138,6 +138,20 @@ def test_check_can_find_each_claim_false():
     assert verdicts(resampled=data["resampled"] - 0.07)[6] is False
     assert verdicts(resampled=data["resampled"] + 0.1)[7:9] == [True, False]
     assert verdicts(alignment=data["alignment"] + 0.01)[9:] == [False, False]
+
+
+def test_chance_is_that_of_the_classes():
+    """Of 100 classes it was a tenth, too: above what the networks reach."""
+    result = dataclasses.replace(made_up(), info={"num_classes": 100})
+    end, drawn = np.array([0.427, 0.314])[:, None] + 0.002 * np.arange(-1, 2)
+    np.testing.assert_allclose(kept_share(result), (drawn - 0.01) / (end - 0.01))
+
+
+def test_training_that_diverges_is_named():
+    """It ended with an error that spoke of samples."""
+    config = dataclasses.replace(SMOKE, epochs=1, samples=64, learning_rate=1e30)
+    with pytest.warns(RuntimeWarning, match="NaN"), pytest.raises(ValueError, match="^learning_r"):
+        find("latent_dimensions").run(config)
 
 
 def test_spaces_are_shared_whatever_the_order_inside():

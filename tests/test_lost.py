@@ -126,6 +126,8 @@ def test_margins():
     assert claim.holds is False and claim.evidence == "1 of 4 seeds, 2 undecided; numbers"
     assert in_every_seed("all", margins[:2], "numbers").holds is None
     assert in_every_seed("all", margins[:1], "numbers").holds is True
+    none = in_every_seed("all", margins[:, :0], "numbers")
+    assert none.holds is None and none.evidence == "0 of 4 seeds, 4 undecided; numbers"
 
 
 def test_what_guessing_reaches():

@@ -390,6 +390,9 @@ def test_narrow_types(problem):
     wide = jax.tree.map(jnp.float32, (params, gradients))
     exact, _ = take(gram_only(optax.sgd(0.1)), *wide)
     chex.assert_trees_all_close(jax.tree.map(jnp.float32, after), exact, atol=0.01)
+    with jax.numpy_dtype_promotion("strict"):
+        strict, _ = take(gram_only(optax.sgd(0.1)), params, gradients)
+    chex.assert_trees_all_equal(strict, after)
 
 
 @pytest.mark.parametrize("rank", [0, 1, 3])

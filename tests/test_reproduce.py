@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from experiments import __main__ as command
-from experiments.commands.reproduce import Outcome, table_of_claims, time_left
-from experiments.registry import find
+from experiments.commands.reproduce import Outcome, find_data, table_of_claims, time_left
+from experiments.registry import Experiment, find
 from experiments.shared.claims import Claim
 from experiments.shared.durations import duration
 from experiments.shared.progress import FRONT
@@ -25,6 +25,7 @@ pytestmark = pytest.mark.runs
         (5399, "90 minutes"),
         (7200, "2 hours"),
         (9000, "2.5 hours"),
+        (360000, "100 hours"),
     ],
 )
 def test_durations_read_as_a_person_says_them(seconds, text):
@@ -55,6 +56,18 @@ def test_the_time_left_is_a_bound_where_one_is_not_known():
     assert time_left([known, known], "default") == ", about 2 minutes left"
     assert time_left([known, unknown, known], "default") == ", at least 2 minutes left"
     assert time_left([unknown], "default") == time_left([known], "smoke") == ""
+
+
+@pytest.mark.parametrize("error", [OSError("train is damaged"), ValueError("not array_record")])
+def test_damaged_data_stop_their_own_experiments_only(error, monkeypatch):
+    def claim(experiment, config, folder, data_dir):
+        if experiment.name == "fig11_bert":
+            raise error
+
+    monkeypatch.setattr(Experiment, "claim_data", claim)
+    outcomes = [Outcome(e, e.preset("smoke")) for e in map(find, ("fig11", "fig04"))]
+    find_data(outcomes, None)
+    assert not any(outcome.missing for outcome in outcomes), "the run says what is wrong"
 
 
 @pytest.mark.runs

@@ -205,6 +205,23 @@ def test_versions_are_kept(tmp_path, monkeypatch):
     assert [s["numpy"] for s in sessions] == ["2", "2", "3"]
 
 
+def test_another_run_may_claim_the_folder_just_before(tmp_path, monkeypatch):
+    """It was computed to its end in a folder that said another configuration by then."""
+    other, locked = dataclasses.replace(TINY, steps=3), runs.running
+
+    @contextlib.contextmanager
+    def late(folder):
+        with locked(folder):  # what another process did until it was killed
+            write_json(folder / "config.json", {"experiment": NAME, **dataclasses.asdict(other)})
+            yield
+
+    monkeypatch.setattr(runs, "running", late)
+    folder = tmp_path / "run"
+    with pytest.raises(ValueError, match="another configuration: its steps is 3, wanted 2"):
+        perform(NAME, TINY, folder)
+    assert read_json(folder / "config.json")["steps"] == 3 and not (folder / "parts").exists()
+
+
 def test_changed_versions_are_a_note(tiny):
     _, result, _ = tiny
     assert runs.notes_of_versions(result) == [] and "jax" in result.info

@@ -1,5 +1,6 @@
 """What the experiments share, against plain formulas."""
 
+import io
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from scipy import special, stats
 from experiments.shared import provenance, text
 from experiments.shared.claims import all_of, claim_negative, in_every_seed
 from experiments.shared.devices import mesh_for, spread_over
-from experiments.shared.drawing import band, points
+from experiments.shared.drawing import band, points, sheet, tidy, write
 from experiments.shared.measures import layer_sums
 from experiments.shared.parts import parts
 from experiments.shared.progress import FRONT, in_front
@@ -98,6 +99,20 @@ def test_band_and_points_show_the_spread(log):
     (bars,) = axes.containers[0].lines[2]
     for x, segment, m, d in zip((0.5, 5.5), bars.get_segments(), mean, deviation, strict=True):
         np.testing.assert_allclose(segment, [[x, m - d], [x, m + d]])
+
+
+def test_logarithmic_axes_without_a_number_are_drawn():
+    """As where all runs diverged: matplotlib set no tick, and the run ended without a figure."""
+
+    def draw():
+        figure = sheet(2)
+        axes = figure.subplots()
+        axes.plot([np.nan, np.nan], [np.nan, np.nan])
+        axes.set(xscale="log", yscale="log")
+        tidy(axes)
+        return figure
+
+    write(draw, io.BytesIO(), "svg")
 
 
 def test_a_claim_holds_if_it_does_in_every_seed():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ import tyro
 
 from gramlin_jax.support.files import read_json, write_json, write_whole
 
-from ..gallery.documented import earlier_in, rewritten, summaries_in, summary
+from ..gallery.documented import EARLIER, NAME, earlier_in, rewritten, summaries_in, summary
 from ..registry import Experiment, find
 from ..shared.results import Result
 from .options import read
@@ -60,11 +61,20 @@ def main(arguments: Sequence[str], prog: str) -> None:
 
 
 def keep(name: str, folder: Path, options: Record) -> str:
-    """Keep the summary and the figures of a run; where, in a line."""
+    """Keep the summary and the figures of a run; where, in a line.
+
+    Raises:
+        ValueError: If no page could name it so.
+    """
     from ..runs import read_result
 
+    if not re.fullmatch(NAME, name) or f"{name}.json" == EARLIER:
+        raise ValueError(
+            f"name is {name!r}: wanted letters, digits, _ and ., as in fig02_digits, which a page "
+            f"can name, and not {EARLIER.removesuffix('.json')}"
+        )
     values = read_json(folder / "config.json")
-    experiment = find(values.pop("experiment"))
+    experiment = find(values.pop("experiment", ""))
     result = read_result(experiment.name, config_of(experiment, values), folder)
     path = options.docs / "results" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,10 +95,19 @@ def _draw(name: str, experiment: Experiment, result: Result, docs: Path) -> None
 
 
 def config_of(experiment: Experiment, values: dict[str, Any]) -> Any:
-    """The configuration that a run folder keeps, in which tuples have become lists."""
+    """The configuration that a run folder keeps, in which tuples have become lists.
+
+    Raises:
+        ValueError: If it has settings that the experiment does not.
+    """
 
     def plain(value: Any) -> Any:
         return tuple(map(plain, value)) if isinstance(value, list) else value
 
-    known = {name: plain(value) for name, value in values.items()}
-    return dataclasses.replace(experiment.preset("default"), **known)
+    preset = experiment.preset("default")
+    if unknown := sorted(set(values) - set(dataclasses.asdict(preset))):
+        raise ValueError(
+            f"config.json has {', '.join(unknown)}: wanted the settings of {experiment.name} in "
+            "this version"
+        )
+    return dataclasses.replace(preset, **{name: plain(value) for name, value in values.items()})

@@ -88,6 +88,8 @@ def _problem_of_data(outcome: Outcome, data_dir: str | None) -> str:
         outcome.experiment.claim_data(outcome.config, None, data_dir)
     except (FileNotFoundError, ImportError) as error:
         return line_of(error)
+    except (OSError, ValueError):  # not missing but damaged: their own experiments fail by it
+        pass
     return ""
 
 

@@ -26,8 +26,10 @@ from ..shared.tables import Table, markdown
 from ..shared.text import minus, named
 from .folders import VERSIONS
 
+NAME = r"[\w.]+"
+"""What a run may be called."""
 BLOCK = re.compile(
-    r"(<!-- (table|claims|caption|overview)((?: [\w.]+)*) -->\n).*?(<!-- end -->)", re.S
+    rf"(<!-- (table|claims|caption|overview)((?: {NAME})*) -->\n).*?(<!-- end -->)", re.S
 )
 COLUMNS = ("digits", "MNIST", "CIFAR-10")
 EARLIER = "earlier.json"

@@ -70,7 +70,7 @@ def check(result: Result) -> list[Claim]:
     widths = xr.DataArray(list(result.config.widths), {"layer": data["layer"]}, "layer")
     heldout = data["alignment"].sel(split="test", centring="centred")
     ahead = heldout.sel(kind="trained") - heldout.sel(kind="untrained")
-    share = kept_share(data)
+    share = kept_share(result)
     claims = [
         in_every_seed(
             "training adds components that stand out from noise",
@@ -109,10 +109,15 @@ def drawn(data: xr.Dataset, variant: str = "all layers") -> xr.DataArray:
     return data["resampled"].sel(variant=variant).mean("draw")
 
 
-def kept_share(data: xr.Dataset, variant: str = "all layers") -> xr.DataArray:
-    """What resampling keeps of the accuracy beyond chance, a tenth; (seed,)."""
-    end = data["test_accuracy"].sel(pair="first").isel(epoch=-1)
-    return (drawn(data, variant) - 0.1) / (end - 0.1)
+def kept_share(result: Result) -> xr.DataArray:
+    """What resampling keeps of the accuracy beyond chance; (seed,)."""
+    end = result.data["test_accuracy"].sel(pair="first").isel(epoch=-1)
+    return (drawn(result.data) - guess(result)) / (end - guess(result))
+
+
+def guess(result: Result) -> float:
+    """The accuracy of guessing one of the classes; results of earlier versions have ten."""
+    return 1 / float(result.info.get("num_classes", 10))
 
 
 def enough(curves: xr.DataArray, end: xr.DataArray) -> xr.DataArray:

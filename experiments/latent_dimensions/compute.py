@@ -56,11 +56,20 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
 
     Returns:
         The arrays that ``DIMENSIONS`` names, and ``epochs``.
+
+    Raises:
+        ValueError: If training diverges.
     """
     splits = load_splits(config.dataset, data_dir, samples=config.samples, folder=folder)
     data = on_device(*((grey(split.x), split.y) for split in splits))
-    network = blank(config, data[0][0], classes_of(splits[0]))
+    classes = classes_of(splits[0])
+    network = blank(config, data[0][0], classes)
     trained = _train(config, network, data, folder)
+    if not all(np.isfinite(kernel).all() for kernel in jax.tree.leaves(trained.fit.params)):
+        raise ValueError(
+            f"learning_rate is {config.learning_rate}, with which training diverges: "
+            "wanted a smaller one"
+        )
     keep_parameters(folder, trained.fit.params)
 
     def pair(name: str, directory: Path | None) -> dict[str, np.ndarray]:
@@ -80,7 +89,7 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
         "grey": np.asarray(data[0][0][:SAMPLES, ..., 0]),
         "classes": splits[0].y[:SAMPLES],
     }
-    info = {**facts(*splits), "execution": trained.fit.execution}
+    info = {**facts(*splits), "num_classes": classes, "execution": trained.fit.execution}
     return {**arrays, **scores, **shown, "epochs": np.arange(config.epochs + 1)}, info
 
 

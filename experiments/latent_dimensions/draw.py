@@ -25,7 +25,7 @@ from ..shared.drawing import (
     tidy,
 )
 from .captions import captions as captions
-from .claims import PUBLISHED, drawn
+from .claims import PUBLISHED, drawn, guess
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +54,7 @@ def plot(result: Result) -> Figure:
     _clipping(panels[1, 2], data, "weight_clipping", "weight components")
     for axes, centring in zip(panels[2, :2], ("uncentred", "centred"), strict=True):
         _alignment(axes, data["alignment"].sel(centring=centring), centring)
-    _resampled(panels[2, 2], data)
+    _resampled(panels[2, 2], result)
     letters(panels.flat)
     legend_below(figure, panels.flat, lines={"second network (b)": ":"}, columns=4)
     return figure
@@ -145,8 +145,9 @@ def _alignment(axes: Axes, cosines: xr.DataArray, title: str) -> None:
     tidy(axes, title=title)
 
 
-def _resampled(axes: Axes, data: xr.Dataset) -> None:
-    """Accuracies of all drawn networks, and of the trained one."""
+def _resampled(axes: Axes, result: Result) -> None:
+    """Accuracies of all drawn networks, of the trained one and of guessing."""
+    data = result.data
     for i, variant in enumerate(data["variant"].values):
         of = data["resampled"].sel(variant=variant)
         for seed in range(of.sizes["seed"]):
@@ -156,7 +157,7 @@ def _resampled(axes: Axes, data: xr.Dataset) -> None:
         axes.plot([i - 0.3, i + 0.3], [mean, mean], color=PURPLE, lw=1.5)
     full = data["test_accuracy"].sel(pair="first").isel(epoch=-1).mean()
     axes.axhline(float(full), color="0.4", lw=0.8, ls=":")
-    axes.axhline(0.1, color="0.7", lw=0.8, ls=":")
+    axes.axhline(guess(result), color="0.7", lw=0.8, ls=":")
     names = [str(name) for name in data["variant"].values]
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_ylabel("test accuracy")

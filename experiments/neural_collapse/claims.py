@@ -95,9 +95,10 @@ def _claims(loss: str, data: xr.Dataset) -> list[Claim]:
 
 
 def _falls(statement: str, curves: xr.DataArray, begin: xr.DataArray) -> Claim:
-    """Are curves (seed, epoch) lower at the end than at each seed's epoch ``begin``?"""
+    """Are curves (seed, epoch) lower at the end than at each seed's epoch ``begin`` before it?"""
     first, last = curves.sel(epoch=begin), curves.isel(epoch=-1)
-    return in_every_seed(statement, first - last, f"{_about(first)} → {_about(last)}")
+    fall = (first - last).where(begin < curves["epoch"].max())
+    return in_every_seed(statement, fall, f"{_about(first)} → {_about(last)}")
 
 
 def _about(runs: xr.DataArray) -> str:

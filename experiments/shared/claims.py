@@ -61,6 +61,7 @@ def in_every_seed(statement: str, margins: xr.DataArray, evidence: str) -> Claim
     """
     known, others = xr.ufuncs.isfinite(margins), [dim for dim in margins.dims if dim != "seed"]
     true, false = (known & (margins > 0)).all(others), (known & (margins <= 0)).any(others)
+    true &= known.any(others)  # of nothing, all is true
     count = f"{int(true.sum())} of {true.size} seeds"
     if undecided := int((~true & ~false).sum()):
         count += f", {undecided} undecided"

@@ -174,6 +174,8 @@ def _label_decades(axis: Axis, ticks: int) -> None:
     )
 
     low, high = sorted(axis.get_view_interval())
+    if not low > 0:  # nothing to show, as where all runs diverged: no tick could be set
+        axis.axes.set(**{f"{axis.axis_name}lim": (1, 10)})  # type: ignore[attr-defined]
     decades = math.log10(high / low) if 0 < low < high < math.inf else math.inf
     if decades > 2:
         axis.set_major_locator(LogLocator(numticks=ticks + 2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words, to two digits.
+    """Seconds in words, to two digits or whole hours.
 
     Example:
         >>> duration(7.2), duration(43), duration(192), duration(9000)
@@ -14,7 +14,8 @@ def duration(seconds: float) -> str:
         return _counted(f"{seconds:.0f}", "second")
     if seconds < 5400:
         return _counted(f"{seconds / 60:.0f}", "minute")
-    return _counted(f"{seconds / 3600:.2g}", "hour")
+    hours = seconds / 3600
+    return _counted(f"{hours:.2g}" if hours < 99 else f"{hours:.0f}", "hour")  # not 1e+02
 
 
 def _counted(number: str, unit: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from numbers import Integral
 
 import numpy as np
 
@@ -99,7 +100,7 @@ class Dataset:
         Raises:
             ValueError: If n is below 1 or above the number of samples.
         """
-        if not 1 <= n <= len(self):
+        if not isinstance(n, Integral) or not 1 <= n <= len(self):
             raise ValueError(
                 f"n is {n}: wanted 1 to {len(self)}, the samples of {self.name} {self.split}"
             )
@@ -134,7 +135,7 @@ def _check_floats(name: str, values: np.ndarray) -> None:
 
 def _check_labels(name: str, labels: np.ndarray, num_classes: int) -> None:
     _check_array(name, labels)
-    if num_classes < 1:
+    if not isinstance(num_classes, Integral) or num_classes < 1:
         raise ValueError(f"num_classes is {num_classes}: wanted at least 1, or None for regression")
     if not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(

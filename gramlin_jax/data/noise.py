@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gramlin_jax.support.checks import check_count, is_traced
+from gramlin_jax.support.precision import with_promotion
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
@@ -47,6 +48,7 @@ def label_noise(n: int, num_classes: int, seed: int = 0) -> LabelNoise:
     return LabelNoise(replacements, (random.permutation(n) / n).astype(np.float32))
 
 
+@with_promotion
 def noisy_labels(
     labels: Int[Array, "n"], noise: LabelNoise, share: float | Float[Array, ""]
 ) -> Int[Array, "n"]:

@@ -35,7 +35,7 @@ def swiss_roll(n: int = 1000, noise: float = 0.0, seed: int = 0) -> Dataset:
         ((100, 2), (100, 1), 0.0, 1.0)
     """
     check_count("n", n, 2)
-    if noise < 0:
+    if not 0 <= noise < float("inf"):
         raise ValueError(f"noise is {noise}: wanted a standard deviation, at least 0")
     random = np.random.RandomState(seed)
     t = 1.5 * np.pi * (1 + 2 * random.uniform(size=n))
@@ -127,7 +127,7 @@ def quadratic_from_draws(
         of q, so classes are balanced; for regression y = max(q, 0) (n, 1) float32.
 
     Raises:
-        ValueError: If shapes do not match, or num_classes < 2.
+        ValueError: If shapes do not match, num_classes < 2, or a row r is zero or not finite.
 
     Source: the reference implementation of arXiv 2605.06258.
 
@@ -146,6 +146,11 @@ def quadratic_from_draws(
     if num_classes is not None:
         check_count("num_classes", num_classes, 2)
     x = latents @ mixing + noise_scale * noise
+    if not (np.isfinite(x).all() and x.any(1).all()):
+        raise ValueError(
+            "latents·mixing + noise_scale·noise has a row that is zero or not finite: wanted rows "
+            "with a direction"
+        )
     x = x / np.linalg.norm(x, axis=1, keepdims=True)
     symmetric = (form + form.T) / 2 - np.trace(form) / d
     q = np.einsum("ni,ij,nj->n", x, symmetric, x, optimize=True)

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import jax.numpy as jnp
 
 from gramlin_jax.support.checks import check_same_shape
+from gramlin_jax.support.precision import with_promotion
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
 
 
+@with_promotion
 def hits(logits: Float[Array, "*n C"], labels: Int[Array, "*n"]) -> Float[Array, "*n"]:
     """Whether the largest logit is the label's, 1 or 0; NaN where a logit is NaN.
 

@@ -76,6 +76,7 @@ def concrete(value: Array) -> Array:
     return value if is_traced(value) else cast("Array", np.asarray(value)[()])
 
 
+@with_promotion
 def widened(a: Float[Array, "..."]) -> Float[Array, "..."]:
     """``a`` in float32 or wider: half precision is converted, other types are kept."""
     return a.astype(jnp.promote_types(a.dtype, jnp.float32))

@@ -150,6 +150,9 @@ class Measure(Hook):
     data: PyTree = None
     at: Iterable[int] | None = None
 
+    def __post_init__(self) -> None:
+        self.at = None if self.at is None else tuple(self.at)  # a generator is read once
+
     def prepare(self, training: Training) -> None:
         """Check the settings and allocate the measurements."""
         if training.measured is not None:

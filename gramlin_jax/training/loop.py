@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 import jax
@@ -57,7 +58,14 @@ class Fit:
     execution: str
 
     def run(self, i: int) -> Any:
-        """The parameters of run ``i`` at the end, without the axis of runs, on one device."""
+        """The parameters of run ``i`` at the end, without the axis of runs, on one device.
+
+        Raises:
+            IndexError: If there is no such run.
+        """
+        runs, i = len(self.sweep["seed"]), operator.index(i)
+        if not -runs <= i < runs:  # JAX would give the nearest one
+            raise IndexError(f"i is {i}: wanted a run from 0 to {runs - 1}")
         return jax.tree.map(lambda a: on_one_device(a[i]), self.params)
 
 
@@ -106,6 +114,7 @@ def fit(
             once, a size is not positive, ``loss`` does not return a scalar and a dict of
             scalars, ``sweep`` does not fit, the devices of ``mesh`` do not divide its runs, or a
             hook refuses.
+        TypeError: If ``hooks`` is no list of hooks, or ``optimizer`` gives none.
 
     Example:
         >>> import optax
@@ -132,7 +141,7 @@ def fit(
     check_spread(mesh, len(hyper["seed"]))
     run = Run(init, loss, optimizer, batch_size, shuffle)
     source = source_of(data, run)
-    hooks = (ProgressBar(), WarnOfDivergence()) if hooks is None else tuple(hooks)
+    hooks = (ProgressBar(), WarnOfDivergence()) if hooks is None else _checked_hooks(hooks)
     first: Any = jax.tree.map(lambda a: a[0], hyper)
     for hook in hooks:
         run = hook.wrap(run, source.example, first)
@@ -151,6 +160,14 @@ def fit(
         hyper,
         training.execution,
     )
+
+
+def _checked_hooks(hooks: Any) -> tuple[Hook, ...]:
+    """The hooks as a tuple; ``TypeError`` for one alone, and for a class in the place of one."""
+    found = tuple(hooks) if isinstance(hooks, Iterable) else (type(hooks),)
+    if any(isinstance(hook, type) for hook in found):
+        raise TypeError(f"hooks is {hooks}: wanted a list of hooks, as [ProgressBar()]")
+    return found
 
 
 def _train(training: Training, hooks: Sequence[Hook]) -> None:

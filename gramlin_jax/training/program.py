@@ -166,7 +166,9 @@ class Run:
 
     def _optimizer(self, hyper: Hyper) -> optax.GradientTransformationExtraArgs:
         given: Any = self.optimizer
-        made = given if hasattr(given, "update") else given(hyper)
+        made = given if hasattr(given, "update") or not callable(given) else given(hyper)
+        if not hasattr(made, "update"):
+            raise TypeError(f"optimizer gives {made!r}: wanted one of Optax's, or hyper -> one")
         return optax.with_extra_args_support(made)
 
 

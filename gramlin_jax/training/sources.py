@@ -14,6 +14,7 @@ from gramlin_jax.support.checks import check_finite, check_leading_axis
 from gramlin_jax.support.conversion import as_jax
 from gramlin_jax.support.devices import Placement, placed
 from gramlin_jax.support.fingerprints import fingerprint
+from gramlin_jax.support.precision import widened
 from gramlin_jax.training.identity import lowering
 from gramlin_jax.training.program import Hyper, Metrics, Run, State
 from gramlin_jax.training.sweeps import compiled_over_runs
@@ -172,5 +173,10 @@ def source_of(data: Any, run: Run) -> Arrays | Batches:
 
 @jax.jit
 def _moved(means: Metrics, values: Metrics, share: float) -> Metrics:
-    """Means over samples, ``share`` of which are new."""
-    return jax.tree.map(lambda mean, value: mean + share * (value - mean), means, values)
+    """Means over samples, ``share`` of which are new; half precision would round it away."""
+
+    def moved(mean: Array, value: Array) -> Array:
+        mean, value = widened(mean), widened(value)
+        return mean + share * (value - mean)
+
+    return jax.tree.map(moved, means, values)

@@ -24,12 +24,15 @@ def grid(**values: Iterable[float]) -> dict[str, np.ndarray]:
     """All combinations of hyper-parameters, as a sweep of ``fit``; the last name varies fastest.
 
     Raises:
-        ValueError: If a name has no value.
+        ValueError: If a name has no value, or a single number in the place of values.
 
     Example:
         >>> grid(learning_rate=(0.1, 0.01), seed=range(2))["learning_rate"].tolist()
         [0.1, 0.1, 0.01, 0.01]
     """
+    for name, column in values.items():
+        if not np.iterable(column):
+            raise ValueError(f"{name} is {column}: wanted values, as ({column},)")
     columns = {name: list(column) for name, column in values.items()}
     for name, column in columns.items():
         if not column:
@@ -139,10 +142,16 @@ def run_labels(sweep: Mapping[str, np.ndarray]) -> list[str]:
         >>> run_labels(grid(learning_rate=(0.1, 0.01), seed=(0,)))
         ['learning_rate=0.1 seed=0', 'learning_rate=0.01 seed=0']
     """
-    rows = list(zip(*sweep.values(), strict=True))
+    rows = list(zip(*(values.tolist() for values in sweep.values()), strict=True))
     if len(rows) == 1:
         return [""]
-    return [" ".join(f"{k}={v:g}" for k, v in zip(sweep, row, strict=True)) for row in rows]
+    return [" ".join(f"{k}={_short(v)}" for k, v in zip(sweep, row, strict=True)) for row in rows]
+
+
+def _short(value: float) -> str:
+    """Six digits where these are all: runs of close seeds or rates need names of their own."""
+    short = f"{value:g}"
+    return short if float(short) == value else str(value)
 
 
 def check_sweep(sweep: Mapping[str, Any] | None) -> dict[str, np.ndarray]:

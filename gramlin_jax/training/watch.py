@@ -61,9 +61,14 @@ class Watch(Hook):
         zero = self._probe.init(params, example(), key, hyper)
         return _Watched(**vars(run), probe=self._probe, zero=zero)
 
-    def after_epoch(self, training: Training) -> None:
-        """Read what the epoch has seen, and begin anew."""
+    def before_epoch(self, training: Training) -> None:
+        """Begin anew, also where a checkpoint was saved with what the epoch before has seen."""
         opt_state, state = training.state.opt_state
+        training.state = training.state._replace(opt_state=(opt_state, _cleared(state)))
+
+    def after_epoch(self, training: Training) -> None:
+        """Read what the epoch has seen."""
+        _, state = training.state.opt_state
         names = [f"/{label}" if label else "" for label in run_labels(training.hyper)]
         each = [self._probe.read(run) for run in _by_run(state, len(names))]
         self.measurements[training.epoch] = [dataclasses.replace(m, sums={}) for m in each]
@@ -71,7 +76,6 @@ class Watch(Hook):
         self._log(
             {f"{k}{name}": v for name, m in values for k, v in m.scalars().items()}, training.epoch
         )
-        training.state = training.state._replace(opt_state=(opt_state, _cleared(state)))
 
     def end(self, training: Training) -> None:
         """Leave the optimiser's state as it is without a probe."""

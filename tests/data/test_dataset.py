@@ -41,7 +41,7 @@ def test_take(n):
     assert dataclasses.replace(part, x=IMAGES, y=LABELS).name == "toy"
 
 
-@pytest.mark.parametrize("n", [-1, 0, 7])
+@pytest.mark.parametrize("n", [-1, 0, 7, 2.0])
 def test_take_refuses(n):
     with pytest.raises(ValueError, match=rf"n is {n}: wanted 1 to 6, the samples of toy train"):
         make().take(n)
@@ -123,6 +123,7 @@ def test_one_hot(dtype):
         (np.array([0, 1, -2]), 3, "labels has the value -2 at index 2"),
         (np.array([[0, 1]]), 3, "labels has shape (1, 2): wanted labels (n,)"),
         (np.array([0]), 0, "num_classes is 0"),
+        (np.array([0, 1]), 2.5, "num_classes is 2.5: wanted at least 1"),
         ([0, 1], 2, "labels is a list: wanted an array; use np.asarray"),
     ],
 )

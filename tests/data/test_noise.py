@@ -50,6 +50,15 @@ def test_seeds_differ():
     assert (first.ranks != other.ranks).any() and (first.replacements != other.replacements).any()
 
 
+def test_labels_of_any_integer_type_under_strict_promotion():
+    noise, labels = label_noise(20, 5), np.arange(20) % 5
+    with jax.numpy_dtype_promotion("strict"):
+        for dtype in ("uint8", "int16", "int32"):
+            replaced = noisy_labels(labels.astype(dtype), noise, 0.3)
+            wanted = np.where(noise.ranks < np.float32(0.3), noise.replacements, labels)
+            np.testing.assert_array_equal(replaced, wanted)
+
+
 def test_bad_input():
     for share in (-0.1, 1.5, float("nan")):
         with pytest.raises(ValueError, match=r"share is .*: wanted a share between 0 and 1"):

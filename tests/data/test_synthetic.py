@@ -59,6 +59,7 @@ def test_swiss_roll_is_that_of_scikit_learn(n, noise, seed):
     [
         ({"n": 1}, "n is 1: wanted at least 2"),
         ({"noise": -0.1}, "noise is -0.1: wanted a standard"),
+        ({"noise": float("nan")}, "noise is nan: wanted a standard"),
     ],
 )
 def test_swiss_roll_refuses(arguments, message):
@@ -183,6 +184,10 @@ def test_quadratic_regression():
                 np.ones((2, 5)), np.ones((4, 2)), np.ones((4, 5)), np.ones((5, 4))
             ),
             "form has shape (5, 4) with",
+        ),
+        (
+            lambda: quadratic_from_draws(np.eye(2), np.eye(3)[:, :2], np.zeros((3, 2)), np.eye(2)),
+            "has a row that is zero or not finite",
         ),
     ],
 )

@@ -437,7 +437,7 @@ MUTATIONS = [
         (LOADING, ("digits over 15", "digits.images[part] / 16", "digits.images[part] / 15")),
         (LOADING, ("splits overlap", "else order[_DIGITS_TRAIN:]", "else order[_DIGITS_TRAIN - 1 :]")),
         (DATASET, ("labels below 0 are let through", "(labels < 0) | (labels >= num_classes)", "labels >= num_classes")),
-        (DATASET, ("one sample fewer is taken", "if not 1 <= n <= len(self):", "if not 1 <= n < len(self):")),
+        (DATASET, ("one sample fewer is taken", "or not 1 <= n <= len(self):", "or not 1 <= n < len(self):")),
         # training
         # survived once:
         (PROGRAM, ("one key for all batches of an epoch", "key = self.batch_key(hyper, epoch, batch)", "key = self.batch_key(hyper, epoch, 0)")),
@@ -602,7 +602,7 @@ MUTATIONS = [
         (DEEP, ("a covariance step reads new kernels", "left = dot(left, kernel)", "left = dot(left, new[-1])")),
         (DEEP, ("divergence is let through", "if not after - before <= 1e-12 * abs(before):", "if not after - before <= 1e12 * abs(before):")),
         (LATENT, ("the untrained pair is no baseline", 'shared.sel(kind=["untrained", "permuted"])', 'shared.sel(kind=["permuted"])')),
-        (LATENT, ("a share of all accuracy", "(drawn(data, variant) - 0.1) / (end - 0.1)", "drawn(data, variant) / end")),
+        (LATENT, ("a share of all accuracy", "(drawn(result.data) - guess(result)) / (end - guess(result))", "drawn(result.data) / end")),
         # experiments
         # survived once:
         (STATISTICS, ("prediction interval without 1 + 1/s", "* (1 + 1 / ", "* (1 + 0 / ")),

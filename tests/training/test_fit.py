@@ -8,7 +8,7 @@ from conftest import torch_params
 from toy import MODEL, Slices, toy, train
 
 from gramlin_jax.models import DNN
-from gramlin_jax.training import Measure, classification_loss, fit, grid
+from gramlin_jax.training import Hook, Measure, classification_loss, fit, grid
 
 
 def golden_fit(golden, optimizer, **options):
@@ -109,6 +109,10 @@ def test_a_sweep_is_its_single_runs(execution):
         chex.assert_trees_all_close(alone.run(0), together.run(i), rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(alone.history["loss"][0], together.history["loss"][i], rtol=1e-4)
     assert not np.allclose(together.history["loss"][0], together.history["loss"][1])
+    chex.assert_trees_all_equal(together.run(-1), together.run(7))
+    for i in (8, -9):  # JAX gives the nearest one
+        with pytest.raises(IndexError, match=f"i is {i}: wanted a run from 0 to 7"):
+            together.run(i)
 
 
 def test_any_optimizer_of_optax():
@@ -170,6 +174,20 @@ BAD = [
 @pytest.mark.parametrize(("options", "message"), BAD)
 def test_bad_input(options, message):
     with pytest.raises(ValueError, match=message):
+        train(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hooks": Hook()}, "hooks is <.*>: wanted a list of hooks"),
+        ({"hooks": [Hook]}, "hooks is .*: wanted a list of hooks"),
+        ({"optimizer": "sgd"}, "optimizer gives 'sgd': wanted one of Optax's"),
+        ({"optimizer": lambda hyper: None}, "optimizer gives None: wanted one of Optax's"),
+    ],
+)
+def test_what_is_no_hook_or_optimizer(options, message):
+    with pytest.raises(TypeError, match=message):
         train(**options)
 
 

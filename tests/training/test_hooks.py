@@ -64,6 +64,13 @@ def test_divergence_is_reported_from_the_epoch_at_which_it_began():
     ]
 
 
+def test_a_generator_of_epochs_serves_every_call():
+    """Of the second one nothing was measured."""
+    hook = Measure(lambda params, hyper, data: 1.0, at=(epoch for epoch in (0, 1)))
+    for _ in range(2):
+        assert train(epochs=1, hooks=[hook]).measured_at.tolist() == [0, 1]
+
+
 def test_measures_at_all_epochs_unless_told():
     result = train(Slices(toy()), hooks=[Measure(lambda p, h, d: d.sum(), np.ones(3))])
     assert result.measured_at.tolist() == [0, 1, 2, 3]
@@ -138,3 +145,12 @@ def test_logs_each_run_of_a_sweep():
     names = ["loss/seed=0 rate=0.5", "loss/seed=0 rate=0.1"]
     assert set(lines[2][1]) == {*names, *(name.replace("loss", "accuracy") for name in names)}
     assert [lines[2][1][name] for name in names] == swept.history["loss"][:, 2].tolist()
+
+
+def test_runs_of_close_seeds_have_lines_of_their_own():
+    lines = {}
+    sweep = grid(seed=(20260101, 20260102), rate=(0.1, 0.1000001, 1e6))
+    train(epochs=1, sweep=sweep, hooks=[Log(lambda values, epoch: lines.update(values))])
+    names = {name for name in lines if name.startswith("loss")}
+    rates = ("0.1", "0.1000001", "1e+06")
+    assert names == {f"loss/seed={s} rate={r}" for s in (20260101, 20260102) for r in rates}

@@ -40,3 +40,12 @@ def test_features_before_logits_are_refused():
 def test_one_hot_labels_have_no_hits():
     with pytest.raises(ValueError, match=r"labels has shape \(3, 3\) and logits without classes"):
         hits(jnp.eye(3), jnp.eye(3))
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint8"])
+def test_strict_promotion_of_types(dtype):
+    x, y = toy()
+    plain = train((x, y.astype(dtype)), epochs=1)
+    with jax.numpy_dtype_promotion("strict"):
+        strict = train((x, y.astype(dtype)), epochs=1)
+    assert strict.history["accuracy"] == plain.history["accuracy"]

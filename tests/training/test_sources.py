@@ -35,6 +35,19 @@ def test_batches_are_the_arrays_in_their_order(execution, wrap):
     np.testing.assert_allclose(batches.history["first label"], np.full((3, 3), wanted), rtol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "uint8", "bool"])
+def test_means_over_many_batches_in_any_type(dtype):
+    """In bfloat16 a share of 1/500 would be rounded away; unsigned differences would wrap."""
+
+    def loss(params, batch, key, hyper):
+        value = batch.sum().astype(dtype)
+        return value.astype(float), {"value": value}
+
+    ones = np.repeat([True, False, True], 400)
+    f = train(lambda epoch: ones[:, None], loss=loss, optimizer=optax.sgd(0.0), epochs=1)
+    np.testing.assert_allclose(f.history["value"], 2 / 3, rtol=4e-3)
+
+
 def test_a_callable_is_told_the_epoch():
     told = []
 

@@ -20,6 +20,8 @@ def test_grid():
     assert sweep["seed"].tolist() == [0, 1, 0, 1] and sweep["seed"].dtype.kind == "i"
     with pytest.raises(ValueError, match="seed has no values"):
         grid(seed=())
+    with pytest.raises(ValueError, match=r"rate is 0.1: wanted values, as \(0.1,\)"):
+        grid(rate=0.1)
 
 
 @pytest.mark.parametrize(

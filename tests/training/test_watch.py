@@ -55,13 +55,14 @@ class Stop(Hook):
 
 
 @pytest.mark.long
-def test_it_resumes_and_watches_an_iterable(watched, tmp_path):
+@pytest.mark.parametrize("order", [1, -1])  # what is saved before it was read counted twice
+def test_it_resumes_and_watches_an_iterable(watched, tmp_path, order):
     options = {"sweep": SEEDS, "execution": "map", "batch_size": None}
     with pytest.raises(KeyboardInterrupt):
-        hooks = [Watch(one_hot, 2, OPTIONS), Checkpoint(tmp_path, interval=0), Stop()]
-        train(Slices(toy()), hooks=hooks, **options)
+        hooks = [Watch(one_hot, 2, OPTIONS), Checkpoint(tmp_path, interval=0)]
+        train(Slices(toy()), hooks=[*hooks[::order], Stop()], **options)
     hook = Watch(one_hot, 2, OPTIONS)
-    fitted = train(Slices(toy()), hooks=[hook, Checkpoint(tmp_path)], **options)
+    fitted = train(Slices(toy()), hooks=[hook, Checkpoint(tmp_path)][::order], **options)
     assert list(hook.measurements) == [3]
     for a, b in zip(hook.measurements[3], watched[0].measurements[3], strict=True):
         chex.assert_trees_all_close(a.metrics, b.metrics, rtol=1e-5, atol=1e-7)
