@@ -142,16 +142,16 @@ def run_labels(sweep: Mapping[str, np.ndarray]) -> list[str]:
         >>> run_labels(grid(learning_rate=(0.1, 0.01), seed=(0,)))
         ['learning_rate=0.1 seed=0', 'learning_rate=0.01 seed=0']
     """
-    rows = list(zip(*(values.tolist() for values in sweep.values()), strict=True))
+    rows = list(zip(*sweep.values(), strict=True))
     if len(rows) == 1:
         return [""]
     return [" ".join(f"{k}={_short(v)}" for k, v in zip(sweep, row, strict=True)) for row in rows]
 
 
-def _short(value: float) -> str:
+def _short(value: np.generic) -> str:
     """Six digits where these are all: runs of close seeds or rates need names of their own."""
     short = f"{value:g}"
-    return short if float(short) == value else str(value)
+    return short if value.dtype.type(float(short)) == value else str(value)
 
 
 def check_sweep(sweep: Mapping[str, Any] | None) -> dict[str, np.ndarray]:

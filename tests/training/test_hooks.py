@@ -10,6 +10,7 @@ from toy import MODEL, Slices, init, toy, train
 
 from gramlin_jax import Moments, moments, noise_floor
 from gramlin_jax.training import Hook, Log, Measure, ProgressBar, WarnOfDivergence, grid
+from gramlin_jax.training.sweeps import run_labels
 
 
 def test_measures_metrics_and_moments_at_chosen_epochs():
@@ -154,3 +155,4 @@ def test_runs_of_close_seeds_have_lines_of_their_own():
     names = {name for name in lines if name.startswith("loss")}
     rates = ("0.1", "0.1000001", "1e+06")
     assert names == {f"loss/seed={s} rate={r}" for s in (20260101, 20260102) for r in rates}
+    assert run_labels({"rate": np.float32([0.1, 0.25])}) == ["rate=0.1", "rate=0.25"]
