@@ -2,12 +2,14 @@ import dataclasses
 import json
 import math
 import sys
+import threading
 
 import numpy as np
 import pytest
 from full import full_disk
 
 from gramlin_jax import Comparison, Measurement, Records, diagnose
+from gramlin_jax.support import files
 
 LAYERS = ("params/Dense_0/kernel", "params/Dense_1/kernel")
 
@@ -191,6 +193,24 @@ def test_on_a_full_disk_measurements_wait_in_memory(recorded):
     assert again.steps == recorded.steps == (0, 10, 20, 30, 40, 50) and again[40].loss == 4
     with full_disk(0), pytest.warns(RuntimeWarning, match="step 60 was not written"):
         recorded.append(60, made())
+
+
+def test_what_two_append_at_once_is_all_there(tmp_path, monkeypatch):
+    """The second begins while the first looks for a torn line."""
+    pytest.importorskip("fcntl")
+    path, look, others = tmp_path / "log.jsonl", files._end_of_last_line, []
+
+    def slowly(file, end):
+        if not others:
+            others.append(threading.Thread(target=files.append_lines, args=(path, b"second\n")))
+            others[0].start()
+            others[0].join(0.5)
+        return look(file, end)
+
+    monkeypatch.setattr(files, "_end_of_last_line", slowly)
+    files.append_lines(path, b"first\n")
+    others[0].join()
+    assert sorted(path.read_text().splitlines()) == ["first", "second"]
 
 
 def test_steps_measured_again_take_the_place_of_those_before(recorded):
