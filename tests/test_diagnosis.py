@@ -1,5 +1,6 @@
 """Faults planted in a healthy network are found where they are, and healthy ones have none."""
 
+import dataclasses
 import functools
 import json
 
@@ -210,6 +211,23 @@ def test_a_fall_on_held_out_samples_is_memorisation():
     assert len(diagnose(rises, heldout=series(0.2, 0.5, 0.22))) == 1  # since its best
     assert not diagnose(stays, heldout=falls).findings
     assert not diagnose(rises, heldout=series(0.3, 0.5, 0.45)).findings
+
+    later = {**rises, 3: rises[2]}
+    assert [f.step for f in diagnose(later, heldout=falls)] == [2]  # the last that both have
+
+
+def test_memorisation_that_cannot_be_looked_for_is_said():
+    values, known = {"target_linearity": 0.9, "rows": 1000.0}, by_hand(a={"target_linearity": 0.9})
+    linearity = dataclasses.replace(known, metrics={"a": {"target_linearity": 0.9}})
+    for watched, heldout, reason in (
+        ({1: known}, {2: known}, "steps that watched and heldout both have"),
+        ({1: known}, known, "steps that watched and heldout both have"),
+        (known, by_hand(b=values), "layers that watched and heldout both have"),
+        (known, linearity, "noise_floor, rows of some layer"),
+        (linearity, known, "noise_floor, rows of some layer"),
+    ):
+        assert reason in dict(diagnose(watched, heldout=heldout).unchecked)["memorisation"]
+    assert "memorisation" not in dict(diagnose(known, heldout=known).unchecked)
 
 
 def test_what_cannot_be_checked_is_said(healthy):

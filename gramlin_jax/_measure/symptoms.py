@@ -153,6 +153,19 @@ def unreached(numbers: Numbers) -> Iterator[Symptom]:
             yield Symptom(layer, norm, median, "norm of the gradient: the loss does not reach it")
 
 
+def incomparable(train: Mapping[int, Numbers], heldout: Mapping[int, Numbers]) -> str:
+    """Why ``memorised`` has nothing to compare; empty if it has."""
+    steps = set(train) & set(heldout)
+    if not steps:
+        return "which needs steps that watched and heldout both have"
+    both = train[max(steps)], heldout[max(steps)]
+    absent = dict.fromkeys(m for numbers in both for m in missing(numbers, MEMORY_METRICS))
+    if absent:
+        return f"which needs {', '.join(absent)} of some layer, in watched and heldout"
+    shared = set(both[0].layers) & set(both[1].layers)
+    return "" if shared else "which needs layers that watched and heldout both have"
+
+
 def memorised(train: Mapping[int, Numbers], heldout: Mapping[int, Numbers]) -> Iterator[Symptom]:
     """Layers that separate training samples ever better, and held-out ones worse or not at all.
 
@@ -234,6 +247,7 @@ CHECKS: dict[str, tuple[Callable[[Numbers], Iterator[Symptom]], tuple[str, ...],
         "of zeros behind it",
     ),
 }
+MEMORY_METRICS = "target_linearity", "noise_floor", "rows"
 MEMORISATION = (
     "stop where the held-out value was best; add data, augmentation or weight decay; check labels"
 )
