@@ -61,6 +61,15 @@ def test_frames_say_what_they_want():
         made().to_frame(library="dask")
 
 
+def test_a_metric_takes_no_column_of_another(recorded):
+    with pytest.raises(ValueError, match="a metric is called 'layer': wanted another name"):
+        made(layer=1.0).to_frame()
+    recorded.append(30, made(step=1.0))
+    with pytest.raises(ValueError, match="a metric is called 'step': wanted another name"):
+        recorded.frame()
+    assert "step" in made(step=1.0).to_frame()
+
+
 @pytest.mark.parametrize("library", ("pandas", "polars", "matplotlib.figure"))
 def test_a_library_that_is_not_installed_is_named(library, monkeypatch):
     monkeypatch.setitem(sys.modules, library, None)
