@@ -327,6 +327,32 @@ def test_an_nnx_module_trains_as_without():
     assert m.layers == ("first/kernel", "head/kernel") and m.count == 2 * BATCH
 
 
+def test_nnx_modules_in_a_container_train_as_without():
+    """Their batch statistics and counts are written back, and an array among them is trained."""
+
+    def loss_fn(held, batch, rngs):
+        out = held["scale"] * held["nets"][0](batch["x"], rngs)
+        return cross_entropy(out, batch["y"]), out
+
+    probe = Probe(loss_fn, labels, has_aux=True, every=2, metrics=QUICK)
+    results = []
+    for watch in (False, True):
+        rngs = nnx.Rngs(dropout=1)
+        held = {"nets": [Module(nnx.Rngs(0)), nnx.Dropout(0.1)], "scale": jnp.ones(())}
+        state = probe.init(held, BATCHES[0], rngs) if watch else None
+        plain = nnx.value_and_grad(loss_fn, has_aux=True)
+        for batch in BATCHES[:2]:
+            if watch:
+                *result, state = probe.value_and_grad(held, batch, state, rngs)
+            else:
+                result = list(plain(held, batch, rngs))
+        of_modules = nnx.to_pure_dict(nnx.state((held["nets"], rngs.dropout.count)))
+        results.append((result, of_modules))
+    chex.assert_trees_all_equal_structs(*results)
+    chex.assert_trees_all_close(*results, rtol=1e-5, atol=1e-7)  # compiled, and not
+    assert len(probe.read(state)) == 2
+
+
 def test_an_equinox_module_has_the_gradients_of_its_filtered_transform():
     model = eqx.nn.MLP(4, 3, 8, 1, key=jax.random.key(0))
 

@@ -84,8 +84,8 @@ class Probe:
     Attributes:
         loss_fn: ``(params, batch, *rest) -> L``, a scalar that is a mean over the samples of the
             batch; or ``(L, aux)`` with ``has_aux``. ``params`` may be an NNX module or an
-            Equinox one; ``batch`` is a pytree of arrays (n, ...); ``rest`` is what else the loss
-            needs: dropout keys, batch statistics, an NNX ``Rngs``.
+            Equinox one, or hold some; ``batch`` is a pytree of arrays (n, ...); ``rest`` is what
+            else the loss needs: dropout keys, batch statistics, an NNX ``Rngs``.
         targets: ``batch -> labels or real targets``, see ``measure``.
         has_aux: Whether ``loss_fn`` returns a pair.
         outputs: ``aux -> logits``, needed for integer labels where aux is not the logits.
@@ -238,7 +238,7 @@ class Probe:
         (loss, (aux, changed)), gradients = result
         call.update(changed)
         state = state._replace(step=state.step + 1)
-        return (loss, aux) if self.has_aux else loss, gradients, state
+        return (loss, aux) if self.has_aux else loss, call.gradients(gradients), state
 
     def read(self, state: ProbeState) -> Measurement:
         """The metrics of all layers, as ``measure`` gives them of the watched samples.
