@@ -13,7 +13,7 @@ from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from gramlin_jax import METRICS, Metric, Probe, measure, moments
+from gramlin_jax import METRICS, Metric, Probe, measure, moments, target_linearity
 from gramlin_jax._measure.forgetting import merged, remember, start
 from gramlin_jax.metrics.registry import DEFAULT
 
@@ -387,6 +387,27 @@ def test_the_caller_says_which_steps_are_watched():
     np.testing.assert_allclose(norm, np.linalg.norm(gradients["in"]), rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", [bool, np.int32])
+def test_weights_of_any_kind_count_as_in_measure(kind):
+    weights = (np.arange(BATCH) % 3 > 0).astype(kind)
+
+    def squares(out, y):
+        return ((out - y) ** 2).mean()
+
+    def loss_fn(params, batch):
+        return squares(network(params, batch["x"]), batch["real"])
+
+    real = X[:BATCH, :3]
+    batch = {**BATCHES[0], "real": real, "weights": weights}
+    options = {"weights": lambda batch: batch["weights"], "metrics": ["target_linearity"]}
+    probe = Probe(loss_fn, lambda batch: batch["real"], every=1, **options)
+    state = probe.init(PARAMS, batch)
+    m = probe.read(jax.jit(probe.value_and_grad)(PARAMS, batch, state)[2])
+    kept = weights > 0
+    expected = target_linearity(moments(X[:BATCH][kept], real[kept]))
+    np.testing.assert_allclose(m["in"]["target_linearity"], expected, rtol=1e-6)
+
+
 def test_what_is_refused_and_why(watched):
     probe, state, _ = watched
     for options, message in (
@@ -427,6 +448,8 @@ def test_what_is_refused_and_why(watched):
     empty = state._replace(watched=jnp.zeros((), jnp.int32))
     with pytest.raises(ValueError, match="state has watched 0 batches: wanted one at least"):
         probe.read(empty)
+    with pytest.raises(ValueError, match=r"watch has shape \(1,\): wanted one boolean"):
+        probe.value_and_grad(PARAMS, BATCHES[0], state, watch=np.array([True]))
     wrong = {**BATCHES[0], "y": BATCHES[0]["y"] + 2}
     _, _, state = probe.value_and_grad(PARAMS, wrong, state, watch=True)
     with pytest.raises(ValueError, match="labels of 48 that name none of the classes"):

@@ -254,7 +254,7 @@ def refuse_unknown(numbers: Mapping[str, Any]) -> None:
     """Raise ``ValueError`` if labels name no class, see ``Scored.numbers``."""
     if numbers["unknown"]:
         raise ValueError(
-            f"y has {numbers['unknown']:.0f} labels of {numbers['labels']:.0f} that name none of "
+            f"y has {numbers['unknown']:.6g} labels of {numbers['labels']:.6g} that name none of "
             "the classes of the outputs: wanted 0 to classes - 1, or ignore_label= for others"
         )
 

@@ -220,6 +220,8 @@ class Probe:
         self._check(state)
         check_automatic("params", params)
         check_automatic("batch", batch)
+        if watch is not None and jnp.shape(watch):
+            raise ValueError(f"watch has shape {jnp.shape(watch)}: wanted one boolean")
         call = as_function(self._pair, params, rest)
         watched = state.step % self.every == 0 if watch is None else jnp.asarray(watch)
 
@@ -293,6 +295,8 @@ class Probe:
         """What ``value_and_grad`` returns, the sums of the batch, and the kernels."""
         plan, projections, *_ = self._prepared  # type: ignore[misc]
         labels, weights = self.targets(batch), self.weights(batch) if self.weights else None
+        if weights is not None:
+            weights = jnp.asarray(weights, float)  # as ``measure`` has them, also those of bool
         samples = Batch(batch, batch, jnp.asarray(labels), weights)
         traced, values = capture(
             lambda params, x: call.loss(params, x, *call.rest), call.params, (batch,)
