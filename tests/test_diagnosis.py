@@ -121,6 +121,17 @@ def test_nothing_is_wrong_with_a_healthy_network(healthy):
     assert repr(diagnosis) == "nothing is wrong"
 
 
+def test_features_that_can_have_one_direction_are_not_collapsed():
+    """A scalar input; and a sample, whose target has no direction: -1 was less than it can be."""
+    params, x = start(jax.random.key(0), inputs=1), np.linspace(-1, 1, 100, dtype=np.float32)
+    labels = np.digitize(x, [-0.5, 0.0, 0.5])
+    for rows in (slice(None), slice(1)):
+        m = measured(params, (x[rows, None], labels[rows]))
+        assert "collapsed rank" not in {kind for kind, _ in kinds(diagnose(m))}
+    scores = measured(params, (x[:1, None], labels[:1]), metrics=["target_rank"])
+    assert scores["in"]["target_rank"] == 0
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_found_where_it_is(healthy, fault):
     plant, kind, layer = FAULTS[fault]

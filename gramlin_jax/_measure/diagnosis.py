@@ -109,8 +109,8 @@ def diagnose(watched: Watched, *, heldout: Watched | None = None) -> Diagnosis:
       or that of noise on held-out ones.
 
     All but the first and the last are looked for at the last step, and the last at the steps that
-    both have. A branch that reads something
-    of its own, as a time step, stands at its noise floor by design.
+    both have. A branch that reads something of its own, as a time step, stands at its noise floor
+    by design, and in ``Records``, without the width, a layer of one feature counts as collapsed.
 
     Args:
         watched: A measurement on training samples, or measurements by step. Those that hold sums

@@ -59,6 +59,11 @@ class Numbers:
         """Whether it was measured, be it NaN."""
         return metric in self._values[layer]
 
+    def width(self, layer: str) -> float:
+        """Number of features; infinity without sums, which alone know it."""
+        moments = sums.moments if (sums := self._sums.get(layer)) else None
+        return math.inf if moments is None else moments.feature_mean.shape[-1]
+
     def has_kernel(self, layer: str) -> bool:
         """Whether it is no named activation, which has no kernel whose norm could be NaN."""
         sums = self._sums.get(layer)
@@ -111,7 +116,8 @@ def collapsed(numbers: Numbers) -> Iterator[Symptom]:
     wanted = numbers.all("target_rank")
     for layer, rank in numbers.all("feature_rank").items():
         directions = wanted.get(layer, 1)
-        if rank < 1 + min(0.5, (directions - 1) / 10):
+        possible = min(directions, numbers.width(layer))
+        if directions > 0 and rank < 1 + min(0.5, (possible - 1) / 10):
             text = "effective rank of the features; the targets have several directions"
             yield Symptom(layer, rank, directions, text)
 

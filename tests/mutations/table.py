@@ -544,7 +544,7 @@ MUTATIONS = [
         (WIDTHS, ("what shrinks is stable", "if high < -TOLERANCE:", "if high < -9:")),
         (WIDTHS, ("one step more", "length=steps)", "length=steps + 1)")),
         (SYMPTOMS, ("no chance at the floor", "_deviation(floor, rows.get(layer, math.inf))", "0.0")),
-        (SYMPTOMS, ("two classes need a second direction", "(directions - 1) / 10", "directions / 10")),
+        (SYMPTOMS, ("two classes need a second direction", "(possible - 1) / 10", "possible / 10")),
         (SYMPTOMS, ("updates explode late", "LARGEST, USUAL, SMALLEST = 1.0,", "LARGEST, USUAL, SMALLEST = 1.1,")),
         (SYMPTOMS, ("updates vanish by themselves", "if value < SMALLEST * median:", "if value < SMALLEST:")),
         (SYMPTOMS, ("half of the units may die", "if DEAD < share < 1:", "if DEAD <= share < 1:")),
