@@ -456,6 +456,23 @@ def test_what_is_refused_and_why(watched):
         probe.read(state)
 
 
+def test_samples_of_another_shape_and_labels_beyond_32_bits_are_refused():
+    def loss_fn(params, batch):
+        out = jnp.tanh(batch["x"] @ params["in"]).mean(1) @ params["out"]
+        return cross_entropy(out, batch["y"]), out
+
+    short, long = ({"x": RNG.normal(size=(8, n, 4)), "y": np.arange(8) % 3} for n in (2, 3))
+    probe = Probe(loss_fn, labels, has_aux=True, every=1, metrics=QUICK)
+    state = probe.init(PARAMS, short)
+    with pytest.raises(ValueError, match=r"in/feature_mean: \(12,\) and \(8,\)\): wanted posi"):
+        jax.jit(probe.value_and_grad)(PARAMS, long, state)
+    with jax.enable_x64(True):
+        wrong = {**short, "y": short["y"] + 2**32}
+        state = probe.value_and_grad(PARAMS, wrong, probe.init(PARAMS, short))[2]
+        with pytest.raises(ValueError, match="8 labels of 8 that name none of the classes"):
+            probe.read(state)
+
+
 def test_rows_that_do_not_answer_their_samples_are_not_measured():
     """Positions are the slow index of a merged axis: row i is not of sample i."""
 

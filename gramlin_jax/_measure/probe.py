@@ -230,6 +230,7 @@ class Probe:
 
         def watching(state: ProbeState) -> tuple[Any, ProbeState]:
             result, sums, kernels = self._watch(call, batch, axis_name=self.axis_name)
+            _check_sums(sums, self._prepared.shapes)  # type: ignore[union-attr]
             sums = remember(state.sums, sums, state.watched, self.window, self.decay)
             return result, ProbeState(state.step, state.watched + 1, sums, kernels)
 
@@ -344,11 +345,23 @@ def _over_devices(sums: Any, axis_name: Any) -> Any:
     return jax.tree.map(total, sums, is_leaf=lambda leaf: isinstance(leaf, Additive))
 
 
-def _form(state: ProbeState) -> Any:
-    """Names, shapes and types of the arrays of a state, to compare."""
+def _check_sums(sums: Any, wanted: Any) -> None:
+    """Refuse sums that do not add to those of ``init``."""
+    given, wanted = _form(sums), _form(wanted)
+    for name in {**wanted, **given}:
+        here, there = (form.get(name, ("none",))[0] for form in (given, wanted))
+        if here != there:
+            raise ValueError(
+                f"batch gives sums of other shapes than that of init ({name}: {here} and {there}): "
+                "wanted positions='mean' or a position, or samples of one shape"
+            )
+
+
+def _form(tree: Any) -> Any:
+    """Names, shapes and types of arrays, to compare."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): (jnp.shape(leaf), leaf.dtype)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
 
 
