@@ -448,6 +448,9 @@ def test_what_is_refused_and_why(watched):
     empty = state._replace(watched=jnp.zeros((), jnp.int32))
     with pytest.raises(ValueError, match="state has watched 0 batches: wanted one at least"):
         probe.read(empty)
+    over_devices = lambda params, batch: jax.lax.pmean(scalar(params, batch), "data")  # noqa: E731
+    with pytest.raises(ValueError, match="mesh's axis, .* wanted the loss of a device's own"):
+        Probe(over_devices, labels, axis_name="data").init(PARAMS, BATCHES[0])
     with pytest.raises(ValueError, match=r"watch has shape \(1,\): wanted one boolean"):
         probe.value_and_grad(PARAMS, BATCHES[0], state, watch=np.array([True]))
     wrong = {**BATCHES[0], "y": BATCHES[0]["y"] + 2}

@@ -176,7 +176,16 @@ class Probe:
         tracing = Tracing(lambda p, x: call.loss(p, x, *call.rest), call.params, where)
         wanted = self.layers, self._needs, self.positions, self.width_limit
         options = Options(*wanted, self._logits, self.ignore_label, random=True)
-        plan = make_plan(tracing, options, stack)
+        try:
+            plan = make_plan(tracing, options, stack)
+        except NameError as error:
+            if "axis name" not in str(error):
+                raise
+            raise ValueError(
+                f"loss_fn takes a mean or sum over a mesh's axis, which init has not ({error}): "
+                "wanted the loss of a device's own samples; take the mean over devices of what "
+                "value_and_grad returns"
+            ) from error
         projections = placed(projections_of(plan, self.seed), where)
         self._prepared = _Prepared(plan, projections, None, {})
         _, sums, kernels = jax.eval_shape(lambda: self._watch(call, batch, axis_name=None))
