@@ -166,6 +166,22 @@ def test_sums_fade(decay):
     np.testing.assert_allclose(merged(kept, shapes, None)["n"], weights.sum())
 
 
+def test_the_noise_floor_of_fading_batches():
+    """Noise gets p Σw²/(Σw)² from p features, by weighted least squares as NumPy has it."""
+    options = {"decay": 0.7, "metrics": ["target_linearity", "noise_floor"]}
+    probe = Probe(loss_fn, labels, has_aux=True, every=1, **options)
+    state, step = probe.init(PARAMS, BATCHES[0]), jax.jit(probe.value_and_grad)
+    for batch in BATCHES:
+        state = step(PARAMS, batch, state)[2]
+    m, w = probe.read(state), np.repeat(0.7 ** np.arange(3, -1, -1), BATCH)
+    equal = w.sum() ** 2 / (w**2).sum()
+    np.testing.assert_allclose([m.count, m["in"]["noise_floor"]], [equal, 4 / (equal - 1)])
+    x, y = (np.sqrt(w)[:, None] * (a - w @ a / w.sum()) for a in (np.float64(X), np.eye(3)[Y]))
+    left = y - x @ np.linalg.lstsq(x, y)[0]
+    found = m["in"]["target_linearity"]
+    np.testing.assert_allclose(found, 1 - (left**2).sum() / (y**2).sum(), rtol=1e-6)
+
+
 @pytest.mark.parametrize("window", (None, 2))
 def test_large_and_small_sums_keep_their_places(window):
     """Sums in one array and by themselves come back in the order in which they went in."""

@@ -94,6 +94,7 @@ class Probe:
         every: Watch one call of so many, the first among them.
         window: Keep the last so many watched batches, in as many times the memory; None: all.
         decay: Count each watched batch so much less at the next one, 0 < decay < 1; None: not.
+            ``count`` is then how many equal samples have the same noise floor.
         metrics: As for ``measure``.
         layers: As for ``measure``.
         learning_rate: As for ``measure``.
@@ -262,9 +263,9 @@ class Probe:
                 ``value_and_grad``.
         """
         plan, _, shapes, _ = self._check(state)
-        if not int(state.watched):
+        if not (watched := int(state.watched)):
             raise ValueError("state has watched 0 batches: wanted one at least")
-        sums = merged(state.sums, shapes, self.window)
+        sums = merged(state.sums, shapes, self.window, self.decay, watched)
         total = jax.device_get({**sums, "kernel": state.kernels})
         refuse_unknown(total["numbers"])
         return measured(plan, total, self._chosen, self.learning_rate, {})
