@@ -464,6 +464,14 @@ def test_what_is_refused_and_why(watched):
     empty = state._replace(watched=jnp.zeros((), jnp.int32))
     with pytest.raises(ValueError, match="state has watched 0 batches: wanted one at least"):
         probe.read(empty)
+    with pytest.raises(ValueError, match="batch holds 0 samples: wanted one at least"):
+        probe.value_and_grad(PARAMS, jax.tree.map(lambda a: a[:0], BATCHES[0]), state)
+    donated = probe.init(PARAMS, BATCHES[0])
+    jax.tree.map(lambda leaf: leaf.delete(), donated)
+    with pytest.raises(ValueError, match="state was deleted, as what is donated to a step"):
+        probe.read(donated)
+    with pytest.raises(ValueError, match="state is traced, as under jit: wanted real arrays"):
+        jax.jit(probe.read)(state)
     over_devices = lambda params, batch: jax.lax.pmean(scalar(params, batch), "data")  # noqa: E731
     with pytest.raises(ValueError, match="mesh's axis, .* wanted the loss of a device's own"):
         Probe(over_devices, labels, axis_name="data").init(PARAMS, BATCHES[0])

@@ -259,9 +259,10 @@ class Probe:
         Kernels are those of the last watched batch, and the other sums are of all that are kept.
 
         Raises:
-            ValueError: If nothing was watched yet, a label names no class, or as
-                ``value_and_grad``.
+            ValueError: If nothing was watched yet, a label names no class, the state is traced or
+                was donated, or as ``value_and_grad``.
         """
+        check_concrete("state", state, "outside of what is compiled")
         plan, _, shapes, _ = self._check(state)
         if not (watched := int(state.watched)):
             raise ValueError("state has watched 0 batches: wanted one at least")
@@ -306,6 +307,8 @@ class Probe:
         """What ``value_and_grad`` returns, the sums of the batch, and the kernels."""
         plan, projections, *_ = self._prepared  # type: ignore[misc]
         labels, weights = self.targets(batch), self.weights(batch) if self.weights else None
+        if not len(labels):
+            raise ValueError("batch holds 0 samples: wanted one at least")
         if weights is not None:
             weights = jnp.asarray(weights, float)  # as ``measure`` has them, also those of bool
         samples = Batch(batch, batch, jnp.asarray(labels), weights)
