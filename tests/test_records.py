@@ -9,6 +9,7 @@ import pytest
 from full import full_disk
 
 from gramlin_jax import Comparison, Measurement, Records, diagnose
+from gramlin_jax.metrics.layer_sums import LayerSums
 from gramlin_jax.support import files
 
 LAYERS = ("params/Dense_0/kernel", "params/Dense_1/kernel")
@@ -61,6 +62,19 @@ def test_frames_say_what_they_want():
         made().to_frame(library="dask")
 
 
+def test_a_measurement_without_sums_is_saved(recorded, tmp_path):
+    """As those of records and of ``Watch``; of a layer alone, they come back to that layer."""
+    recorded[10].save(tmp_path / "m.npz")
+    again = Measurement.load(tmp_path / "m.npz")
+    assert again.metrics == recorded[10].metrics and not again.sums
+    some = dataclasses.replace(
+        made(), sums={LAYERS[1]: LayerSums(None, np.eye(2), None, None, 0.1)}
+    )
+    some.save(tmp_path / "some.npz")
+    sums = Measurement.load(tmp_path / "some.npz").sums
+    assert list(sums) == [LAYERS[1]] and (sums[LAYERS[1]].kernel == np.eye(2)).all()
+
+
 def test_a_metric_takes_no_column_of_another(recorded):
     with pytest.raises(ValueError, match="a metric is called 'layer': wanted another name"):
         made(layer=1.0).to_frame()
@@ -88,7 +102,7 @@ def test_records_say_what_they_want(tmp_path):
     with pytest.raises(IsADirectoryError, match="is a folder: wanted a file"):
         Records(tmp_path)
     assert not records.path.exists()
-    (tmp_path / "other.jsonl").write_text("[1, 2]\n3\n")
+    (tmp_path / "other.jsonl").write_text("[1, 2]\n3\n" + "[" * 10**5 + "\n")
     with pytest.warns(RuntimeWarning, match="line . of .* was dropped: it is damaged"):
         assert len(Records(tmp_path / "other.jsonl")) == 0
     with pytest.raises(TypeError, match="other is a dict: wanted a Measurement"):
