@@ -258,5 +258,8 @@ def test_curves_are_the_layers_and_the_floor(recorded):
     np.testing.assert_allclose(lines[1].get_ydata(), [0.25, 0.35, 0.45])
     np.testing.assert_allclose(lines[2].get_ydata(), [0.075] * 3)
     assert lines[2].get_linestyle() == ":" and list(lines[0].get_xdata()) == [0, 10, 20]
+    recorded.append(30, made(layers=("_private", "b")))
+    legend = recorded.plot("target_linearity").axes[0].get_legend()
+    assert " _private" in [text.get_text() for text in legend.get_texts()]
     with pytest.raises(ValueError, match="metric is 'nc9': wanted one of target_linearity"):
         recorded.plot("nc9")
