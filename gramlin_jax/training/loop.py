@@ -106,6 +106,7 @@ def fit(
             once, a size is not positive, ``loss`` does not return a scalar and a dict of
             scalars, ``sweep`` does not fit, the devices of ``mesh`` do not divide its runs, or a
             hook refuses.
+        TypeError: If ``hooks`` are no list of hooks.
 
     Example:
         >>> import optax
@@ -132,7 +133,7 @@ def fit(
     check_spread(mesh, len(hyper["seed"]))
     run = Run(init, loss, optimizer, batch_size, shuffle)
     source = source_of(data, run)
-    hooks = (ProgressBar(), WarnOfDivergence()) if hooks is None else tuple(hooks)
+    hooks = (ProgressBar(), WarnOfDivergence()) if hooks is None else _checked_hooks(hooks)
     first: Any = jax.tree.map(lambda a: a[0], hyper)
     for hook in hooks:
         run = hook.wrap(run, source.example, first)
@@ -151,6 +152,13 @@ def fit(
         hyper,
         training.execution,
     )
+
+
+def _checked_hooks(hooks: Any) -> tuple[Hook, ...]:
+    found = tuple(hooks) if np.iterable(hooks) else (None,)
+    if not all(isinstance(hook, Hook) for hook in found):
+        raise TypeError(f"hooks is {hooks!r}: wanted a list of hooks, as [ProgressBar()]")
+    return found
 
 
 def _train(training: Training, hooks: Sequence[Hook]) -> None:
