@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import secrets
 import time
 import warnings
 import weakref
@@ -17,6 +19,7 @@ from typing import Any, Protocol
 
 import jax
 
+from gramlin_jax.support.checks import check_function
 from gramlin_jax.support.extras import import_extra
 from gramlin_jax.support.files import append_lines
 
@@ -44,6 +47,9 @@ class Loggers:
     Args:
         loggers: To call, in this order.
 
+    Raises:
+        TypeError: If one is no function.
+
     Warns:
         RuntimeWarning: With the first error of each logger.
 
@@ -55,13 +61,15 @@ class Loggers:
     """
 
     def __init__(self, *loggers: Logger) -> None:
+        for index, logger in enumerate(loggers):
+            check_function(f"loggers[{index}]", logger, "Print(), or lambda values, step: …")
         self._loggers, self._failed = loggers, set[int]()
 
     def __call__(self, values: Mapping[str, float], step: int) -> None:
         """Hand the values to each logger."""
         for index, logger in enumerate(self._loggers):
             try:
-                logger(values, step)
+                logger(dict(values), step)
             except Exception as error:  # the user's logger may raise anything
                 if index not in self._failed:
                     warnings.warn(
@@ -106,7 +114,7 @@ class JSONLines:
         path: The file, made if it is absent.
 
     Raises:
-        ValueError: From a call, if a value is called ``step``.
+        ValueError: From a call, if a value is called ``step``, or the step is no whole number.
 
     Example:
         >>> import tempfile
@@ -125,7 +133,7 @@ class JSONLines:
         if "step" in values:
             raise ValueError("values has the name 'step': wanted another, this is the step's own")
         known = {k: float(v) if math.isfinite(v) else None for k, v in values.items()}
-        line = json.dumps({"step": int(step), **known}) + "\n"
+        line = json.dumps({"step": _whole(step), **known}) + "\n"
         append_lines(self._path, line.encode())
 
 
@@ -150,7 +158,9 @@ class TensorBoard:
         folder = Path(folder).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         # Not its SummaryWriter: that one's thread loses what it has not written when training ends.
-        self._writer = files.EventsWriter(str(folder / "events"))
+        # Files are named by host and second, which writers that start together share.
+        own = f".{os.getpid()}.{secrets.token_hex(4)}"
+        self._writer = files.EventsWriter(str(folder / "events"), own)
         weakref.finalize(self, self._writer.close)
 
     def __call__(self, values: Mapping[str, float], step: int) -> None:
@@ -159,13 +169,16 @@ class TensorBoard:
         from tensorboardX.proto.summary_pb2 import Summary
 
         each = [Summary.Value(tag=k, simple_value=float(v)) for k, v in values.items()]
-        event = Event(step=int(step), wall_time=time.time(), summary=Summary(value=each))
+        event = Event(step=_whole(step), wall_time=time.time(), summary=Summary(value=each))
         self._writer.write_event(event)
         self._writer.flush()
 
 
 class WandB:
     """Log to a run of Weights & Biases, online or offline.
+
+    It takes what several calls log of a step, keeps it until the next step or the end of the run,
+    and ignores earlier steps.
 
     Args:
         run: From ``wandb.init``.
@@ -180,7 +193,7 @@ class WandB:
 
     def __call__(self, values: Mapping[str, float], step: int) -> None:
         """Log the values."""
-        self._run.log(dict(values), step=int(step), commit=True)
+        self._run.log(dict(values), step=_whole(step))
 
 
 class Monitoring:
@@ -205,4 +218,10 @@ class Monitoring:
     def __call__(self, values: Mapping[str, float], step: int) -> None:
         """Record the values."""
         for name, value in values.items():
-            jax.monitoring.record_scalar(f"{self._prefix}/{name}", float(value), step=int(step))
+            jax.monitoring.record_scalar(f"{self._prefix}/{name}", float(value), step=_whole(step))
+
+
+def _whole(step: Any) -> int:
+    if step != int(step):  # cut, it would be another step
+        raise ValueError(f"step is {step!r}: wanted a whole number")
+    return int(step)

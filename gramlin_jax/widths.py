@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from gramlin_jax._measure.tables import cell, text_table
+from gramlin_jax._moments.gradients import scalar_loss
 from gramlin_jax.support.checks import check_count
 from gramlin_jax.taps import tap
 
@@ -81,7 +82,8 @@ def coordinate_check(
 
     Raises:
         ValueError: If there are fewer than two widths, a width, ``steps`` or ``seeds`` < 1,
-            widths × seeds < 3, or the layers have other names at another width.
+            widths × seeds < 3, ``batch`` is no pair, ``constructor`` gives no triple, the loss is
+            not a scalar, or the layers have other names at another width.
 
     Source: Yang et al., Tensor Programs V (arXiv 2203.03466), appendix D.1.
 
@@ -96,8 +98,11 @@ def coordinate_check(
         >>> check.verdicts["out"]
         'stable'
     """
-    widths = tuple(widths)
+    widths = tuple(widths) if np.iterable(widths) else (widths,)
     _check(widths, steps, seeds)
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        size = f" of {len(batch)}" if np.iterable(batch) else ""
+        raise ValueError(f"batch is a {type(batch).__name__}{size}: wanted a pair (x, y)")
     keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
     found = [_changes(constructor, width, batch, loss, steps)(keys) for width in widths]
     if len({tuple(each) for each in found}) > 1:
@@ -126,11 +131,15 @@ def _changes(
     x, y = batch
 
     def run(key: Array) -> dict[str, Array]:
-        f, first, optimizer = constructor(width, key)
+        made = constructor(width, key)
+        if not isinstance(made, tuple | list) or len(made) != 3:
+            kind = type(made).__name__
+            raise ValueError(f"constructor gives a {kind}: wanted (f, params, optimizer)")
+        f, first, optimizer = made
 
         def step(carry: Any, _: None) -> tuple[Any, None]:
             params, state = carry
-            gradient = jax.grad(lambda p: loss(f(p, x), y))(params)
+            gradient = jax.grad(lambda p: scalar_loss(loss(f(p, x), y)))(params)
             updates, state = optimizer.update(gradient, state, params)
             return (optax.apply_updates(params, updates), state), None
 

@@ -1,5 +1,6 @@
 """Faults planted in a healthy network are found where they are, and healthy ones have none."""
 
+import dataclasses
 import functools
 import json
 
@@ -120,6 +121,17 @@ def test_nothing_is_wrong_with_a_healthy_network(healthy):
     assert repr(diagnosis) == "nothing is wrong"
 
 
+def test_features_that_can_have_one_direction_are_not_collapsed():
+    """A scalar input; and a sample, whose target has no direction: -1 was less than it can be."""
+    params, x = start(jax.random.key(0), inputs=1), np.linspace(-1, 1, 100, dtype=np.float32)
+    labels = np.digitize(x, [-0.5, 0.0, 0.5])
+    for rows in (slice(None), slice(1)):
+        m = measured(params, (x[rows, None], labels[rows]))
+        assert "collapsed rank" not in {kind for kind, _ in kinds(diagnose(m))}
+    scores = measured(params, (x[:1, None], labels[:1]), metrics=["target_rank"])
+    assert scores["in"]["target_rank"] == 0
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_found_where_it_is(healthy, fault):
     plant, kind, layer = FAULTS[fault]
@@ -210,6 +222,23 @@ def test_a_fall_on_held_out_samples_is_memorisation():
     assert len(diagnose(rises, heldout=series(0.2, 0.5, 0.22))) == 1  # since its best
     assert not diagnose(stays, heldout=falls).findings
     assert not diagnose(rises, heldout=series(0.3, 0.5, 0.45)).findings
+
+    later = {**rises, 3: rises[2]}
+    assert [f.step for f in diagnose(later, heldout=falls)] == [2]  # the last that both have
+
+
+def test_memorisation_that_cannot_be_looked_for_is_said():
+    values, known = {"target_linearity": 0.9, "rows": 1000.0}, by_hand(a={"target_linearity": 0.9})
+    linearity = dataclasses.replace(known, metrics={"a": {"target_linearity": 0.9}})
+    for watched, heldout, reason in (
+        ({1: known}, {2: known}, "steps that watched and heldout both have"),
+        ({1: known}, known, "steps that watched and heldout both have"),
+        (known, by_hand(b=values), "layers that watched and heldout both have"),
+        (known, linearity, "noise_floor, rows of some layer"),
+        (linearity, known, "noise_floor, rows of some layer"),
+    ):
+        assert reason in dict(diagnose(watched, heldout=heldout).unchecked)["memorisation"]
+    assert "memorisation" not in dict(diagnose(known, heldout=known).unchecked)
 
 
 def test_what_cannot_be_checked_is_said(healthy):

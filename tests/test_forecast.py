@@ -82,3 +82,7 @@ def test_only_what_the_metrics_need():
     ).layers["in"]
     assert noise.sums[-1] == ("Σ‖∇ℓ‖²", ())
     assert noise.flops == 3 * 2 * 5 * 4 * 6 + 2 * 5 * 5 * (4 + 6) + 2 * 20 * (20 + 3)
+    for probes, back in ((None, 3), (2, 2)):  # each of three outputs, or two probes
+        options = {"loss": loss, "metrics": ["isotropy"], "probes": probes}
+        found = measure(network, PARAMS, (X, Y), dry_run=True, **options).layers["in"]
+        assert found.flops == (1 + back) * 2 * 5 * 4 * 6 + back * 2 * 5 * 6 * 6

@@ -25,6 +25,13 @@ def test_lines_of_json(tmp_path):
     assert lines[2] == {"step": 20, **VALUES, "loss": 1.8, "accuracy": None}
 
 
+def test_a_step_between_two_is_refused(tmp_path):
+    for logger in (JSONLines(tmp_path / "log.jsonl"), Monitoring()):
+        logger(VALUES, jax.numpy.int32(2))
+        with pytest.raises(ValueError, match="step is 2.5: wanted a whole number"):
+            logger(VALUES, 2.5)
+
+
 def test_a_value_called_step_is_refused(tmp_path):
     with pytest.raises(ValueError, match="values has the name 'step': wanted another"):
         JSONLines(tmp_path / "log.jsonl")({"loss": 1.0, "step": 7.0}, 3)
@@ -49,17 +56,30 @@ def test_tensorboard_reads_its_curves(tmp_path):
     assert all(math.isnan(event.value) for event in read.Scalars("accuracy"))
 
 
+def test_two_tensorboards_in_a_folder_write_files_of_their_own(tmp_path):
+    """In the same second too, in which a file of the one was overwritten by the other."""
+    pytest.importorskip("tensorboardX")
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    loggers = [TensorBoard(tmp_path) for _ in range(3)]
+    for i, logger in enumerate(loggers):
+        logger({f"of {i}": 1.0}, 0)
+    found = [reader.EventAccumulator(str(path)) for path in tmp_path.iterdir()]
+    names = [name for read in found for name in read.Reload().Tags()["scalars"]]
+    assert sorted(names) == ["of 0", "of 1", "of 2"]
+
+
 def test_weights_and_biases_offline(tmp_path):
     wandb = pytest.importorskip("wandb")
     settings = wandb.Settings(console="off", silent=True, x_disable_stats=True)
     run = wandb.init(mode="offline", dir=tmp_path, project="layers", settings=settings)
-    log_to(WandB(run))
-    assert run.summary["loss"] == 1.8
+    log = WandB(run)
+    log_to(log)
+    log({"another": 7.0}, STEPS[-1])  # of the same step, as by ``Log`` and ``Watch``
     run.finish()
     wandb.teardown()  # which waits until the file is written
     (file,) = tmp_path.rglob("*.wandb")
     content = file.read_bytes()
-    assert b"target_linearity" in content and b"1.9" in content
+    assert all(part in content for part in (b"target_linearity", b"1.9", b"1.8", b"another"))
 
 
 def test_jax_monitoring_hears_each_scalar():
@@ -88,6 +108,16 @@ def test_a_logger_that_raises_is_shown_once_and_stops_nothing():
     ) as shown:
         log_to(log)
     assert len(shown) == 1 and len(lines) == 9
+
+
+def test_each_logger_has_values_of_its_own():
+    seen = []
+    Loggers(lambda values, step: values.clear(), lambda values, step: seen.append(values))(
+        VALUES, 0
+    )
+    assert seen == [VALUES]
+    with pytest.raises(TypeError, match=r"loggers\[0\] is a list: wanted a function, as Print"):
+        Loggers([Print()])
 
 
 def test_a_full_disk_is_shown_once_and_tears_nothing(tmp_path):

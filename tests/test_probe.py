@@ -13,7 +13,7 @@ from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from gramlin_jax import METRICS, Metric, Probe, measure, moments
+from gramlin_jax import METRICS, Metric, Probe, measure, moments, target_linearity
 from gramlin_jax._measure.forgetting import merged, remember, start
 from gramlin_jax.metrics.registry import DEFAULT
 
@@ -164,6 +164,22 @@ def test_sums_fade(decay):
     expected = moments(rows, rows[:, :1], weights=weights)
     chex.assert_trees_all_close(merged(kept, shapes, None)["m"], expected, rtol=1e-12)
     np.testing.assert_allclose(merged(kept, shapes, None)["n"], weights.sum())
+
+
+def test_the_noise_floor_of_fading_batches():
+    """Noise gets p Σw²/(Σw)² from p features, by weighted least squares as NumPy has it."""
+    options = {"decay": 0.7, "metrics": ["target_linearity", "noise_floor"]}
+    probe = Probe(loss_fn, labels, has_aux=True, every=1, **options)
+    state, step = probe.init(PARAMS, BATCHES[0]), jax.jit(probe.value_and_grad)
+    for batch in BATCHES:
+        state = step(PARAMS, batch, state)[2]
+    m, w = probe.read(state), np.repeat(0.7 ** np.arange(3, -1, -1), BATCH)
+    equal = w.sum() ** 2 / (w**2).sum()
+    np.testing.assert_allclose([m.count, m["in"]["noise_floor"]], [equal, 4 / (equal - 1)])
+    x, y = (np.sqrt(w)[:, None] * (a - w @ a / w.sum()) for a in (np.float64(X), np.eye(3)[Y]))
+    left = y - x @ np.linalg.lstsq(x, y)[0]
+    found = m["in"]["target_linearity"]
+    np.testing.assert_allclose(found, 1 - (left**2).sum() / (y**2).sum(), rtol=1e-6)
 
 
 @pytest.mark.parametrize("window", (None, 2))
@@ -327,6 +343,32 @@ def test_an_nnx_module_trains_as_without():
     assert m.layers == ("first/kernel", "head/kernel") and m.count == 2 * BATCH
 
 
+def test_nnx_modules_in_a_container_train_as_without():
+    """Their batch statistics and counts are written back, and an array among them is trained."""
+
+    def loss_fn(held, batch, rngs):
+        out = held["scale"] * held["nets"][0](batch["x"], rngs)
+        return cross_entropy(out, batch["y"]), out
+
+    probe = Probe(loss_fn, labels, has_aux=True, every=2, metrics=QUICK)
+    results = []
+    for watch in (False, True):
+        rngs = nnx.Rngs(dropout=1)
+        held = {"nets": [Module(nnx.Rngs(0)), nnx.Dropout(0.1)], "scale": jnp.ones(())}
+        state = probe.init(held, BATCHES[0], rngs) if watch else None
+        plain = nnx.value_and_grad(loss_fn, has_aux=True)
+        for batch in BATCHES[:2]:
+            if watch:
+                *result, state = probe.value_and_grad(held, batch, state, rngs)
+            else:
+                result = list(plain(held, batch, rngs))
+        of_modules = nnx.to_pure_dict(nnx.state((held["nets"], rngs.dropout.count)))
+        results.append((result, of_modules))
+    chex.assert_trees_all_equal_structs(*results)
+    chex.assert_trees_all_close(*results, rtol=1e-5, atol=1e-7)  # compiled, and not
+    assert len(probe.read(state)) == 2
+
+
 def test_an_equinox_module_has_the_gradients_of_its_filtered_transform():
     model = eqx.nn.MLP(4, 3, 8, 1, key=jax.random.key(0))
 
@@ -359,6 +401,27 @@ def test_the_caller_says_which_steps_are_watched():
     assert int(state.step) == 3 and int(state.watched) == 2 and not state.kernels
     norm = probe.read(state)["in"]["gradient_norm"]
     np.testing.assert_allclose(norm, np.linalg.norm(gradients["in"]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [bool, np.int32])
+def test_weights_of_any_kind_count_as_in_measure(kind):
+    weights = (np.arange(BATCH) % 3 > 0).astype(kind)
+
+    def squares(out, y):
+        return ((out - y) ** 2).mean()
+
+    def loss_fn(params, batch):
+        return squares(network(params, batch["x"]), batch["real"])
+
+    real = X[:BATCH, :3]
+    batch = {**BATCHES[0], "real": real, "weights": weights}
+    options = {"weights": lambda batch: batch["weights"], "metrics": ["target_linearity"]}
+    probe = Probe(loss_fn, lambda batch: batch["real"], every=1, **options)
+    state = probe.init(PARAMS, batch)
+    m = probe.read(jax.jit(probe.value_and_grad)(PARAMS, batch, state)[2])
+    kept = weights > 0
+    expected = target_linearity(moments(X[:BATCH][kept], real[kept]))
+    np.testing.assert_allclose(m["in"]["target_linearity"], expected, rtol=1e-6)
 
 
 def test_what_is_refused_and_why(watched):
@@ -401,10 +464,40 @@ def test_what_is_refused_and_why(watched):
     empty = state._replace(watched=jnp.zeros((), jnp.int32))
     with pytest.raises(ValueError, match="state has watched 0 batches: wanted one at least"):
         probe.read(empty)
+    with pytest.raises(ValueError, match="batch holds 0 samples: wanted one at least"):
+        probe.value_and_grad(PARAMS, jax.tree.map(lambda a: a[:0], BATCHES[0]), state)
+    donated = probe.init(PARAMS, BATCHES[0])
+    jax.tree.map(lambda leaf: leaf.delete(), donated)
+    with pytest.raises(ValueError, match="state was deleted, as what is donated to a step"):
+        probe.read(donated)
+    with pytest.raises(ValueError, match="state is traced, as under jit: wanted real arrays"):
+        jax.jit(probe.read)(state)
+    over_devices = lambda params, batch: jax.lax.pmean(scalar(params, batch), "data")  # noqa: E731
+    with pytest.raises(ValueError, match="mesh's axis, .* wanted the loss of a device's own"):
+        Probe(over_devices, labels, axis_name="data").init(PARAMS, BATCHES[0])
+    with pytest.raises(ValueError, match=r"watch has shape \(1,\): wanted one boolean"):
+        probe.value_and_grad(PARAMS, BATCHES[0], state, watch=np.array([True]))
     wrong = {**BATCHES[0], "y": BATCHES[0]["y"] + 2}
     _, _, state = probe.value_and_grad(PARAMS, wrong, state, watch=True)
     with pytest.raises(ValueError, match="labels of 48 that name none of the classes"):
         probe.read(state)
+
+
+def test_samples_of_another_shape_and_labels_beyond_32_bits_are_refused():
+    def loss_fn(params, batch):
+        out = jnp.tanh(batch["x"] @ params["in"]).mean(1) @ params["out"]
+        return cross_entropy(out, batch["y"]), out
+
+    short, long = ({"x": RNG.normal(size=(8, n, 4)), "y": np.arange(8) % 3} for n in (2, 3))
+    probe = Probe(loss_fn, labels, has_aux=True, every=1, metrics=QUICK)
+    state = probe.init(PARAMS, short)
+    with pytest.raises(ValueError, match=r"in/feature_mean: \(12,\) and \(8,\)\): wanted posi"):
+        jax.jit(probe.value_and_grad)(PARAMS, long, state)
+    with jax.enable_x64(True):
+        wrong = {**short, "y": short["y"] + 2**32}
+        state = probe.value_and_grad(PARAMS, wrong, probe.init(PARAMS, short))[2]
+        with pytest.raises(ValueError, match="8 labels of 8 that name none of the classes"):
+            probe.read(state)
 
 
 def test_rows_that_do_not_answer_their_samples_are_not_measured():

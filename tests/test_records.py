@@ -2,12 +2,15 @@ import dataclasses
 import json
 import math
 import sys
+import threading
 
 import numpy as np
 import pytest
 from full import full_disk
 
 from gramlin_jax import Comparison, Measurement, Records, diagnose
+from gramlin_jax.metrics.layer_sums import LayerSums
+from gramlin_jax.support import files
 
 LAYERS = ("params/Dense_0/kernel", "params/Dense_1/kernel")
 
@@ -59,6 +62,28 @@ def test_frames_say_what_they_want():
         made().to_frame(library="dask")
 
 
+def test_a_measurement_without_sums_is_saved(recorded, tmp_path):
+    """As those of records and of ``Watch``; of a layer alone, they come back to that layer."""
+    recorded[10].save(tmp_path / "m.npz")
+    again = Measurement.load(tmp_path / "m.npz")
+    assert again.metrics == recorded[10].metrics and not again.sums
+    some = dataclasses.replace(
+        made(), sums={LAYERS[1]: LayerSums(None, np.eye(2), None, None, 0.1)}
+    )
+    some.save(tmp_path / "some.npz")
+    sums = Measurement.load(tmp_path / "some.npz").sums
+    assert list(sums) == [LAYERS[1]] and (sums[LAYERS[1]].kernel == np.eye(2)).all()
+
+
+def test_a_metric_takes_no_column_of_another(recorded):
+    with pytest.raises(ValueError, match="a metric is called 'layer': wanted another name"):
+        made(layer=1.0).to_frame()
+    recorded.append(30, made(step=1.0))
+    with pytest.raises(ValueError, match="a metric is called 'step': wanted another name"):
+        recorded.frame()
+    assert "step" in made(step=1.0).to_frame()
+
+
 @pytest.mark.parametrize("library", ("pandas", "polars", "matplotlib.figure"))
 def test_a_library_that_is_not_installed_is_named(library, monkeypatch):
     monkeypatch.setitem(sys.modules, library, None)
@@ -77,7 +102,7 @@ def test_records_say_what_they_want(tmp_path):
     with pytest.raises(IsADirectoryError, match="is a folder: wanted a file"):
         Records(tmp_path)
     assert not records.path.exists()
-    (tmp_path / "other.jsonl").write_text("[1, 2]\n3\n")
+    (tmp_path / "other.jsonl").write_text("[1, 2]\n3\n" + "[" * 10**5 + "\n")
     with pytest.warns(RuntimeWarning, match="line . of .* was dropped: it is damaged"):
         assert len(Records(tmp_path / "other.jsonl")) == 0
     with pytest.raises(TypeError, match="other is a dict: wanted a Measurement"):
@@ -193,6 +218,24 @@ def test_on_a_full_disk_measurements_wait_in_memory(recorded):
         recorded.append(60, made())
 
 
+def test_what_two_append_at_once_is_all_there(tmp_path, monkeypatch):
+    """The second begins while the first looks for a torn line."""
+    pytest.importorskip("fcntl")
+    path, look, others = tmp_path / "log.jsonl", files._end_of_last_line, []
+
+    def slowly(file, end):
+        if not others:
+            others.append(threading.Thread(target=files.append_lines, args=(path, b"second\n")))
+            others[0].start()
+            others[0].join(0.5)
+        return look(file, end)
+
+    monkeypatch.setattr(files, "_end_of_last_line", slowly)
+    files.append_lines(path, b"first\n")
+    others[0].join()
+    assert sorted(path.read_text().splitlines()) == ["first", "second"]
+
+
 def test_steps_measured_again_take_the_place_of_those_before(recorded):
     recorded.append(10, made(5.0))
     again = Records.load(recorded.path)
@@ -215,5 +258,8 @@ def test_curves_are_the_layers_and_the_floor(recorded):
     np.testing.assert_allclose(lines[1].get_ydata(), [0.25, 0.35, 0.45])
     np.testing.assert_allclose(lines[2].get_ydata(), [0.075] * 3)
     assert lines[2].get_linestyle() == ":" and list(lines[0].get_xdata()) == [0, 10, 20]
+    recorded.append(30, made(layers=("_private", "b")))
+    legend = recorded.plot("target_linearity").axes[0].get_legend()
+    assert " _private" in [text.get_text() for text in legend.get_texts()]
     with pytest.raises(ValueError, match="metric is 'nc9': wanted one of target_linearity"):
         recorded.plot("nc9")

@@ -83,10 +83,15 @@ def test_what_is_refused():
         ({"seeds": 0}, "seeds is 0: wanted at least 1"),
         ({"steps": 1.5}, "steps is 1.5: wanted an integer"),
         ({"widths": (0, 8)}, "widths is 0: wanted at least 1"),
+        ({"widths": 8}, r"widths is \(8,\), with 5 seeds: wanted two widths"),
+        ({"batch": (X, Y, Y)}, r"batch is a tuple of 3: wanted a pair \(x, y\)"),
+        ({"batch": X}, r"batch is a .* of 16: wanted a pair \(x, y\)"),
+        ({"constructor": lambda *_: (X, Y)}, "constructor gives a tuple: wanted .f, params, opt"),
+        ({"loss": lambda out, y: out - y}, "loss returns float32 of shape .*: wanted"),
     ):
-        arguments = {"widths": (4, 8), **options}
+        arguments = {"constructor": constructor(True), "batch": (X, Y), "loss": squares}
         with pytest.raises(ValueError, match=message):
-            coordinate_check(constructor(True), batch=(X, Y), loss=squares, **arguments)
+            coordinate_check(**{**arguments, "widths": (4, 8), **options})
 
     def renamed(width, key):
         return lambda p, x: x @ p[f"w{width}"], {f"w{width}": jnp.ones((8, 1))}, optax.sgd(1.0)

@@ -231,7 +231,7 @@ def score(losses: Losses, output: Any, batch: Batch) -> Scored:
         none = dict.fromkeys(("labels", "unknown", "correct"), 0)
         weight = len(labels) if weights is None else weights.sum()
         return Scored(labels.reshape(len(labels), -1), None, weights, weight, none)
-    labels = labels.astype(jnp.int32)
+    given, labels = labels, labels.astype(jnp.int32)
     logits = class_logits(losses.outputs, output, labels)
     classes = logits.shape[-1]
     if losses.ignore_label is not None or weights is not None:
@@ -242,7 +242,7 @@ def score(losses: Losses, output: Any, batch: Batch) -> Scored:
     right = right if weights is None else jnp.where(counted, weights * right, 0)
     numbers = {
         "labels": labels.size if weights is None else weights.sum(),
-        "unknown": (counted & ((labels < 0) | (labels >= classes))).sum(),
+        "unknown": (counted & ((given < 0) | (given >= classes))).sum(),
         "correct": right.sum(),
     }
     of_rows = None if weights is None else weights.reshape(-1)
@@ -254,7 +254,7 @@ def refuse_unknown(numbers: Mapping[str, Any]) -> None:
     """Raise ``ValueError`` if labels name no class, see ``Scored.numbers``."""
     if numbers["unknown"]:
         raise ValueError(
-            f"y has {numbers['unknown']:.0f} labels of {numbers['labels']:.0f} that name none of "
+            f"y has {numbers['unknown']:.6g} labels of {numbers['labels']:.6g} that name none of "
             "the classes of the outputs: wanted 0 to classes - 1, or ignore_label= for others"
         )
 

@@ -54,7 +54,8 @@ def curves(
     figure = _figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     for (layer, line), shade in zip(values.items(), _shades(len(values)), strict=True):
-        axes.plot(steps, line, color=shade, label=layer, marker="." if len(steps) < 30 else None)
+        name = f" {layer}" if layer.startswith("_") else layer  # or matplotlib leaves it out
+        axes.plot(steps, line, color=shade, label=name, marker="." if len(steps) < 30 else None)
     if len(floor):
         axes.plot(steps, floor, color="0.2", ls=":", label="noise floor")
     axes.set(xlabel="step", ylabel=label.replace("_", " "))

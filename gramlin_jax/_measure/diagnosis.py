@@ -16,6 +16,7 @@ from gramlin_jax._measure.symptoms import (
     MEMORISATION,
     Numbers,
     Symptom,
+    incomparable,
     memorised,
     missing,
     not_finite,
@@ -107,8 +108,9 @@ def diagnose(watched: Watched, *, heldout: Watched | None = None) -> Diagnosis:
     * *memorisation*, with ``heldout``: adjusted target linearity up on training samples, and down
       or that of noise on held-out ones.
 
-    All but the first and the last are looked for at the last step. A branch that reads something
-    of its own, as a time step, stands at its noise floor by design.
+    All but the first and the last are looked for at the last step, and the last at the steps that
+    both have. A branch that reads something of its own, as a time step, stands at its noise floor
+    by design, and in ``Records``, without the width, a layer of one feature counts as collapsed.
 
     Args:
         watched: A measurement on training samples, or measurements by step. Those that hold sums
@@ -142,9 +144,11 @@ def diagnose(watched: Watched, *, heldout: Watched | None = None) -> Diagnosis:
             findings += _findings(kind, check(series[last]), None if single else last)
     if heldout is None:
         unchecked.append((MEMORY, "which needs heldout="))
+    elif reason := incomparable(series, other := _series("heldout", heldout)):
+        unchecked.append((MEMORY, reason))
     else:
-        symptoms = memorised(series, _series("heldout", heldout))
-        findings += _findings(MEMORY, symptoms, None if single else last)
+        both = None if single else max(set(series) & set(other))
+        findings += _findings(MEMORY, memorised(series, other), both)
     return Diagnosis(tuple(findings), tuple(unchecked))
 
 

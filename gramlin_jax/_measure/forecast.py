@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from gramlin_jax._measure.batch import Losses, summing
-from gramlin_jax._measure.plan import Plan, projections_of
+from gramlin_jax._measure.plan import Plan, first_of, projections_of
 from gramlin_jax._measure.stream import Batch
 from gramlin_jax._measure.tables import html_table, text_table
 from gramlin_jax._measure.tracing import Tracing
@@ -108,14 +108,24 @@ def forecast(
         jax.random.key(0),
         first,
     )
+    pullbacks = 0
+    if sums["jacobians"]:
+        output = jax.eval_shape(lambda: here([*held, *jax.tree.leaves(first_of(first).x)])[0])
+        selected = jax.eval_shape(losses.outputs, output) if losses.outputs else output
+        pullbacks = probes or math.prod(selected.shape[1:])
     layers = {
-        name: _cost(plan.traced.layers.sites[name], plan, {k: v.get(name) for k, v in sums.items()})
+        name: _cost(
+            plan.traced.layers.sites[name],
+            plan,
+            {k: v.get(name) for k, v in sums.items()},
+            pullbacks,
+        )
         for name in plan.names
     }
     return Forecast(layers, samples, tuple(plan.skipped.items()))
 
 
-def _cost(site: Site, plan: Plan, sums: dict[str, Any]) -> LayerCost:
+def _cost(site: Site, plan: Plan, sums: dict[str, Any], pullbacks: int) -> LayerCost:
     parts = "moments", "gradients", "jacobians", "attention"
     features, gradients, jacobians, attention = (sums[part] for part in parts)
     named = {
@@ -129,16 +139,18 @@ def _cost(site: Site, plan: Plan, sums: dict[str, Any]) -> LayerCost:
     }
     shapes = tuple((label, a.shape) for label, a in named.items() if a is not None)
     size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(sums))
-    return LayerCost(shapes, size, _flops(site, plan, dict(shapes)))
+    return LayerCost(shapes, size, _flops(site, plan, dict(shapes), pullbacks))
 
 
-def _flops(site: Site, plan: Plan, shapes: dict[str, tuple[int, ...]]) -> float:
+def _flops(site: Site, plan: Plan, shapes: dict[str, tuple[int, ...]], pullbacks: int) -> float:
     """Of the products at a layer, for one sample."""
     rows = math.prod(site.stack) * math.prod(site.rows) / plan.n
     product = 2 * rows * site.fan_in * site.fan_out  # 0 for a named activation
     total = product * (3 if "∇L" in shapes else 1)  # forward; to the inputs; to the kernel
     if "ΔᵀΔ" in shapes:
         total += 2 * rows * site.fan_out**2
+    if "J" in shapes:  # each output, or probe, goes back to the inputs
+        total += pullbacks * (product + 2 * rows * site.fan_out**2)
     if "Σ‖∇ℓ‖²" in shapes:  # products of positions
         positions = math.prod(site.rows) / plan.n
         total += 2 * rows * positions * (site.fan_in + site.fan_out)

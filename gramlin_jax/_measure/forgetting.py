@@ -50,9 +50,17 @@ def remember(
 
 
 @in_float64
-def merged(kept: Packed, shapes: PyTree, window: int | None) -> PyTree:
-    """The sums over all batches that are kept, of which each has these ``shapes``."""
+def merged(
+    kept: Packed, shapes: PyTree, window: int | None, decay: float | None = None, watched: int = 0
+) -> PyTree:
+    """The sums over all batches that are kept, of which each has these ``shapes``.
+
+    Fading ones are scaled to as many equal samples as say as much, (Σw)²/Σw² of batches of one
+    size: noise reaches p/n of these, and more than that of Σw.
+    """
     sums = unpack(kept, shapes)
+    if decay is not None:
+        return _map(lambda a: _scaled(a, (1 + decay) / (1 + decay**watched)), sums)
     return sums if window is None else _map(lambda a: a.sum(0), sums)
 
 

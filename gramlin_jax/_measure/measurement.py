@@ -221,8 +221,8 @@ class Measurement:
     def save(self, path: str | Path) -> None:
         """Write everything to one ``.npz`` file, atomically."""
         arrays = {}
-        for index, sums in enumerate(self.sums.values()):
-            for field, value in _parts(sums):
+        for index, layer in enumerate(self.metrics):
+            for field, value in _parts(self.sums[layer]) if layer in self.sums else ():
                 arrays[f"{index}/{field}"] = gathered(value)
         write_arrays(Path(path), {**arrays, "measurement": np.array(json.dumps(self.to_dict()))})
 
@@ -238,7 +238,8 @@ class Measurement:
         if "measurement" not in arrays:
             raise ValueError(f"path {path} holds {', '.join(arrays)}: wanted a saved Measurement")
         plain = json.loads(str(arrays.pop("measurement")))
-        sums = {layer: _rebuilt(arrays, f"{i}/") for i, layer in enumerate(plain["layers"])}
+        places = {layer: f"{i}/" for i, layer in enumerate(plain["layers"])}
+        sums = {k: _rebuilt(arrays, p) for k, p in places.items() if f"{p}learning_rate" in arrays}
         return Measurement.from_dict(plain, sums)
 
 

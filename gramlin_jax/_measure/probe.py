@@ -84,8 +84,8 @@ class Probe:
     Attributes:
         loss_fn: ``(params, batch, *rest) -> L``, a scalar that is a mean over the samples of the
             batch; or ``(L, aux)`` with ``has_aux``. ``params`` may be an NNX module or an
-            Equinox one; ``batch`` is a pytree of arrays (n, ...); ``rest`` is what else the loss
-            needs: dropout keys, batch statistics, an NNX ``Rngs``.
+            Equinox one, or hold some; ``batch`` is a pytree of arrays (n, ...); ``rest`` is what
+            else the loss needs: dropout keys, batch statistics, an NNX ``Rngs``.
         targets: ``batch -> labels or real targets``, see ``measure``.
         has_aux: Whether ``loss_fn`` returns a pair.
         outputs: ``aux -> logits``, needed for integer labels where aux is not the logits.
@@ -94,6 +94,7 @@ class Probe:
         every: Watch one call of so many, the first among them.
         window: Keep the last so many watched batches, in as many times the memory; None: all.
         decay: Count each watched batch so much less at the next one, 0 < decay < 1; None: not.
+            ``count`` is then how many equal samples have the same noise floor.
         metrics: As for ``measure``.
         layers: As for ``measure``.
         learning_rate: As for ``measure``.
@@ -176,7 +177,16 @@ class Probe:
         tracing = Tracing(lambda p, x: call.loss(p, x, *call.rest), call.params, where)
         wanted = self.layers, self._needs, self.positions, self.width_limit
         options = Options(*wanted, self._logits, self.ignore_label, random=True)
-        plan = make_plan(tracing, options, stack)
+        try:
+            plan = make_plan(tracing, options, stack)
+        except NameError as error:
+            if "axis name" not in str(error):
+                raise
+            raise ValueError(
+                f"loss_fn takes a mean or sum over a mesh's axis, which init has not ({error}): "
+                "wanted the loss of a device's own samples; take the mean over devices of what "
+                "value_and_grad returns"
+            ) from error
         projections = placed(projections_of(plan, self.seed), where)
         self._prepared = _Prepared(plan, projections, None, {})
         _, sums, kernels = jax.eval_shape(lambda: self._watch(call, batch, axis_name=None))
@@ -220,6 +230,8 @@ class Probe:
         self._check(state)
         check_automatic("params", params)
         check_automatic("batch", batch)
+        if watch is not None and jnp.shape(watch):
+            raise ValueError(f"watch has shape {jnp.shape(watch)}: wanted one boolean")
         call = as_function(self._pair, params, rest)
         watched = state.step % self.every == 0 if watch is None else jnp.asarray(watch)
 
@@ -228,6 +240,7 @@ class Probe:
 
         def watching(state: ProbeState) -> tuple[Any, ProbeState]:
             result, sums, kernels = self._watch(call, batch, axis_name=self.axis_name)
+            _check_sums(sums, self._prepared.shapes)  # type: ignore[union-attr]
             sums = remember(state.sums, sums, state.watched, self.window, self.decay)
             return result, ProbeState(state.step, state.watched + 1, sums, kernels)
 
@@ -238,7 +251,7 @@ class Probe:
         (loss, (aux, changed)), gradients = result
         call.update(changed)
         state = state._replace(step=state.step + 1)
-        return (loss, aux) if self.has_aux else loss, gradients, state
+        return (loss, aux) if self.has_aux else loss, call.gradients(gradients), state
 
     def read(self, state: ProbeState) -> Measurement:
         """The metrics of all layers, as ``measure`` gives them of the watched samples.
@@ -246,13 +259,14 @@ class Probe:
         Kernels are those of the last watched batch, and the other sums are of all that are kept.
 
         Raises:
-            ValueError: If nothing was watched yet, a label names no class, or as
-                ``value_and_grad``.
+            ValueError: If nothing was watched yet, a label names no class, the state is traced or
+                was donated, or as ``value_and_grad``.
         """
+        check_concrete("state", state, "outside of what is compiled")
         plan, _, shapes, _ = self._check(state)
-        if not int(state.watched):
+        if not (watched := int(state.watched)):
             raise ValueError("state has watched 0 batches: wanted one at least")
-        sums = merged(state.sums, shapes, self.window)
+        sums = merged(state.sums, shapes, self.window, self.decay, watched)
         total = jax.device_get({**sums, "kernel": state.kernels})
         refuse_unknown(total["numbers"])
         return measured(plan, total, self._chosen, self.learning_rate, {})
@@ -293,6 +307,10 @@ class Probe:
         """What ``value_and_grad`` returns, the sums of the batch, and the kernels."""
         plan, projections, *_ = self._prepared  # type: ignore[misc]
         labels, weights = self.targets(batch), self.weights(batch) if self.weights else None
+        if not len(labels):
+            raise ValueError("batch holds 0 samples: wanted one at least")
+        if weights is not None:
+            weights = jnp.asarray(weights, float)  # as ``measure`` has them, also those of bool
         samples = Batch(batch, batch, jnp.asarray(labels), weights)
         traced, values = capture(
             lambda params, x: call.loss(params, x, *call.rest), call.params, (batch,)
@@ -340,11 +358,23 @@ def _over_devices(sums: Any, axis_name: Any) -> Any:
     return jax.tree.map(total, sums, is_leaf=lambda leaf: isinstance(leaf, Additive))
 
 
-def _form(state: ProbeState) -> Any:
-    """Names, shapes and types of the arrays of a state, to compare."""
+def _check_sums(sums: Any, wanted: Any) -> None:
+    """Refuse sums that do not add to those of ``init``."""
+    given, wanted = _form(sums), _form(wanted)
+    for name in {**wanted, **given}:
+        here, there = (form.get(name, ("none",))[0] for form in (given, wanted))
+        if here != there:
+            raise ValueError(
+                f"batch gives sums of other shapes than that of init ({name}: {here} and {there}): "
+                "wanted positions='mean' or a position, or samples of one shape"
+            )
+
+
+def _form(tree: Any) -> Any:
+    """Names, shapes and types of arrays, to compare."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): (jnp.shape(leaf), leaf.dtype)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
 
 

@@ -191,7 +191,7 @@ class Records:
         for number, line in enumerate(self.path.read_bytes().splitlines(keepends=True), 1):
             try:
                 self._put(*_parsed(line))
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 why = f"it is damaged ({error})" if line.endswith(b"\n") else "it is torn"
                 notes.append(f"line {number} of {self.path} was dropped: {why}")
         self.notes = tuple(notes)

@@ -59,6 +59,11 @@ class Numbers:
         """Whether it was measured, be it NaN."""
         return metric in self._values[layer]
 
+    def width(self, layer: str) -> float:
+        """Number of features; infinity without sums, which alone know it."""
+        moments = sums.moments if (sums := self._sums.get(layer)) else None
+        return math.inf if moments is None else moments.feature_mean.shape[-1]
+
     def has_kernel(self, layer: str) -> bool:
         """Whether it is no named activation, which has no kernel whose norm could be NaN."""
         sums = self._sums.get(layer)
@@ -111,7 +116,8 @@ def collapsed(numbers: Numbers) -> Iterator[Symptom]:
     wanted = numbers.all("target_rank")
     for layer, rank in numbers.all("feature_rank").items():
         directions = wanted.get(layer, 1)
-        if rank < 1 + min(0.5, (directions - 1) / 10):
+        possible = min(directions, numbers.width(layer))
+        if directions > 0 and rank < 1 + min(0.5, (possible - 1) / 10):
             text = "effective rank of the features; the targets have several directions"
             yield Symptom(layer, rank, directions, text)
 
@@ -151,6 +157,19 @@ def unreached(numbers: Numbers) -> Iterator[Symptom]:
         if norm == 0:
             median = float(np.median(others)) if others else 0.0
             yield Symptom(layer, norm, median, "norm of the gradient: the loss does not reach it")
+
+
+def incomparable(train: Mapping[int, Numbers], heldout: Mapping[int, Numbers]) -> str:
+    """Why ``memorised`` has nothing to compare; empty if it has."""
+    steps = set(train) & set(heldout)
+    if not steps:
+        return "which needs steps that watched and heldout both have"
+    both = train[max(steps)], heldout[max(steps)]
+    absent = dict.fromkeys(m for numbers in both for m in missing(numbers, MEMORY_METRICS))
+    if absent:
+        return f"which needs {', '.join(absent)} of some layer, in watched and heldout"
+    shared = set(both[0].layers) & set(both[1].layers)
+    return "" if shared else "which needs layers that watched and heldout both have"
 
 
 def memorised(train: Mapping[int, Numbers], heldout: Mapping[int, Numbers]) -> Iterator[Symptom]:
@@ -234,6 +253,7 @@ CHECKS: dict[str, tuple[Callable[[Numbers], Iterator[Symptom]], tuple[str, ...],
         "of zeros behind it",
     ),
 }
+MEMORY_METRICS = "target_linearity", "noise_floor", "rows"
 MEMORISATION = (
     "stop where the held-out value was best; add data, augmentation or weight decay; check labels"
 )

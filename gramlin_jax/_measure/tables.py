@@ -61,13 +61,15 @@ def frame(
         library: Whose frame it is.
 
     Raises:
-        ValueError: If ``form`` or ``library`` is unknown.
+        ValueError: If ``form`` or ``library`` is unknown, or a number has the name of a key.
         ImportError: If the library is not installed.
     """
     if form not in ("wide", "long"):
         raise ValueError(f"form is {form!r}: wanted 'wide' or 'long'")
     if library not in ("pandas", "polars"):
         raise ValueError(f"library is {library!r}: wanted 'pandas' or 'polars'")
+    if taken := {name for keys, numbers in rows for name in keys if name in numbers}:
+        raise ValueError(f"a metric is called {taken.pop()!r}: wanted another name than a column's")
     lines: list[dict[str, Any]] = [{**keys, **numbers} for keys, numbers in rows]
     if form == "long":
         lines = [

@@ -165,7 +165,7 @@ def _alignment(name: str) -> Callable[[LayerSums], Any]:
 
 def _target_rank(layer: LayerSums) -> Array:
     """Directions of the targets at most: columns that vary, which sum to 1 for labels."""
-    return (layer.moments.target_scatter > 0).sum() - layer.classes
+    return jnp.maximum((layer.moments.target_scatter > 0).sum() - layer.classes, 0)
 
 
 def _of_jacobians(function: Callable[[Array, Array], Any]) -> Callable[[LayerSums], Any]:

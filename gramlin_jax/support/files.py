@@ -61,6 +61,8 @@ def write_whole(path: Path, write: Callable[[Any], None]) -> None:
 def append_lines(path: Path, lines: bytes) -> None:
     """Append whole lines to a file; a torn line before them is cut off.
 
+    Threads and processes may append to the same file at once, where the file system knows locks.
+
     Args:
         path: The file; it and its folder are made if they are absent.
         lines: Each ends with a line feed.
@@ -71,6 +73,7 @@ def append_lines(path: Path, lines: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with path.open("ab+", buffering=0) as file:
+            _wait_for_lock(file)  # else what another appends meanwhile would be cut off as torn
             whole = _end_of_last_line(file, file.seek(0, os.SEEK_END))
             file.truncate(whole)
             try:
@@ -137,8 +140,21 @@ def _lock(file: IO[str], folder: Path) -> None:
             f"({file.read() or 'not named'}); wait for it, or name another folder"
         ) from None
     except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+        if error.errno not in NO_LOCKS:
             raise
+
+
+def _wait_for_lock(file: Any) -> None:
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+
+
+NO_LOCKS = errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -151,13 +151,16 @@ class Measure(Hook):
     at: Iterable[int] | None = None
 
     def __post_init__(self) -> None:
-        self.at = None if self.at is None else tuple(self.at)  # a generator is read once
+        if np.iterable(self.at):
+            self.at = tuple(self.at)  # a generator is read once
 
     def prepare(self, training: Training) -> None:
         """Check the settings and allocate the measurements."""
         if training.measured is not None:
             raise ValueError("hooks has two Measure: wanted one, whose function returns both")
         epochs = range(training.epochs + 1)
+        if self.at is not None and not np.iterable(self.at):
+            raise ValueError(f"Measure.at is {self.at}: wanted several epochs, as ({self.at},)")
         at = np.unique(list(epochs if self.at is None else self.at))
         if not set(at.tolist()) <= set(epochs):
             raise ValueError(
@@ -229,6 +232,8 @@ class Checkpoint(Hook):
 
     def start(self, training: Training) -> None:
         """Claim the folder and restore its newest checkpoint."""
+        if not isinstance(self.interval, int | float | np.number):
+            raise TypeError(f"Checkpoint.interval is {self.interval!r}: wanted seconds")
         self._checkpoints = Checkpoints(
             self.directory,
             _progress(training),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 import jax
@@ -163,10 +163,9 @@ def fit(
 
 
 def _checked_hooks(hooks: Any) -> tuple[Hook, ...]:
-    """The hooks as a tuple; ``TypeError`` for one alone, and for a class in the place of one."""
-    found = tuple(hooks) if isinstance(hooks, Iterable) else (type(hooks),)
-    if any(isinstance(hook, type) for hook in found):
-        raise TypeError(f"hooks is {hooks}: wanted a list of hooks, as [ProgressBar()]")
+    found = tuple(hooks) if np.iterable(hooks) else (None,)
+    if not all(isinstance(hook, Hook) for hook in found):
+        raise TypeError(f"hooks is {hooks!r}: wanted a list of hooks, as [ProgressBar()]")
     return found
 
 

@@ -26,8 +26,9 @@ class Watch(Hook):
     """Measure layers on the batches that train them, with a ``Probe`` in every run's step.
 
     Training itself stays as it is, bit for bit. Each epoch has a measurement of its own, of the
-    batches that were watched in it, while the parameters moved. Under ``execution="vmap"`` each
-    step pays for the watched and the plain pass; ``"map"`` pays for what it takes.
+    batches that were watched in it, while the parameters moved; one of fewer than ``every`` steps
+    may have none. Under ``execution="vmap"`` each step pays for the watched and the plain pass;
+    ``"map"`` pays for what it takes.
 
     Attributes:
         targets: ``batch -> real targets`` (n, k), as ``jax.nn.one_hot(batch[1], classes)``: the
@@ -39,7 +40,7 @@ class Watch(Hook):
         measurements: By epoch (the first is 1), one for each run, without their sums.
 
     Raises:
-        ValueError: When training begins, as ``Probe``.
+        ValueError: When training begins, as ``Probe``, or if there is another ``Watch``.
 
     Example:
         >>> hook = Watch(lambda batch: jax.nn.one_hot(batch[1], 10), every=10)
@@ -53,6 +54,8 @@ class Watch(Hook):
 
     def wrap(self, run: Run, example: Callable[[], PyTree], hyper: Hyper) -> Run:
         """The run with a probe in its steps."""
+        if isinstance(run, _Watched):
+            raise ValueError("hooks has two Watch: wanted one, whose options name all metrics")
         self._log = Loggers(*([] if self.logger is None else [self.logger]))
         self._probe = Probe(
             run.checked_loss, self.targets, has_aux=True, every=self.every, **self.options
@@ -62,13 +65,15 @@ class Watch(Hook):
         return _Watched(**vars(run), probe=self._probe, zero=zero)
 
     def before_epoch(self, training: Training) -> None:
-        """Begin anew, also where a checkpoint was saved with what the epoch before has seen."""
+        """Begin anew: a checkpoint may hold what the epoch before has seen."""
         opt_state, state = training.state.opt_state
         training.state = training.state._replace(opt_state=(opt_state, _cleared(state)))
 
     def after_epoch(self, training: Training) -> None:
         """Read what the epoch has seen."""
         _, state = training.state.opt_state
+        if not state.watched.all():  # ``every`` is more than the steps of an epoch
+            return
         names = [f"/{label}" if label else "" for label in run_labels(training.hyper)]
         each = [self._probe.read(run) for run in _by_run(state, len(names))]
         self.measurements[training.epoch] = [dataclasses.replace(m, sums={}) for m in each]

@@ -9,7 +9,7 @@ import pytest
 from toy import MODEL, Slices, init, toy, train
 
 from gramlin_jax import Moments, moments, noise_floor
-from gramlin_jax.training import Hook, Log, Measure, ProgressBar, WarnOfDivergence, grid
+from gramlin_jax.training import Checkpoint, Hook, Log, Measure, ProgressBar, WarnOfDivergence, grid
 from gramlin_jax.training.sweeps import run_labels
 
 
@@ -84,6 +84,7 @@ def test_measures_at_all_epochs_unless_told():
         (toy(), [Measure(init, at=(0, 4))], r"Measure.at is \[0, 4\]: wanted epochs from 0 to 3"),
         (toy(), [Measure(init, at=(0.5, 2))], r"Measure.at is \[0.5, 2.0\]: wanted epochs from"),
         (toy(), [Measure(init, at=(-1,))], r"Measure.at is \[-1\]: wanted epochs from 0 to 3"),
+        (toy(), [Measure(init, at=2)], r"Measure.at is 2: wanted several epochs, as \(2,\)"),
         (Slices(toy()), [Measure(init)], "Measure.data is None where data yields batches"),
         (toy(), [Measure(lambda p, h, d: 0.0)] * 2, "hooks has two Measure: wanted one"),
     ],
@@ -91,6 +92,18 @@ def test_measures_at_all_epochs_unless_told():
 def test_measurements_that_cannot_be(data, hooks, message):
     with pytest.raises(ValueError, match=message):
         train(data, hooks=hooks)
+
+
+@pytest.mark.parametrize("hooks", [ProgressBar(), [ProgressBar], [None], [lambda training: None]])
+def test_hooks_of_another_kind(hooks):
+    with pytest.raises(TypeError, match="hooks is .*: wanted a list of hooks, as .ProgressBar"):
+        train(hooks=hooks)
+
+
+def test_an_interval_that_is_no_number_is_refused_before_training(tmp_path):
+    with pytest.raises(TypeError, match="Checkpoint.interval is '30': wanted seconds"):
+        train(hooks=[Checkpoint(tmp_path, interval="30")])
+    assert not list(tmp_path.iterdir())
 
 
 class Diary(Hook):

@@ -48,6 +48,17 @@ def test_each_epoch_has_the_batches_that_were_watched_in_it(watched):
     assert logged[2][1][name] == expected
 
 
+def test_an_epoch_in_which_no_step_is_watched_has_no_measurement():
+    hook = Watch(one_hot, 5, OPTIONS)  # of four steps an epoch: 0, 5, 10, 15 and 20
+    train(hooks=[hook], epochs=6)
+    assert list(hook.measurements) == [1, 2, 3, 4, 6]
+
+
+def test_two_watches_are_refused():
+    with pytest.raises(ValueError, match="hooks has two Watch: wanted one"):
+        train(hooks=[Watch(one_hot, 2, OPTIONS), Watch(one_hot, 3, OPTIONS)])
+
+
 class Stop(Hook):
     def before_epoch(self, training):
         if training.epoch == 2:
@@ -55,15 +66,15 @@ class Stop(Hook):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("order", [1, -1])  # what is saved before it was read counted twice
+@pytest.mark.parametrize("order", [1, -1])
 def test_it_resumes_and_watches_an_iterable(watched, tmp_path, order):
     options = {"sweep": SEEDS, "execution": "map", "batch_size": None}
     with pytest.raises(KeyboardInterrupt):
-        hooks = [Watch(one_hot, 2, OPTIONS), Checkpoint(tmp_path, interval=0)]
-        train(Slices(toy()), hooks=[*hooks[::order], Stop()], **options)
+        hooks = [Watch(one_hot, 2, OPTIONS), Checkpoint(tmp_path, interval=0)][::order]
+        train(Slices(toy()), hooks=[*hooks, Stop()], **options)
     hook = Watch(one_hot, 2, OPTIONS)
     fitted = train(Slices(toy()), hooks=[hook, Checkpoint(tmp_path)][::order], **options)
-    assert list(hook.measurements) == [3]
+    assert list(hook.measurements) == [3] and hook.measurements[3][0].count == 32
     for a, b in zip(hook.measurements[3], watched[0].measurements[3], strict=True):
         chex.assert_trees_all_close(a.metrics, b.metrics, rtol=1e-5, atol=1e-7)
     chex.assert_trees_all_close(fitted.params, watched[1].params, rtol=1e-5)
