@@ -54,6 +54,17 @@ def test_virtual_metrics_are_their_definition(layer, learning_rate):
         np.testing.assert_allclose(m[layer][name], expected, rtol=2e-5, err_msg=name)
 
 
+@pytest.mark.parametrize("scale", [1, 1e-18])
+def test_a_step_that_the_kernel_would_round_away_is_aligned(scale):
+    """To first order the two are one, however small the step."""
+
+    def loss(out, y):
+        return scale * squares(out, y)
+
+    m = measure(network, PARAMS, (X, Y), loss=loss, learning_rate=1e-20 / scale, batch_size=40)
+    np.testing.assert_allclose([m[layer]["virtual_alignment"] for layer in m], 1, rtol=1e-12)
+
+
 def test_the_definition_depends_on_the_learning_rate():
     """Else the test above would hold for a measure that ignores it."""
     small, large = (by_definition("out", rate) for rate in (0.01, 0.3))

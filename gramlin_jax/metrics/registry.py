@@ -37,7 +37,7 @@ from gramlin_jax.metrics.linearity import (
 from gramlin_jax.metrics.representation import RepresentationAlignments, representation_alignments
 from gramlin_jax.metrics.spectra import spectral_entropy, spectrum, stable_rank
 from gramlin_jax.metrics.stationarity import fact
-from gramlin_jax.metrics.virtual import gram_change, virtual_alignment, virtual_covariance
+from gramlin_jax.metrics.virtual import expanded, virtual_alignment, virtual_covariance
 from gramlin_jax.support.precision import in_float64, matmul
 
 if TYPE_CHECKING:
@@ -132,9 +132,10 @@ def _virtual_share(layer: LayerSums) -> Array:
 
 def _virtual_alignment(layer: LayerSums) -> Array:
     """For one step of gradient descent. Groups of a convolution are blocks of one Gram."""
-    kernel = jnp.asarray(layer.kernel, jnp.float64)
-    after = kernel - layer.learning_rate * layer.gradients.kernel_gradient
-    change = gram_change(kernel, after).reshape(-1, kernel.shape[-2])
+    kernel, gradient = jnp.asarray(layer.kernel, jnp.float64), layer.gradients.kernel_gradient
+    transposed = jnp.swapaxes(gradient, -1, -2)
+    products = matmul(kernel, transposed), matmul(gradient, transposed)
+    change = expanded(*products, layer.learning_rate).reshape(-1, kernel.shape[-2])
     return virtual_alignment(change, _virtual(layer).reshape(change.shape))
 
 

@@ -174,7 +174,7 @@ def virtual_covariance(
     s = matmul(kernel, jnp.swapaxes(gradients.kernel_gradient, -1, -2))
     kernel_t = jnp.swapaxes(kernel, -1, -2)
     squares = matmul(matmul(kernel, gradients.output_products), kernel_t)
-    return _expanded(s, squares, learning_rate)
+    return expanded(s, squares, learning_rate)
 
 
 @in_float64
@@ -207,7 +207,7 @@ def virtual_covariance_of(
     """
     both = _updated(inputs, input_gradients, learning_rate)
     x, g = (a.astype(jnp.float64).reshape(-1, a.shape[-1]) for a in both)
-    return _expanded(matmul(g.T, x), matmul(g.T, g), learning_rate)
+    return expanded(matmul(g.T, x), matmul(g.T, g), learning_rate)
 
 
 @in_float64
@@ -289,7 +289,8 @@ def _updated(inputs: Array, gradients: Array, learning_rate: float | Array) -> t
     return x, g
 
 
-def _expanded(s: Array, squares: Array, learning_rate: float | Array) -> Array:
+def expanded(s: Array, squares: Array, learning_rate: float | Array) -> Array:
+    """−η(S + Sᵀ) + η² squares, the change by a step of any size."""
     check_number("learning_rate", learning_rate)
     rate = jnp.asarray(learning_rate, jnp.float64)  # its square may not fit into float32
     return -rate * (s + jnp.swapaxes(s, -1, -2)) + rate**2 * squares

@@ -288,7 +288,7 @@ MUTATIONS = [
         # survived once:
         (REGISTRY, ("virtual share of the kernel's norm", "frobenius(_virtual(layer)) / frobenius(matmul(kernel, jnp.swapaxes(kernel, -1, -2)))", "frobenius(_virtual(layer)) / frobenius(kernel)")),
         # survived once:
-        (REGISTRY, ("virtual alignment without its learning rate", "kernel - layer.learning_rate * layer.gradients.kernel_gradient", "kernel - layer.gradients.kernel_gradient")),
+        (REGISTRY, ("virtual alignment without its learning rate", "expanded(*products, layer.learning_rate)", "expanded(*products, 1.0)")),
         (REGISTRY, ("surrogate is not normalised", "layer.kernel, normalized=True", "layer.kernel, normalized=False")),
         (ENTRIES, ("the surrogate reads any features", '["rows", "kernel"]', '["features", "kernel"]')),
         (ENTRIES, ("one of the needs is enough", "there = all(layer.has", "there = any(layer.has")),
