@@ -242,12 +242,18 @@ def score(losses: Losses, output: Any, batch: Batch) -> Scored:
     right = right if weights is None else jnp.where(counted, weights * right, 0)
     numbers = {
         "labels": labels.size if weights is None else weights.sum(),
-        "unknown": (counted & ((given < 0) | (given >= classes))).sum(),
+        "unknown": (counted & _names_none(given, classes)).sum(),
         "correct": right.sum(),
     }
     of_rows = None if weights is None else weights.reshape(-1)
     weight = len(labels) if weights is None else weights.sum()
     return Scored(labels.reshape(-1), classes, of_rows, weight, numbers)
+
+
+@in_float64
+def _names_none(labels: Array, classes: int) -> Array:
+    """Where labels name no class, by all of their bits."""
+    return (labels < 0) | (labels >= classes)
 
 
 def refuse_unknown(numbers: Mapping[str, Any]) -> None:

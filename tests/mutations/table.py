@@ -371,8 +371,8 @@ MUTATIONS = [
         (BATCH, ("loss is not weighed by samples", "_times(scored.weight, passed.loss)", "_times(1, passed.loss)")),
         (LABELS, ("loss is a sum", 'loss=numbers["loss"] / numbers["weight"] if', 'loss=numbers["loss"] if')),
         # survived once:
-        (BATCH, ("labels below 0", "(counted & ((given < 0) | (given >= classes))).sum()", "(counted & (given >= classes)).sum()")),
-        (BATCH, ("labels above the classes", "(counted & ((given < 0) | (given >= classes))).sum()", "(counted & (given < 0)).sum()")),
+        (BATCH, ("labels below 0", "return (labels < 0) | (labels >= classes)", "return labels >= classes")),
+        (BATCH, ("labels above the classes", "return (labels < 0) | (labels >= classes)", "return labels < 0")),
         (BATCH, ("labels are not checked", 'if numbers["unknown"]:', 'if numbers["unknown"] > numbers["labels"]:')),
         (TOKENS, ("accuracy over samples", 'numbers["correct"] / numbers["labels"] if', 'numbers["correct"] / numbers["count"] if')),
         (TRACING, ("layers of another batch size differ", "first.keys() == second.keys() and all(", "True or all(")),
