@@ -263,16 +263,14 @@ def layer_verdicts(got, k, x, delta, rate, dtype):
     own = -eta * (t(s) + s) + eta**2 * t(g) @ g
     blur = 256 * EPS * norm(eta * (sides + t(sides)) + eta**2 * t(most) @ most)
     share = over(norm(own), gram)
-    after = k - eta * gradient
-    moved = after - k
+    moved = -eta * gradient
     change = k @ t(moved) + moved @ t(k) + moved @ t(moved)
     of_change = (
         256 * EPS * norm(eta * (sides + t(sides)) + eta**2 * (abs(gradient) @ t(abs(gradient))))
     )
     of_change = of_change + 64 * EPS * eta * norm(abs(gradient) @ t(abs(k)))
-    step_lost = 64 * EPS * norm(abs(k)) ** 2
     cosine = over((own * change).sum((1, 2)), norm(own) * norm(change))
-    unsure = over(blur, norm(own)) + over(of_change + step_lost, norm(change))
+    unsure = over(blur, norm(own)) + over(of_change, norm(change))
     slack = np.where(np.isnan(cosine) | (unsure > 1e-2), np.inf, 8 * unsure)
     return [
         *verdicts,
