@@ -7,7 +7,13 @@ import pytest
 
 from experiments.neural_collapse import DIMENSIONS, PRESETS, coordinates
 from experiments.neural_collapse.claims import check, table
-from experiments.neural_collapse.compute import balanced, between_share
+from experiments.neural_collapse.compute import (
+    balanced,
+    between_share,
+    collapse_metrics,
+    network,
+    squared_error,
+)
 from experiments.runs import perform
 from experiments.shared.results import Result, label
 from gramlin_jax import moments
@@ -41,6 +47,42 @@ def test_smoke_run(smoke):
     rows = table(result).rows
     assert len(rows) == 11 + 2 * SMOKE.depth
     assert rows[0] == ("epoch", *2 * ("0 ± 0", "3 ± 0", "3 ± 0")), "no terminal phase: the end"
+
+
+def test_the_metrics_of_a_convolutional_network_against_plain_numpy():
+    """The classifier reads means over positions, and so do all metrics."""
+    config = dataclasses.replace(SMOKE, network="cnn", depth=3)
+    data = balanced(load("digits", "train"), 20)
+    with jax.enable_x64(True):
+        x = jnp.asarray(data.x, jnp.float64)
+        model = network(config, 10)
+        params = model.model.init(jax.random.key(0), x[:1])
+        params = jax.tree.map(lambda a: a.astype(jnp.float64), params)
+        pair = (x, jnp.asarray(data.y))
+        found = collapse_metrics(model, squared_error)(params, {}, (pair, pair))
+        logits, maps = model.model.apply(params, x)
+    assert [h.shape[1:] for h in maps] == [(4, 4, 16), (4, 4, 16), (2, 2, 16)]
+    for h, nc1 in zip(maps, found["nc1"], strict=True):
+        h = np.asarray(h).mean((1, 2))
+        means = np.stack([h[data.y == c].mean(0) for c in range(10)])
+        within, apart = h - means[data.y], means - h.mean(0)
+        scatter = apart.T @ apart / 10
+        expected = np.trace(within.T @ within / len(h) @ np.linalg.pinv(scatter, rcond=1e-10)) / 10
+        np.testing.assert_allclose(nc1, expected, rtol=1e-6)
+    head, apart = np.asarray(params["params"]["Dense_0"]["kernel"]), apart.T
+    expected = head / np.linalg.norm(head) - apart / np.linalg.norm(apart)
+    np.testing.assert_allclose(found["nc3"], (expected**2).sum(), rtol=1e-5)
+    nearest = ((h[:, None] - means) ** 2).sum(-1).argmin(1)
+    assert found["train_nc4"] == pytest.approx((nearest != np.asarray(logits).argmax(1)).mean())
+
+
+def test_a_convolutional_network_trains(tmp_path):
+    config = dataclasses.replace(SMOKE, network="cnn", losses=("squared_error",), seeds=1)
+    data = perform("neural_collapse", config, tmp_path / "run")[0].data
+    assert dict(data.sizes) == {"loss": 1, "seed": 1, "epoch": 3, "layer": 2}
+    np.testing.assert_allclose(data["link"], data["target_linearity"], atol=1e-10)
+    text = (tmp_path / "run" / "figure.txt").read_text()
+    assert "A convolutional network, 2 × 16, ReLU" in text
 
 
 def test_the_link_against_plain_numpy():
@@ -119,6 +161,7 @@ def test_check_can_find_each_claim_false():
     + [
         ("weight_decay", float("inf")),
         ("activation", "tanh"),
+        ("network", "rnn"),
         ("samples", 1),
         ("batch_size", 0),
         ("epochs", 0),
@@ -130,3 +173,8 @@ def test_check_can_find_each_claim_false():
 def test_configurations_that_cannot_run(name, value):
     with pytest.raises(ValueError, match=f"^{name} is "):
         dataclasses.replace(SMOKE, **{name: value})
+
+
+def test_convolutions_are_followed_by_relu():
+    with pytest.raises(ValueError, match='^activation is "gelu": wanted "relu"'):
+        dataclasses.replace(SMOKE, network="cnn", activation="gelu")

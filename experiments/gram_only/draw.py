@@ -17,7 +17,7 @@ from ..shared.drawing import (
     sheet,
     tidy,
 )
-from ..shared.text import named, over_seeds
+from ..shared.text import NETWORKS, named, over_seeds
 from . import ARMS
 from .claims import unstable_rates
 
@@ -64,14 +64,14 @@ def plot(result: Result) -> Figure:
 def captions(result: Result) -> dict[str, str]:
     """What the figure shows."""
     config = result.config
-    kind = {"dnn": "fully connected", "cnn": "convolutional"}[config.network]
     unstable = [f"{rate:g}" for rate in unstable_rates(result)]
     text = (
         f"Steps that keep only what they do to the Gram, against SGD: (a) test error and (b) "
         f"train loss by epoch, (c) target linearity of each hidden layer after training, on "
-        f"{named(config.dataset)}, at each learning rate. A {kind} network, {config.depth} × "
-        f"{config.width}, momentum {config.momentum:g}; {over_seeds(config.seeds)}, of logarithms "
-        f"where the scale is logarithmic. A test error below {LEAST:g} is drawn there."
+        f"{named(config.dataset)}, at each learning rate. A {NETWORKS[config.network]} network, "
+        f"{config.depth} × {config.width}, momentum {config.momentum:g}; "
+        f"{over_seeds(config.seeds)}, of logarithms where the scale is logarithmic. A test error "
+        f"below {LEAST:g} is drawn there."
     )
     if unstable:
         text += f" At a learning rate of {' and '.join(unstable)} training is unstable."

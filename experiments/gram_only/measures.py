@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from gramlin_jax import (
     weight_gram,
 )
 
-from ..shared.measures import layer_sums, scores
+from ..shared.measures import Reading, layer_sums, scores
 
 if TYPE_CHECKING:
     from jaxtyping import Array
@@ -31,7 +30,7 @@ def split_scores(model: Any) -> Callable[[Any, Any, Any], dict[str, Array]]:
 
     def measure(params: Any, hyper: Any, data: Any) -> dict[str, Array]:
         del hyper
-        network: Any = _Reading(model, lambda features: [])
+        network: Any = Reading(model, lambda features: [])
         return scores(*(layer_sums(network, params, split) for split in data))
 
     return measure
@@ -54,7 +53,7 @@ def layer_measures(model: Any, projection: int) -> Callable[[Any, Any, Any], dic
     @jax.jit
     def measure(params: Any, start: Any, data: Any) -> dict[str, Array]:
         matrices = _projections(model, params, data[0][0][:1], projection)
-        network: Any = _Reading(model, lambda features: _project(features, matrices))
+        network: Any = Reading(model, lambda features: _project(features, matrices))
         on_train, on_test = (layer_sums(network, params, split)["moments"] for split in data)
         pairs = list(zip(on_train, on_test, strict=True))
         grams = list(zip(_grams(start), _grams(params), strict=True))
@@ -67,22 +66,6 @@ def layer_measures(model: Any, projection: int) -> Callable[[Any, Any, Any], dic
         }
 
     return measure
-
-
-@dataclasses.dataclass(frozen=True)
-class _Reading:
-    """``model`` with what ``read`` makes of its features."""
-
-    model: Any
-    read: Callable[[list[Array]], list[Array]]
-
-    @property
-    def out(self) -> int:
-        return self.model.out
-
-    def apply(self, params: Any, x: Array) -> tuple[Array, list[Array]]:
-        logits, features = self.model.apply(params, x)
-        return logits, self.read(features)
 
 
 def _project(features: list[Array], maps: list[Projection | None]) -> list[Array]:

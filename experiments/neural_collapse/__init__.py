@@ -10,6 +10,10 @@ A fully connected network (3 hidden layers of 256, ReLU) is trained by SGD with 
 decay, without which nothing drives the collapse, on the squared error to one-hot labels, as by Han,
 Papyan and Donoho (2022), and on cross-entropy. Every class has the same number of
 training samples.
+
+The convolutional network (``network="cnn"``) has 3×3 kernels, max-pools after every other
+convolution, and its classifier reads the mean of each channel over positions; so all layers are
+measured.
 """
 
 from __future__ import annotations
@@ -36,7 +40,10 @@ class Config:
 
     Attributes:
         dataset: A name that ``gramlin_jax.data.load`` knows.
+        network: ``"dnn"``, or ``"cnn"`` with ReLU.
         losses: The losses, each trained on by itself; some of ``LOSSES``.
+        width: Units, or channels, of each hidden layer.
+        activation: Of ``"dnn"``.
         decay: Whether the learning rate falls to 0 over the epochs, as half a cosine.
         weight_decay: λ of the term ‖params‖² λ/2 in the loss.
         measurements: Number of epochs at which the layers are measured, evenly spread on the scale
@@ -45,6 +52,7 @@ class Config:
     """
 
     dataset: str = "digits"
+    network: Literal["dnn", "cnn"] = "dnn"
     losses: tuple[str, ...] = ("squared_error", "cross_entropy")
     width: int = 256
     depth: int = 3
@@ -66,6 +74,8 @@ class Config:
             raise ValueError(
                 f"samples is {self.samples}: wanted 2 or more of each class, 0 for all"
             )
+        if (self.network, self.activation) == ("cnn", "gelu"):
+            raise ValueError('activation is "gelu": wanted "relu", which network "cnn" has')
         check_positive(self, "learning_rate")
         if not self.losses or len({*self.losses} & {*LOSSES}) < len(self.losses):
             raise ValueError(f"losses is {self.losses}: wanted some of {', '.join(LOSSES)}, once")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +14,11 @@ import optax
 from gramlin_jax import Moments, accumulate, nc4_mismatch, neural_collapse, target_linearity
 from gramlin_jax.data import Dataset
 from gramlin_jax.metrics import least_squares
-from gramlin_jax.models import DNN
+from gramlin_jax.models import CNN, DNN
 from gramlin_jax.support.precision import in_float64
 from gramlin_jax.training import Hyper, Measure, SampleLoss, classification_loss
 
-from ..shared.measures import layer_sums, scores
+from ..shared.measures import Reading, layer_sums, scores
 from ..shared.parts import parts
 from ..shared.results import Computed
 from ..shared.training import (
@@ -61,8 +61,8 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
     """
     every, test = load_splits(config.dataset, data_dir, folder=folder)
     train_data = balanced(every, config.samples)
-    model = DNN(config.width, config.depth, classes_of(every), config.activation)
-    data = on_device(*((split.flat, split.y) for split in (train_data, test)))
+    model = network(config, classes_of(every))
+    data = on_device(*((split.x, split.y) for split in (train_data, test)))
 
     def one(loss: str, directory: Path | None) -> dict[str, np.ndarray]:
         trained = _train(config, model, loss, data, directory)
@@ -73,6 +73,19 @@ def run(config: Config, *, folder: Path | None = None, data_dir: str | None = No
     return {**arrays, "epochs": _measured_at(config)}, {**info, "samples": len(train_data)}
 
 
+def network(config: Config, classes: int) -> Reading:
+    """The network. Its hidden features are rows (n, width), as its classifier reads the last."""
+    if config.network == "dnn":
+        return Reading(DNN(config.width, config.depth, classes, config.activation), averaged)
+    pools = tuple(range(0, config.depth, 2))
+    return Reading(CNN(classes, config.width, config.depth, pools, average=True), averaged)
+
+
+def averaged(features: list[Array]) -> list[Array]:
+    """Means (n, d) over the positions of maps (n, height, width, d); rows (n, d) as they are."""
+    return [h.mean(tuple(range(1, h.ndim - 1))) for h in features]
+
+
 def _measured_at(config: Config) -> np.ndarray:
     """Epochs evenly spread on the scale of log(1 + epoch), each once."""
     at = np.expm1(np.linspace(0, np.log1p(config.epochs), config.measurements))
@@ -81,7 +94,7 @@ def _measured_at(config: Config) -> np.ndarray:
 
 def _train(
     config: Config,
-    model: DNN,
+    model: Reading,
     loss: str,
     data: list[tuple[Array, Array]],
     directory: Path | None,
@@ -89,7 +102,7 @@ def _train(
     """Train all seeds on one loss; ``data`` are the train and test inputs (n, d), labels (n,)."""
     rate = rate_or_schedule(config, config.learning_rate, len(data[0][0]))
     return train(
-        lambda key: model.init(key, data[0][0][:1]),
+        lambda key: model.model.init(key, data[0][0][:1]),
         classification_loss(model.apply, LOSSES[loss]),
         optax.chain(
             optax.add_decayed_weights(config.weight_decay),
@@ -121,7 +134,7 @@ def balanced(data: Dataset, samples: int = 0) -> Dataset:
     return dataclasses.replace(data, x=data.x[rows], y=labels[rows])
 
 
-def collapse_metrics(model: DNN, loss: SampleLoss) -> Any:
+def collapse_metrics(model: Reading, loss: SampleLoss) -> Any:
     """``measure`` of ``train``: neural collapse beside target linearity.
 
     Its data are a pair, train and test, each of inputs (n, ...) and labels (n,). It returns,
@@ -135,7 +148,7 @@ def collapse_metrics(model: DNN, loss: SampleLoss) -> Any:
         del hyper
         on_train, on_test = (layer_sums(model, params, split, loss) for split in data)
         layers = on_train["moments"]
-        head = params["params"][f"Dense_{model.depth}"]
+        head = _classifier(params)
         inner = [neural_collapse(m) for m in layers[:-1]]
         last = neural_collapse(layers[-1], head["kernel"], head["bias"])
         by_layer = ("nc1", "equinorm", "equiangularity", "etf_distance", "cdnv")
@@ -158,11 +171,17 @@ def collapse_metrics(model: DNN, loss: SampleLoss) -> Any:
     return measure
 
 
-def _mismatch(model: DNN, params: Any, m: Moments, data: tuple[Array, Array]) -> Array:
+def _classifier(params: Any) -> Any:
+    """The parameters of the last layer, ``Dense_k`` of the highest k."""
+    layers = params["params"]
+    return layers[f"Dense_{sum(name.startswith('Dense') for name in layers) - 1}"]
+
+
+def _mismatch(model: Reading, params: Any, m: Moments, data: tuple[Array, Array]) -> Array:
     """NC4 of ``data`` with the class means of ``m``."""
 
     def mismatches(batch: tuple[Array, Array]) -> Array:
-        logits, features = cast("tuple[Array, list[Array]]", model.apply(params, batch[0]))
+        logits, features = model.apply(params, batch[0])
         share: Array = nc4_mismatch(m, features[-1], logits.argmax(-1))
         return share.astype(jnp.float32) * len(batch[0])
 

@@ -20,7 +20,7 @@ from ..shared.drawing import (
     tidy,
 )
 from ..shared.statistics import spread
-from ..shared.text import ACTIVATIONS, named, over_seeds
+from ..shared.text import ACTIVATIONS, NETWORKS, named, over_seeds
 from . import TERMINAL
 from .claims import by_loss
 
@@ -73,7 +73,7 @@ def captions(result: Result) -> dict[str, str]:
         "black: 1 − tr(Σ_T⁻¹ Σ_B)/(C − 1), which the link says it is; (c) NC2 and (d) NC3 and "
         "NC4 of the last hidden layer; NC4 is the share of samples whose class is not the nearest "
         "class mean's, and ▼ marks where that is 0, which a logarithmic axis does not have. "
-        f"{config.depth} layers of {config.width}, "
+        f"A {NETWORKS[config.network]} network, {config.depth} × {config.width}, "
         f"{ACTIVATIONS.get(config.activation, config.activation)}, SGD at {rate}, weight decay "
         f"{config.weight_decay:g}; {over_seeds(config.seeds)}, of logarithms."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,8 +25,26 @@ if TYPE_CHECKING:
     from jaxtyping import Array
 
 
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """A network that returns what ``read`` makes of its hidden features in their place."""
+
+    model: Any
+    read: Callable[[list[Array]], list[Array]]
+
+    @property
+    def out(self) -> int:
+        """Number of outputs."""
+        return cast("int", self.model.out)
+
+    def apply(self, params: Any, x: Array) -> tuple[Array, list[Array]]:
+        """Outputs (n, out), and what ``read`` returns."""
+        outputs, features = self.model.apply(params, x)
+        return outputs, self.read(features)
+
+
 def layer_sums(
-    model: DNN,
+    model: Any,
     params: Any,
     data: tuple[Array, Array],
     per_sample: SampleLoss = optax.softmax_cross_entropy_with_integer_labels,
@@ -33,7 +52,7 @@ def layer_sums(
     """One streaming pass: moments of each hidden layer with one-hot labels, loss and accuracy.
 
     Args:
-        model: The network.
+        model: The network, with ``out`` classes; ``apply`` returns logits and hidden features.
         params: Its parameters.
         data: Inputs (n, ...) and integer labels (n,).
         per_sample: ``(logits, labels) -> losses``, from (n, C) and (n,) to (n,).

@@ -18,6 +18,9 @@ DATASETS = {
 }
 """Data sets as papers write them, where their names here are others."""
 
+NETWORKS = {"dnn": "fully connected", "cnn": "convolutional"}
+"""The networks, in words."""
+
 ACTIVATIONS = {"gelu": "GELU", "relu": "ReLU"}
 
 

@@ -26,6 +26,7 @@ class CNN(nn.Module):
             keep height and width. The last layer is ``Dense_0``.
         pool_after: Indices, from 0, of the convolutions that are followed by 2×2 max-pooling. An
             odd last row or column is dropped.
+        average: Whether the last layer reads the mean of each channel over all positions.
         use_bias: Whether layers have a bias.
         param_dtype: Type of the parameters; the computation follows parameters and input.
 
@@ -45,6 +46,7 @@ class CNN(nn.Module):
     channels: int = 16
     depth: int = 3
     pool_after: Sequence[int] = (0, 2)
+    average: bool = False
     use_bias: bool = True
     param_dtype: Any = jnp.float32
 
@@ -75,7 +77,7 @@ class CNN(nn.Module):
             if i in self.pool_after:
                 h = _max_pool(h)
             features.append(h)
-        h = h.reshape(h.shape[0], -1)
+        h = h.mean((1, 2)) if self.average else h.reshape(h.shape[0], -1)
         return nn.Dense(self.out, **self._options(h.shape[-1]))(h), features
 
     def _options(self, fan_in: int) -> dict[str, Any]:

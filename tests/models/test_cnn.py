@@ -42,6 +42,19 @@ def test_shapes():
     assert shapes == {**convolutions, "Dense_0": (4 * 5 * 7, 5)}
 
 
+def test_the_last_layer_reads_averages():
+    rng = np.random.default_rng(0)
+    model = CNN(5, channels=7, depth=2, pool_after=(1,), average=True)
+    x = rng.normal(size=(3, 8, 6, 2)).astype(np.float32)
+    params = model.init(jax.random.key(0), x)
+    out, features = model.apply(params, x)
+    head = params["params"]["Dense_0"]
+    maps = np.asarray(features[-1], float)
+    assert maps.shape == (3, 4, 3, 7)
+    expected = maps.sum((1, 2)) / 12 @ np.asarray(head["kernel"], float)
+    np.testing.assert_allclose(out, expected + np.asarray(head["bias"]), rtol=1e-5, atol=1e-6)
+
+
 def test_starts_as_pytorch_does():
     """Uniform in ±1/√fan_in."""
     model = CNN(500, channels=64, depth=2, pool_after=(0,))
