@@ -26,7 +26,7 @@ from gramlin_jax._moments.additive import accumulate
 from gramlin_jax._moments.features import Moments, moments
 from gramlin_jax.metrics.gram import polar_factor
 from gramlin_jax.support.checks import check_array, check_count, is_traced
-from gramlin_jax.support.precision import dot, in_float64
+from gramlin_jax.support.precision import dot, in_float64, in_full_precision
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -210,6 +210,7 @@ def as_rows(features: Float[Array, "n ... c"]) -> Float[Array, "rows c"]:
     return features.reshape(-1, features.shape[-1])
 
 
+@in_full_precision
 def pair_moments(
     first: Network,
     second: Network,
@@ -280,6 +281,7 @@ def _rotation(
     return polar_factor(cross, method="svd").astype(second[-1].kernel.dtype)
 
 
+@in_full_precision
 def resample(
     key: Array,
     network: Network,

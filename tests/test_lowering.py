@@ -10,11 +10,12 @@ import optax
 import pytest
 
 import gramlin_jax
-from gramlin_jax import METRICS, LayerSums, Probe, measure, metrics
+from gramlin_jax import METRICS, LayerSums, Probe, gradient_moments, measure, metrics
 from gramlin_jax._measure import run
 from gramlin_jax._moments.jacobians import jacobian_moments
 from gramlin_jax.metrics.gram import _polar_by_halley
 from gramlin_jax.optim import gram_only
+from gramlin_jax.rainbow import Layer, pair_moments
 
 pytestmark = pytest.mark.devices
 
@@ -166,6 +167,8 @@ def test_the_pass_of_measure_lowers(monkeypatch):
 
     def summing(*args):
         def sums(*arrays):
+            text = original(*args).trace(*arrays).lower(lowering_platforms=("cuda",)).as_text()
+            assert "dot_general" in text and "DEFAULT" not in text
             found.append(lowered(original(*args), *arrays))
             raise Reached
 
@@ -175,6 +178,49 @@ def test_the_pass_of_measure_lowers(monkeypatch):
     with pytest.raises(Reached):
         measure(network, PARAMS, (X, LABELS), loss=loss, metrics=tuple(METRICS), probes=2)
     assert np.dtype("float64") in found[0]
+
+
+def of_gradients(params, x):
+    return gradient_moments(network, params, x, loss=lambda out: loss(out, LABELS))
+
+
+def of_jacobians(params, x):
+    return jacobian_moments(network, params, x)
+
+
+def of_pairs(params, x):
+    layers = [Layer(params["in"]), Layer(params["out"])]
+    return pair_moments(layers, layers, x)
+
+
+@pytest.mark.parametrize("sums", [of_gradients, of_jacobians, of_pairs])
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_no_product_is_rounded_further_on_an_accelerator(sums, platform):
+    """By default a GPU keeps 10 bits of float32 factors, and a TPU 7: those of the network, too."""
+    text = _text(sums, platform)
+    assert "dot_general" in text and "DEFAULT" not in text
+    with jax.default_matmul_precision("default"):
+        assert "DEFAULT" in _text(sums, platform), "as the user says"
+
+
+def _text(function, platform):
+    lowering = jax.jit(lambda *arrays: function(*arrays)).trace(PARAMS, X)
+    return lowering.lower(lowering_platforms=(platform,)).as_text()
+
+
+def test_the_pass_of_measure_rounds_no_product_further():
+    seen = []
+
+    def watched(params, x):
+        seen.append(jax.config.jax_default_matmul_precision)
+        return network(params, x)
+
+    measure(watched, PARAMS, (X, LABELS), loss=loss)
+    assert set(seen) == {"highest"}
+    assert jax.config.jax_default_matmul_precision is None
+    with jax.default_matmul_precision("tensorfloat32"):
+        measure(watched, PARAMS, (X, LABELS), loss=loss, dry_run=True)
+    assert seen[-1] == "tensorfloat32", "as the user says"
 
 
 def with_logits(params, batch):

@@ -34,7 +34,7 @@ from gramlin_jax.support.checks import check_concrete, check_count, check_functi
 from gramlin_jax.support.devices import on_host, placed, placement
 from gramlin_jax.support.memory import remembered
 from gramlin_jax.support.outside import read_outside
-from gramlin_jax.support.precision import widened, with_promotion
+from gramlin_jax.support.precision import in_full_precision, widened, with_promotion
 from gramlin_jax.taps import Traced
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 
 @with_promotion
+@in_full_precision
 def measure(
     f: Callable[..., PyTree],
     params: PyTree,
@@ -72,6 +73,11 @@ def measure(
     ``GradientMoments``) in the same compiled function: memory is O(width²) per layer, whatever the
     number of samples. A layer's features are its inputs; the features of an activation named by
     ``jax.ad_checkpoint.checkpoint_name`` are the activation itself.
+
+    Products of float32 are made in float32 on accelerators too, those inside of ``f`` among them,
+    so that all devices give the same numbers. Within ``jax.default_matmul_precision("default")`` a
+    GPU or TPU rounds their factors, as it does in training: that is faster, and can change a
+    gradient's norm by a percent.
 
     ``f`` is traced twice in the first call, once for a batch of another size, and never again for
     the same ``f`` and shapes, nor is anything compiled then, while the Python numbers that it reads

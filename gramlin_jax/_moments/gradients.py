@@ -19,7 +19,14 @@ import jax.numpy as jnp
 
 from gramlin_jax._moments.additive import Additive, beside
 from gramlin_jax.support.checks import check_leading_axis
-from gramlin_jax.support.precision import gram, in_float64, magnitude, matmul, widened
+from gramlin_jax.support.precision import (
+    gram,
+    in_float64,
+    in_full_precision,
+    magnitude,
+    matmul,
+    widened,
+)
 from gramlin_jax.taps import Tap, Traced, capture
 
 if TYPE_CHECKING:
@@ -156,15 +163,16 @@ def scalar_loss(loss: Any) -> Array:
     return value
 
 
+@in_full_precision
 def gradient_moments(
     f: Callable[..., PyTree], params: PyTree, *args: Any, loss: Callable[[Any], Array]
 ) -> dict[str, GradientMoments]:
     """∇_K L = XᵀΔ and ΔᵀΔ at every linear layer of ``f``, in one backward pass.
 
     It costs as much as ``jax.grad``, plus one product of n·s·o² per layer. Call it under ``jit``.
-    ∇_K L comes from autodiff, in the network's type and matmul precision. ΔᵀΔ has that type
-    (float32 for bfloat16) at full precision: right to about 1e-6 for a float32 Δ. Both are kept and
-    merged in float64.
+    ∇_K L comes from autodiff, in the network's type. ΔᵀΔ has that type (float32 for bfloat16):
+    right to about 1e-6 for a float32 Δ. Both are kept and merged in float64. Products have full
+    precision on accelerators too, see ``measure``.
 
     Args:
         f: ``f(params, batch, ...) -> output``, see ``tap``.

@@ -22,7 +22,14 @@ from jax import lax
 from gramlin_jax._moments.additive import Additive, beside
 from gramlin_jax.support.checks import check_count, check_leading_axis
 from gramlin_jax.support.memory import remembered
-from gramlin_jax.support.precision import gram, in_float64, magnitude, matmul, widened
+from gramlin_jax.support.precision import (
+    gram,
+    in_float64,
+    in_full_precision,
+    magnitude,
+    matmul,
+    widened,
+)
 from gramlin_jax.taps import Traced, capture, compat
 from gramlin_jax.taps.provenance import CONSTANT, Provenance, make_plan
 from gramlin_jax.taps.rows import doubled, sample_axes, samples_first
@@ -64,6 +71,7 @@ class JacobianMoments(Additive):
         return self.products / beside(self.count, self.products)
 
 
+@in_full_precision
 def jacobian_moments(
     f: Callable[..., PyTree],
     params: PyTree,
@@ -79,7 +87,7 @@ def jacobian_moments(
     must depend on that sample alone. With many outputs, take ``probes`` random combinations u of
     them instead, with a random sign for each output and sample: then J is right in expectation, as
     E uuᵀ = I. Call it under ``jit``; it holds k (or ``probes``) gradients of the pre-activations in
-    memory.
+    memory. Products have full precision on accelerators too, see ``measure``.
 
     Args:
         f: ``f(params, batch, ...) -> output``, see ``tap``.
