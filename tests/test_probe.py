@@ -98,6 +98,46 @@ def watched():
     return probe, state, results
 
 
+@pytest.mark.parametrize(
+    ("reduce", "noted"),
+    [(jnp.sum, True), (jnp.mean, False), (lambda each: each.sum() / BATCH, True)]
+    + [(lambda each: each.mean() + 1, False), (lambda each: jnp.nan * each.sum(), False)],
+)
+def test_a_loss_that_is_a_sum_is_noted(reduce, noted):
+    def summed(params, batch):
+        out = network(params, batch["x"])
+        each = optax.losses.softmax_cross_entropy_with_integer_labels(out, batch["y"])
+        return reduce(each), out
+
+    probe = Probe(summed, labels, has_aux=True, every=1)
+    state = probe.init(PARAMS, BATCHES[0])
+    state = probe.value_and_grad(PARAMS, BATCHES[0], state)[-1]
+    notes = [text for name, text in probe.read(state).notes if name == "loss"]
+    assert len(notes) == noted
+    if noted:
+        once, twice = (reduce_of(reduce, size) for size in (1, 2))
+        assert f"{once:.4g} on the first batch, {twice:.4g} on one that holds each" in notes[0]
+
+
+def reduce_of(reduce, times):
+    out = np.asarray(network(PARAMS, BATCHES[0]["x"]), float)
+    each = np.log(np.exp(out).sum(1)) - out[np.arange(BATCH), BATCHES[0]["y"]]
+    return float(reduce(jnp.asarray(np.tile(each, times))))
+
+
+def test_dropout_is_no_sum():
+    def dropped(params, batch, key):
+        keep = jax.random.bernoulli(key, 0.5, (len(batch["x"]), 6))
+        out = (jnp.tanh(batch["x"] @ params["in"]) * keep) @ params["out"]
+        return cross_entropy(out, batch["y"]), out
+
+    probe = Probe(dropped, labels, has_aux=True, every=1)
+    key = jax.random.key(0)
+    state = probe.init(PARAMS, BATCHES[0], key)
+    state = probe.value_and_grad(PARAMS, BATCHES[0], state, key)[-1]
+    assert "loss" not in dict(probe.read(state).notes)
+
+
 def test_losses_and_gradients_are_the_same_bits(watched):
     plain = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
     for batch, result in zip(BATCHES, watched[2], strict=True):

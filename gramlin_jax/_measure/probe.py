@@ -19,6 +19,7 @@ from gramlin_jax._measure.plan import (
     Options,
     Plan,
     check_options,
+    first_of,
     for_size,
     make_plan,
     projections_of,
@@ -26,6 +27,7 @@ from gramlin_jax._measure.plan import (
 from gramlin_jax._measure.stream import Batch, Reader, stacks
 from gramlin_jax._measure.tracing import Tracing
 from gramlin_jax._measure.training_step import value_and_grad, value_and_grad_with_taps
+from gramlin_jax._measure.trial import a_sum, try_twice
 from gramlin_jax._moments.additive import Additive
 from gramlin_jax._moments.gradients import scalar_loss
 from gramlin_jax._moments.projection import Projection
@@ -65,6 +67,7 @@ class _Prepared(NamedTuple):
     projections: dict[str, Projection]
     shapes: PyTree
     form: dict[str, Any]
+    remarks: dict[str, str]
 
 
 @dataclasses.dataclass
@@ -162,7 +165,8 @@ class Probe:
         """The state before training, and what the probe has to know of the layers.
 
         Call it with a real batch, outside of ``jit``, also before a state is restored from a
-        checkpoint: which features belong to which sample is tried out.
+        checkpoint: which features belong to which sample is tried out, and whether the loss is a
+        sum over samples, which the notes of ``read`` then say.
 
         Raises:
             ValueError: If the arguments are traced, the loss is not a scalar, or as ``measure``.
@@ -188,7 +192,8 @@ class Probe:
                 "value_and_grad returns"
             ) from error
         projections = placed(projections_of(plan, self.seed), where)
-        self._prepared = _Prepared(plan, projections, None, {})
+        remarks = {"loss": _summed(tracing, stack)}
+        self._prepared = _Prepared(plan, projections, None, {}, remarks)
         _, sums, kernels = jax.eval_shape(lambda: self._watch(call, batch, axis_name=None))
         zero = jnp.zeros((), jnp.int32)
         state = ProbeState(
@@ -263,13 +268,13 @@ class Probe:
                 was donated, or as ``value_and_grad``.
         """
         check_concrete("state", state, "outside of what is compiled")
-        plan, _, shapes, _ = self._check(state)
+        plan, _, shapes, _, remarks = self._check(state)
         if not (watched := int(state.watched)):
             raise ValueError("state has watched 0 batches: wanted one at least")
         sums = merged(state.sums, shapes, self.window, self.decay, watched)
         total = jax.device_get({**sums, "kernel": state.kernels})
         refuse_unknown(total["numbers"])
-        return measured(plan, total, self._chosen, self.learning_rate, {})
+        return measured(plan, total, self._chosen, self.learning_rate, remarks)
 
     def _pair(self, params: Any, batch: Any, *rest: Any) -> tuple[Any, Any]:
         """The loss, and aux, which is None where there is none."""
@@ -348,6 +353,13 @@ class Probe:
                 "has_aux=True, or one-hot targets of floating point"
             )
         return self.outputs(aux) if self.outputs else aux
+
+
+def _summed(tracing: Tracing, stack: Batch) -> str:
+    """A note on a loss that is a sum over samples; empty if it is none, or cannot be tried."""
+    x, (traced, held) = first_of(stack).x, tracing.at(stack.x)
+    twice = tracing.twice(x)
+    return "" if twice is None else a_sum(*map(float, try_twice(traced, twice)(held, x)))
 
 
 @in_float64

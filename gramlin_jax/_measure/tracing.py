@@ -49,7 +49,7 @@ class Tracing:
         """``rows.sample_axes`` of a trace at n samples x, from memory where they are known."""
         found = self._found(x)
         if not (found and same_layers(found[0], traced, found[2], found[1], n)):
-            found[:] = [traced, n, *sample_axes(traced, self._twice(x), n)]
+            found[:] = [traced, n, *sample_axes(traced, self.twice(x), n)]
         return found[2], found[3]
 
     def other(self, x: PyTree) -> tuple[Traced, int] | None:
@@ -57,10 +57,11 @@ class Tracing:
         found, n = self._found(x), len(jax.tree.leaves(x)[0])
         if found and found[1] != n:
             return found[0], found[1]
-        twice = self._twice(x)
+        twice = self.twice(x)
         return None if twice is None else (twice, 2 * n)
 
-    def _twice(self, x: PyTree) -> Traced | None:
+    def twice(self, x: PyTree) -> Traced | None:
+        """A trace at twice as many samples; None where there is none."""
         return doubled(self._f, self._params, (x,), how=recall)
 
     def _found(self, x: PyTree) -> list[Any]:

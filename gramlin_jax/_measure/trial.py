@@ -121,6 +121,28 @@ def not_a_mean(parts: Parts) -> str:
     )
 
 
+@remembered
+def try_twice(traced: Traced, twice: Traced) -> Callable[[list[Any], Any], tuple[Array, Array]]:
+    """The loss, first of what is traced, of a batch and of one that holds each sample twice."""
+
+    def both(held: list[Any], x: Any) -> tuple[Array, Array]:
+        again = jax.tree.map(lambda a: jnp.concatenate([a, a]), x)
+        once, other = traced([*held, *jax.tree.leaves(x)]), twice([*held, *jax.tree.leaves(again)])
+        return once[0][0], other[0][0]
+
+    return jax.jit(both)
+
+
+def a_sum(once: float, twice: float) -> str:
+    """A note on a loss that doubles with the samples; dropout may change a mean, but not so."""
+    if not 1.8 * abs(once) < abs(twice) < 2.2 * abs(once):
+        return ""
+    return (
+        f"is a sum over samples: {once:.4g} on the first batch, {twice:.4g} on one that holds each "
+        "of its samples twice. Numbers of gradients depend on the batch size: take the mean"
+    )
+
+
 def constants(traced: Traced) -> str:
     """A note on the arrays that ``f`` closes over; empty if there are none."""
     shapes = [f"({', '.join(map(str, a.shape))})" for a in traced.closed_over]
