@@ -121,13 +121,18 @@ def test_nothing_is_wrong_with_a_healthy_network(healthy):
     assert repr(diagnosis) == "nothing is wrong"
 
 
-def test_features_that_can_have_one_direction_are_not_collapsed():
+def test_features_that_can_have_one_direction_are_not_collapsed(tmp_path):
     """A scalar input; and a sample, whose target has no direction: -1 was less than it can be."""
     params, x = start(jax.random.key(0), inputs=1), np.linspace(-1, 1, 100, dtype=np.float32)
     labels = np.digitize(x, [-0.5, 0.0, 0.5])
     for rows in (slice(None), slice(1)):
         m = measured(params, (x[rows, None], labels[rows]))
         assert "collapsed rank" not in {kind for kind, _ in kinds(diagnose(m))}
+    records = Records(tmp_path / "layers.jsonl")
+    records.append(0, measured(params, (x[:, None], labels), metrics=DIAGNOSTIC))
+    assert records[0]["in"]["width"] == 1 and records[0]["in"]["feature_rank"] == 1
+    kept = diagnose(Records.load(records.path))
+    assert "collapsed rank" not in {kind for kind, _ in kinds(kept)}
     scores = measured(params, (x[:1, None], labels[:1]), metrics=["target_rank"])
     assert scores["in"]["target_rank"] == 0
 
@@ -204,6 +209,15 @@ def test_where_the_limits_are():
     assert len(diagnose(by_hand(1.0, **converged))) == 4
     two_classes = {"target_rank": 1.0, "feature_rank": 1.0}  # they need one direction
     assert not diagnose(by_hand(a=two_classes, b={})).findings
+
+
+def test_layers_whose_noise_floor_is_full_are_said_to_be_unchecked():
+    high = {"target_linearity": 0.92, "noise_floor": 0.91}
+    diagnosis = diagnose(by_hand(a={}, b=high, c=high))
+    assert not diagnosis.findings
+    reason = "of b, c, whose noise floor is above 0.9: take more samples"
+    assert ("at its noise floor", reason) in diagnosis.unchecked
+    assert f"not checked: at its noise floor, {reason}" in repr(diagnosis)
 
 
 def test_a_fall_on_held_out_samples_is_memorisation():

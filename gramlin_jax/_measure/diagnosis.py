@@ -13,9 +13,11 @@ from gramlin_jax._measure.measurement import Measurement
 from gramlin_jax._measure.records import Records
 from gramlin_jax._measure.symptoms import (
     CHECKS,
+    FULL,
     MEMORISATION,
     Numbers,
     Symptom,
+    full,
     incomparable,
     memorised,
     missing,
@@ -109,8 +111,9 @@ def diagnose(watched: Watched, *, heldout: Watched | None = None) -> Diagnosis:
       or that of noise on held-out ones.
 
     All but the first and the last are looked for at the last step, and the last at the steps that
-    both have. A branch that reads something of its own, as a time step, stands at its noise floor
-    by design, and in ``Records``, without the width, a layer of one feature counts as collapsed.
+    both have. Where a noise floor is above 0.9, target linearity tells nothing: ``unchecked`` names
+    these layers. A branch that reads something of its own, as a time step, stands at its noise
+    floor by design.
 
     Args:
         watched: A measurement on training samples, or measurements by step. Those that hold sums
@@ -142,6 +145,9 @@ def diagnose(watched: Watched, *, heldout: Watched | None = None) -> Diagnosis:
             unchecked.append((kind, f"which needs {', '.join(absent)} of some layer"))
         elif check is not not_finite:
             findings += _findings(kind, check(series[last]), None if single else last)
+    if layers := full(series[last]):
+        reason = f"of {', '.join(layers)}, whose noise floor is above {FULL}: take more samples"
+        unchecked.append(("at its noise floor", reason))
     if heldout is None:
         unchecked.append((MEMORY, "which needs heldout="))
     elif reason := incomparable(series, other := _series("heldout", heldout)):

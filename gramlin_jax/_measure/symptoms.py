@@ -60,9 +60,9 @@ class Numbers:
         return metric in self._values[layer]
 
     def width(self, layer: str) -> float:
-        """Number of features; infinity without sums, which alone know it."""
-        moments = sums.moments if (sums := self._sums.get(layer)) else None
-        return math.inf if moments is None else moments.feature_mean.shape[-1]
+        """Number of features; infinity where it was not measured."""
+        width = self.of("width", layer)
+        return math.inf if math.isnan(width) else width
 
     def has_kernel(self, layer: str) -> bool:
         """Whether it is no named activation, which has no kernel whose norm could be NaN."""
@@ -257,6 +257,11 @@ MEMORY_METRICS = "target_linearity", "noise_floor", "rows"
 MEMORISATION = (
     "stop where the held-out value was best; add data, augmentation or weight decay; check labels"
 )
+
+
+def full(numbers: Numbers) -> list[str]:
+    """Layers whose noise floor leaves target linearity nothing to say."""
+    return [layer for layer, floor in numbers.all("noise_floor").items() if floor > FULL]
 
 
 def missing(numbers: Numbers, metrics: tuple[str, ...]) -> list[str]:

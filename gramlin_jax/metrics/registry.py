@@ -164,6 +164,11 @@ def _alignment(name: str) -> Callable[[LayerSums], Any]:
     return of
 
 
+def _width(layer: LayerSums) -> Array:
+    mean = layer.moments.feature_mean
+    return jnp.asarray(mean.shape[-1], mean.dtype)
+
+
 def _target_rank(layer: LayerSums) -> Array:
     """Directions of the targets at most: columns that vary, which sum to 1 for labels."""
     return jnp.maximum((layer.moments.target_scatter > 0).sum() - layer.classes, 0)
@@ -255,6 +260,7 @@ HEALTH = (
         "higher",
     ),
     _entry("rows", "rows", ["features"], lambda layer: layer.moments.count, POSITIVE),
+    _entry("width", "width", ["features"], _width, POSITIVE),
     _entry("target_rank", "rank Y", ["features"], _target_rank, POSITIVE),
     _entry(
         "stable_rank",
@@ -373,5 +379,5 @@ DEFAULT = tuple(itertools.takewhile(lambda name: name != "nc1", METRICS))
 # What ``diagnose`` reads.
 DIAGNOSTIC = (
     *("target_linearity", "noise_floor", "rows", "gradient_norm", "kernel_norm"),
-    *("relative_update", "dead_units", "feature_rank", "target_rank"),
+    *("relative_update", "dead_units", "feature_rank", "target_rank", "width"),
 )
