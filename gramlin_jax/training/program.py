@@ -156,12 +156,16 @@ class Run:
         return jax.random.fold_in(_epoch_keys(hyper, epoch)[1], batch)
 
     def checked_loss(self, *args: Any) -> tuple[Array, Metrics]:
-        """``loss``, refused if it returns anything but a scalar and a dict."""
+        """``loss``, refused if it returns anything but a scalar and a dict without ``loss``."""
         value = self.loss(*args)
         shapes = jax.tree.map(jnp.shape, value)
         pair = isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Mapping)
         if not pair or any(shape != () for shape in (shapes[0], *shapes[1].values())):
             raise ValueError(f"loss returned shapes {shapes}: wanted (scalar, dict of scalars)")
+        if "loss" in value[1]:
+            raise ValueError(
+                "loss returned a metric 'loss': wanted another name, this is the loss itself"
+            )
         return value
 
     def _optimizer(self, hyper: Hyper) -> optax.GradientTransformationExtraArgs:

@@ -206,3 +206,9 @@ def test_a_loss_that_is_not_scalar(value):
         ValueError, match=r"loss returned shapes .*wanted \(scalar, dict of scalars"
     ):
         train(loss=lambda p, b, k, h: value)
+
+
+def test_a_metric_cannot_take_the_name_of_the_loss():
+    """It was replaced by the loss without a word."""
+    with pytest.raises(ValueError, match="^loss returned a metric 'loss': wanted another name"):
+        train(loss=lambda p, b, k, h: (jnp.float32(0), {"loss": jnp.float32(1)}))
