@@ -14,6 +14,7 @@ import optax
 from gramlin_jax._measure.tables import cell, text_table
 from gramlin_jax._moments.gradients import scalar_loss
 from gramlin_jax.support.checks import check_count
+from gramlin_jax.support.precision import in_full_precision
 from gramlin_jax.taps import tap
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class CoordinateCheck:
         return text_table(["layer", *map(str, self.widths), "exponent", "verdict"], rows)
 
 
+@in_full_precision  # of small differences
 def coordinate_check(
     constructor: Callable[[int, Array], tuple[Callable[..., Any], PyTree, Any]],
     widths: Sequence[int],

@@ -10,7 +10,15 @@ import optax
 import pytest
 
 import gramlin_jax
-from gramlin_jax import METRICS, LayerSums, Probe, gradient_moments, measure, metrics
+from gramlin_jax import (
+    METRICS,
+    LayerSums,
+    Probe,
+    coordinate_check,
+    gradient_moments,
+    measure,
+    metrics,
+)
 from gramlin_jax._measure import run
 from gramlin_jax._moments.jacobians import jacobian_moments
 from gramlin_jax.metrics.gram import _polar_by_halley
@@ -208,18 +216,28 @@ def _text(function, platform):
     return lowering.lower(lowering_platforms=(platform,)).as_text()
 
 
-def test_the_pass_of_measure_rounds_no_product_further():
+def whole_pass(f):
+    measure(f, PARAMS, (X, LABELS), loss=loss)
+
+
+def check_of_widths(f):
+    triple = (f, PARAMS, optax.sgd(0.1))
+    coordinate_check(lambda width, key: triple, (1, 2), (X, LABELS), loss, seeds=2)
+
+
+@pytest.mark.parametrize("run", [whole_pass, check_of_widths])
+def test_what_runs_the_network_by_itself_rounds_no_product_further(run):
     seen = []
 
     def watched(params, x):
         seen.append(jax.config.jax_default_matmul_precision)
         return network(params, x)
 
-    measure(watched, PARAMS, (X, LABELS), loss=loss)
+    run(watched)
     assert set(seen) == {"highest"}
     assert jax.config.jax_default_matmul_precision is None
     with jax.default_matmul_precision("tensorfloat32"):
-        measure(watched, PARAMS, (X, LABELS), loss=loss, dry_run=True)
+        run(watched)
     assert seen[-1] == "tensorfloat32", "as the user says"
 
 

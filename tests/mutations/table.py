@@ -91,6 +91,7 @@ LAST_PROBED = "gramlin_jax/_measure/probe.py", "tests/test_probe.py -k logits"
 PROJECTION = "gramlin_jax/_moments/projection.py", "tests/test_projection.py"
 BATCH = "gramlin_jax/_measure/batch.py", "tests/test_measure_metrics.py"
 PRECISION = "gramlin_jax/support/precision.py", "tests/metrics/test_regression.py"
+ROUNDED = "gramlin_jax/support/precision.py", "tests/test_lowering.py -k round"
 PRODUCTS = "gramlin_jax/support/precision.py", "tests/test_precision.py -k gram"
 WIDENED = "gramlin_jax/support/precision.py", "tests/metrics/test_gram.py -k bfloat16 or type"
 CHECKS = (
@@ -398,6 +399,7 @@ MUTATIONS = [
         (PRECISION, ("rank tolerance without its floor of 64", "return max(64, size) * 2.0**-52", "return size * 2.0**-52")),
         (PRECISION, ("rank tolerance of float32", "return max(64, size) * 2.0**-52", "return max(64, size) * 2.0**-23")),
         (PRECISION, ("float64 is not switched on", 'jax.enable_x64(True), jax.default_matmul_precision("highest")', "jax.enable_x64(False)")),
+        (ROUNDED, ("products in the network are rounded", 'chosen or "highest"', 'chosen or "default"')),
         (WIDENED, ("float16 is not widened", "return a.astype(jnp.promote_types(a.dtype, jnp.float32))", "return a")),
         (CHECKS, ("infinity is let through", "(~jnp.isfinite(array)).sum()", "jnp.isnan(array).sum()")),
         (CHECKS, ("integers are let through", "if not jnp.issubdtype(array.dtype, jnp.floating):\n        hint", "if False:\n        hint")),
