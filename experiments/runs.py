@@ -31,6 +31,7 @@ from .shared.results import (
     Result,
     label,
     read_arrays_and_labels,
+    settings,
     write_result,
 )
 from .shared.threads import one_blas_thread
@@ -42,7 +43,7 @@ BEGUN = {"config.json", "versions.json", ".lock"}
 
 def folder_of(root: str | Path, name: str, preset: str, config: Any) -> Path:
     """``root/name/preset-hash``, the hash being of the configuration."""
-    text = json.dumps(dataclasses.asdict(config), sort_keys=True)
+    text = json.dumps(settings(config), sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     return Path(root) / name / f"{preset}-{digest}"
 
@@ -223,4 +224,4 @@ def notes_of_versions(result: Result) -> list[str]:
 
 
 def _identity(name: str, config: Any) -> dict[str, Any]:
-    return {"experiment": name, **dataclasses.asdict(config)}
+    return {"experiment": name, **settings(config)}

@@ -13,7 +13,7 @@ from experiments import __main__ as command
 from experiments import runs, target_linearity
 from experiments.registry import EXPERIMENTS, PRESETS, find
 from experiments.runs import folder_of, perform, read_result
-from experiments.shared.results import unlabelled
+from experiments.shared.results import settings, unlabelled
 
 ROOT = Path(experiments.__file__).parent
 OLD_RUN = Path(__file__).parent / "golden" / "run_without_labels"
@@ -65,6 +65,15 @@ def test_every_experiment_keeps_the_protocol(experiment):
 def test_run_folders_of_before_are_found(name, folder):
     config = find(name).preset("smoke")
     assert folder_of("runs", name, "smoke", config) == Path("runs", name, folder)
+
+
+def test_a_setting_that_came_later_names_a_run_where_it_is_another():
+    smoke = find("neural_collapse").preset("smoke")
+    other = dataclasses.replace(smoke, network="cnn")
+    assert "network" not in settings(smoke) and settings(other)["network"] == "cnn"
+    assert {**settings(other), "network": "dnn"} == dataclasses.asdict(smoke)
+    folders = {folder_of("runs", "neural_collapse", "smoke", c) for c in (smoke, other)}
+    assert len(folders) == 2
 
 
 def test_a_result_without_labels_is_read(old_folder):

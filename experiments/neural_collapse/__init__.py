@@ -23,7 +23,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from ..shared.checks import check_least, check_momentum, check_positive
-from ..shared.results import SCORES
+from ..shared.results import SCORES, later
 
 LINK_RTOL = 1e-10
 """Rank tolerance of both sides of the link: smaller directions have no digits to compare."""
@@ -52,7 +52,7 @@ class Config:
     """
 
     dataset: str = "digits"
-    network: Literal["dnn", "cnn"] = "dnn"
+    network: Literal["dnn", "cnn"] = later("dnn")
     losses: tuple[str, ...] = ("squared_error", "cross_entropy")
     width: int = 256
     depth: int = 3

@@ -39,6 +39,20 @@ class Result:
     info: dict[str, Any]
 
 
+def later(default: Any) -> Any:
+    """A field of a configuration that runs of before do not have, in which it was ``default``."""
+    return dataclasses.field(default=default, metadata={"later": True})
+
+
+def settings(config: Any) -> dict[str, Any]:
+    """What a run's folder is named by, and keeps: all fields, ``later`` ones unless default."""
+    values = dataclasses.asdict(config)
+    for field in dataclasses.fields(config):
+        if field.metadata.get("later") and values[field.name] == field.default:
+            del values[field.name]
+    return values
+
+
 def label(
     arrays: Mapping[str, Any],
     dimensions: Mapping[str, tuple[str, ...]],
