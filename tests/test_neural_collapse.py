@@ -56,7 +56,7 @@ def test_the_metrics_of_a_convolutional_network_against_plain_numpy():
     with jax.enable_x64(True):
         x = jnp.asarray(data.x, jnp.float64)
         model = network(config, 10)
-        params = model.model.init(jax.random.key(0), x[:1])
+        params = model.init(jax.random.key(0), x[:1])
         params = jax.tree.map(lambda a: a.astype(jnp.float64), params)
         pair = (x, jnp.asarray(data.y))
         found = collapse_metrics(model, squared_error)(params, {}, (pair, pair))

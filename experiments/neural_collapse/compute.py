@@ -102,7 +102,7 @@ def _train(
     """Train all seeds on one loss; ``data`` are the train and test inputs (n, d), labels (n,)."""
     rate = rate_or_schedule(config, config.learning_rate, len(data[0][0]))
     return train(
-        lambda key: model.model.init(key, data[0][0][:1]),
+        lambda key: model.init(key, data[0][0][:1]),
         classification_loss(model.apply, LOSSES[loss]),
         optax.chain(
             optax.add_decayed_weights(config.weight_decay),

@@ -37,6 +37,10 @@ class Reading:
         """Number of outputs."""
         return cast("int", self.model.out)
 
+    def init(self, key: Array, x: Array) -> Any:
+        """Parameters."""
+        return self.model.init(key, x)
+
     def apply(self, params: Any, x: Array) -> tuple[Array, list[Array]]:
         """Outputs (n, out), and what ``read`` returns."""
         outputs, features = self.model.apply(params, x)

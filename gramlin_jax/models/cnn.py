@@ -26,9 +26,9 @@ class CNN(nn.Module):
             keep height and width. The last layer is ``Dense_0``.
         pool_after: Indices, from 0, of the convolutions that are followed by 2×2 max-pooling. An
             odd last row or column is dropped.
-        average: Whether the last layer reads the mean of each channel over all positions.
         use_bias: Whether layers have a bias.
         param_dtype: Type of the parameters; the computation follows parameters and input.
+        average: Whether the last layer reads the mean of each channel over all positions.
 
     Parameters start as in PyTorch, uniform in ±1/√fan_in. The last layer reads its inputs in the
     order (height, width, channels), not PyTorch's (channels, height, width).
@@ -46,9 +46,9 @@ class CNN(nn.Module):
     channels: int = 16
     depth: int = 3
     pool_after: Sequence[int] = (0, 2)
-    average: bool = False
     use_bias: bool = True
     param_dtype: Any = jnp.float32
+    average: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> tuple[Float[Array, "n out"], list[Array]]:
