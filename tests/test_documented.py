@@ -79,7 +79,7 @@ def claim(statement, holds, evidence, paper=""):
 
 
 def test_the_overview_by_hand():
-    of = {"experiment": "fig04_target_linearity"}
+    of = {"experiment": "fig04_target_linearity", "config": {}}
     known = {
         "a": {**of, "data": "digits", "claims": [claim("up|", True, "5 of 5; -0.1", "rises")]},
         "b": {**of, "data": "CIFAR-10", "claims": [claim("up|", None, "1 of 2")]},
@@ -100,6 +100,29 @@ def test_the_overview_by_hand():
     assert page.splitlines()[2:] == ["*Second.*", "<!-- end -->"]
     with pytest.raises(ValueError, match="a page names z: wanted one of a, b"):
         rewritten("<!-- table z -->\n<!-- end -->\n", known)
+
+
+def test_the_overview_says_how_runs_on_the_same_data_differ():
+    of = {"experiment": "fig04_target_linearity", "claims": [claim("up", True, "5 of 5")]}
+    same = {"seeds": 5}
+
+    def found(*runs):
+        known = {str(k): {**of, "data": d, "config": c} for k, (d, c) in enumerate(runs)}
+        page = rewritten("<!-- overview -->\n<!-- end -->\n", known)
+        (row,) = (line for line in page.splitlines() if line.startswith("| up"))
+        return row.split(" | ")[2:4]
+
+    rates = [{**same, "learning_rates": rates, "decay": False} for rates in ([0.1], [0.1, 0.2])]
+    two = "learning rates 0.1: holds, 5 of 5; learning rates 0.1, 0.2: holds, 5 of 5"
+    assert found(*(("digits", config) for config in rates)) == ["–", two]
+    decay = {**rates[0], "decay": True}
+    two = "no decay: holds, 5 of 5; decay: holds, 5 of 5"
+    assert found(("digits", rates[0]), ("digits", decay)) == ["–", two]
+    two = "SVHN, no decay: holds, 5 of 5; SVHN, decay: holds, 5 of 5"
+    assert found(("SVHN", rates[0]), ("SVHN", decay), ("digits", rates[1])) == [
+        two,
+        "holds, 5 of 5",
+    ]
 
 
 @pytest.mark.parametrize("name", ["earlier", "a/b", "../a", "two words", "a-b", ""])

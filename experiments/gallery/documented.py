@@ -155,10 +155,11 @@ def _overview(known: Summaries, earlier: Sequence[Mapping[str, str]]) -> str:
         runs = [run for run in known.values() if run["experiment"] == experiment.name]
         before = [run for run in earlier if run["experiment"] == experiment.name]
         rows.append([f"**{experiment.title.partition(':')[0].rstrip('.')}**", *[""] * 6])
-        claims: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
+        claims: dict[str, list[tuple[str, str, Mapping[str, Any]]]] = {}
         for run in runs:
+            data, settings = run["data"], _own_settings(run, runs)
             for claim in run["claims"]:
-                claims.setdefault(claim["statement"], []).append((run["data"], claim))
+                claims.setdefault(claim["statement"], []).append((data, settings, claim))
         rows += [_overview_row(statement, found, before) for statement, found in claims.items()]
         if not claims:
             rows.append(["no run is recorded", *[""] * 6])
@@ -168,25 +169,42 @@ def _overview(known: Summaries, earlier: Sequence[Mapping[str, str]]) -> str:
 
 def _overview_row(
     statement: str,
-    found: Sequence[tuple[str, Mapping[str, Any]]],
+    found: Sequence[tuple[str, str, Mapping[str, Any]]],
     before: Sequence[Mapping[str, str]],
 ) -> list[str]:
-    own = [_found(claim, data) for data, claim in found if data not in COLUMNS]
+    own = [_found(claim, data, settings) for data, settings, claim in found if data not in COLUMNS]
     own += [f"{run['data']}: {_link(run)}" for run in before if run["data"] not in COLUMNS]
     cells = ["; ".join(own) or "–"]
     for column in COLUMNS:
-        here = [_found(claim) for data, claim in found if data == column]
+        here = [_found(claim, settings) for data, settings, claim in found if data == column]
         here += [_link(run) for run in before if run["data"] == column]
         cells.append("; ".join(here) or ("–" if own else "not run"))
-    verdicts = {VERDICTS[claim["holds"]].lower() for _, claim in found}
-    paper = max((claim["paper"] for _, claim in found), key=len) or "–"  # of most widths
+    verdicts = {VERDICTS[claim["holds"]].lower() for *_, claim in found}
+    paper = max((claim["paper"] for *_, claim in found), key=len) or "–"  # of most widths
     return [statement, paper, *cells, verdicts.pop() if len(verdicts) == 1 else "differs"]
 
 
-def _found(claim: Mapping[str, Any], data: str = "") -> str:
-    """The verdict and the first part of the evidence, which is a count."""
-    first = claim["evidence"].partition(";")[0]
-    return f"{data}: " * bool(data) + f"{_cell(claim)}, {first}"
+def _own_settings(run: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
+    """The settings that tell a run from others on the same data."""
+    others = [other["config"] for other in runs if other["data"] == run["data"]]
+    own = {
+        name: value
+        for name, value in run["config"].items()
+        if any(config.get(name) != value for config in others)
+    }
+    return ", ".join(_setting(name.replace("_", " "), value) for name, value in own.items())
+
+
+def _setting(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return name if value else f"no {name}"
+    return f"{name} {', '.join(map(str, value)) if isinstance(value, list) else value}"
+
+
+def _found(claim: Mapping[str, Any], *of: str) -> str:
+    """Which run, the verdict, and the first part of the evidence, which is a count."""
+    which, first = ", ".join(filter(None, of)), claim["evidence"].partition(";")[0]
+    return f"{which}: " * bool(which) + f"{_cell(claim)}, {first}"
 
 
 def _link(run: Mapping[str, str]) -> str:
