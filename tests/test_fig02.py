@@ -120,6 +120,13 @@ def test_check_can_find_each_claim_false():
     assert check(made_up(target_linearity=lost))[2].holds is None
 
 
+def test_of_one_learning_rate_each_claim_is_made_once():
+    result = made_up()
+    config = dataclasses.replace(result.config, learning_rates=(0.1,))
+    one = Result(config, result.data.sel(learning_rate=[0.1]), {})
+    assert [claim.statement for claim in check(one)] == [c.statement for c in check(result)[1:]]
+
+
 def test_no_verdict_rests_on_an_unstable_rate():
     """Of three epochs the loss falls from 2 to 0 and rises to 0.19 or 0.21: a tenth is 0.2."""
     for rise, verdict in ((0.19, False), (0.21, True)):
