@@ -172,6 +172,73 @@ def test_arrays_that_are_closed_over_may_change_between_calls():
 
 
 @pytest.mark.long
+def test_a_penalty_that_f_returns_is_noted_and_parameters_that_the_loss_does_not_read_are_not():
+    def f(params, x):
+        return network(params, x), (params["in"] ** 2).sum(), params["out"]
+
+    def loss(output, y):
+        return cross_entropy(output[0], y)
+
+    def penalized(output, y):
+        return cross_entropy(output[0], y) + 0.1 * output[1]
+
+    def notes(loss):
+        options = {"outputs": lambda output: output[0], "metrics": ["gradient_norm"]}
+        return measure(f, PARAMS, (X, LABELS), loss=loss, **options).notes
+
+    assert notes(loss) == ()
+    ((name, note),) = notes(penalized)
+    assert (name, note.partition(",")[0]) == ("loss", "depends on in outside of the layers")
+
+
+@pytest.mark.long
+def test_what_a_loss_reads_may_change_between_calls():
+    """Arrays, NumPy's that are written into, what lists and dictionaries hold."""
+    factors = np.ones((1, 3), np.float32)
+    read = {"beta": 1.0, "weights": [jnp.ones((1, 3))]}
+
+    def loss(out, y):
+        return read["beta"] * (out**2 * factors * read["weights"][0]).mean()
+
+    def found():
+        return measure(network, PARAMS, (X, LABELS), loss=loss, metrics=["gradient_norm"])
+
+    first = found()
+    with compilations() as made:
+        assert found().loss == first.loss and not made
+    for factor, change in (
+        (2, lambda: read.update(beta=2.0)),
+        (6, lambda: read["weights"].__setitem__(0, 3 * jnp.ones((1, 3)))),
+        (24, lambda: np.multiply(factors, 4, out=factors)),
+    ):
+        change()
+        now = found()
+        np.testing.assert_allclose(now.loss, factor * first.loss, rtol=1e-6)
+        norms = [m["in"]["gradient_norm"] for m in (now, first)]
+        np.testing.assert_allclose(norms[0], factor * norms[1], rtol=1e-5)
+
+
+@pytest.mark.long
+def test_what_a_metric_reads_may_change_between_calls():
+    before = [jnp.zeros((4, 6)), 1.0]
+
+    def moved(layer):
+        return before[1] * jnp.linalg.norm(jax.nn.relu(layer.kernel - before[0]))
+
+    def found():
+        options = {"layers": ["in"], "metrics": {"moved": moved}}
+        return measure(network, PARAMS, (X, LABELS), loss=cross_entropy, **options)["in"]["moved"]
+
+    kernel = np.asarray(PARAMS["in"])
+    np.testing.assert_allclose(found(), np.linalg.norm(np.maximum(kernel, 0)), rtol=1e-6)
+    with compilations() as made:
+        found()
+    assert not made
+    before[:] = jnp.ones(kernel.shape), 3.0
+    np.testing.assert_allclose(found(), 3 * np.linalg.norm(np.maximum(kernel - 1, 0)), rtol=1e-6)
+
+
+@pytest.mark.long
 class Settings:
     scale = 1.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -19,6 +19,7 @@ from gramlin_jax._moments.gradients import (
     reduce_gradients,
     run_backward,
     run_forward,
+    scalar_loss,
 )
 from gramlin_jax._moments.jacobians import reduce_jacobians
 from gramlin_jax._moments.projection import Projection, projected
@@ -41,13 +42,13 @@ class Losses(NamedTuple):
         loss: ``(output, y) -> L``, or ``(output, y, weights) -> L``.
         outputs: ``output -> logits``; None: the output itself.
         ignore_label: Labels of this value have weight 0; None: none has.
-        outside: What the functions read from around them, see ``read_outside``.
+        program: What a trace of the functions holds, see ``tracing.program``.
     """
 
     loss: Callable[..., Any]
     outputs: Callable[[Any], Any] | None
     ignore_label: int | None
-    outside: tuple[Any, ...] = ()
+    program: tuple[Hashable, ...] = ()
 
     def of(self, output: Any, batch: Batch) -> Any:
         """The loss of a batch."""
@@ -254,6 +255,12 @@ def score(losses: Losses, output: Any, batch: Batch) -> Scored:
 def _names_none(labels: Array, classes: int) -> Array:
     """Where labels name no class, by all of their bits."""
     return (labels < 0) | (labels >= classes)
+
+
+def scoring(losses: Losses, output: Any, batch: Batch) -> Any:
+    """All that the user's functions make of an output."""
+    made = losses.outputs(output) if losses.outputs else None
+    return made, score(losses, output, batch), scalar_loss(losses.of(output, batch))
 
 
 def refuse_unknown(numbers: Mapping[str, Any]) -> None:

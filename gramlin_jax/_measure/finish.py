@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -12,9 +12,10 @@ import numpy as np
 
 from gramlin_jax._measure.measurement import Measurement
 from gramlin_jax._measure.plan import Plan
+from gramlin_jax._measure.tracing import program
 from gramlin_jax.metrics.layer_sums import LayerSums
 from gramlin_jax.metrics.linearity import undefined_because
-from gramlin_jax.metrics.registry import Metric, no_ansatz_because
+from gramlin_jax.metrics.registry import METRICS, Metric, no_ansatz_because
 from gramlin_jax.support.precision import in_float64, with_nan
 from gramlin_jax.taps import Site
 
@@ -130,9 +131,25 @@ def _unstacked(
 
 @with_nan
 @in_float64
-@functools.partial(jax.jit, static_argnames="metrics")
 def evaluate(layer: LayerSums, metrics: tuple[Metric, ...]) -> dict[str, Array]:
-    """All metrics of a layer in one program, which layers of one shape share."""
+    """All metrics of a layer in one program, which layers of one shape share.
+
+    A metric of the user's is traced in each call, because what it reads may have changed.
+    """
+    own = tuple(metric for metric in metrics if METRICS.get(metric.name) is not metric)
+    read = program(functools.partial(_values, own), layer) if own else ()
+    return _compiled(metrics, layer, read)
+
+
+@functools.partial(jax.jit, static_argnames=("metrics", "read"))
+def _compiled(
+    metrics: tuple[Metric, ...], layer: LayerSums, read: tuple[Hashable, ...]
+) -> dict[str, Array]:
+    del read
+    return _values(metrics, layer)
+
+
+def _values(metrics: tuple[Metric, ...], layer: LayerSums) -> dict[str, Array]:
     return {metric.name: _scalar(metric, layer) for metric in metrics}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import jax
 from jax.sharding import Mesh
 
-from gramlin_jax._measure.batch import Losses, refuse_unknown, summing
+from gramlin_jax._measure.batch import Losses, refuse_unknown, scoring, summing
 from gramlin_jax._measure.finish import measured
 from gramlin_jax._measure.forecast import forecast
 from gramlin_jax._measure.measurement import Measurement
@@ -25,15 +26,14 @@ from gramlin_jax._measure.plan import (
     projections_of,
 )
 from gramlin_jax._measure.stream import Batch, Reader, shown, stacks
-from gramlin_jax._measure.tracing import Tracing
-from gramlin_jax._measure.trial import constants, not_a_mean, try_loss
+from gramlin_jax._measure.tracing import Tracing, program
+from gramlin_jax._measure.trial import constants, not_a_mean, penalties, try_loss
 from gramlin_jax._moments.additive import accumulate
 from gramlin_jax.metrics.layer_sums import LayerSums
 from gramlin_jax.metrics.registry import DEFAULT, Metric, chosen_metrics, needs_of
 from gramlin_jax.support.checks import check_concrete, check_count, check_function
 from gramlin_jax.support.devices import on_host, placed, placement
 from gramlin_jax.support.memory import remembered
-from gramlin_jax.support.outside import read_outside
 from gramlin_jax.support.precision import in_full_precision, widened, with_promotion
 from gramlin_jax.taps import Traced
 
@@ -82,7 +82,8 @@ def measure(
     ``f`` is traced twice in the first call, once for a batch of another size, and never again for
     the same ``f`` and shapes, nor is anything compiled then, while the Python numbers that it reads
     from around it are the same. If ``f`` closes over arrays, it is traced in each call, to see
-    their present values.
+    their present values. ``loss`` and ``outputs`` are traced in each call, and what changed in
+    them compiles anew.
 
     Args:
         f: ``f(params, x) -> output``, any JAX function, in evaluation mode.
@@ -160,7 +161,7 @@ def measure(
     seed = check_count("seed", seed, 0)
     chosen = chosen_metrics(metrics)
     needs, where = needs_of(chosen), placement(mesh, data_axes, params)
-    losses = Losses(loss, outputs, ignore_label, (read_outside(loss), read_outside(outputs)))
+    losses = Losses(loss, outputs, ignore_label)
     pieces = stacks(batches, Reader(inputs, targets, weights), batch_size, where)
     first = next(pieces, None)
     if first is None:
@@ -173,6 +174,8 @@ def measure(
     if dry_run:
         samples = len(jax.tree.leaves(batches)[0]) if isinstance(batches, tuple) else None
         return forecast(tracing, plan, losses, needs, probes, first, samples)  # type: ignore[return-value]
+    scored = program(functools.partial(scoring, losses), plan.traced.output, first_of(first))
+    losses = losses._replace(program=scored)
     plans = {inner_shapes(first): plan}
     projections = placed(projections_of(plan, seed), where)
     remarks = _tried(tracing, losses, first)
@@ -201,7 +204,8 @@ def _tried(tracing: Tracing, losses: Losses, stack: Batch) -> dict[str, str]:
     batch, (traced, held) = first_of(stack), tracing.at(stack.x)
     parts = jax.device_get(try_loss(traced, tracing.other(batch.x), losses)(held, batch))
     refuse_unknown(parts.numbers)
-    return {"f": constants(traced), "loss": not_a_mean(parts)}
+    notes = not_a_mean(parts), penalties(traced, losses, batch)
+    return {"f": constants(traced), "loss": "; it ".join(filter(None, notes))}
 
 
 @remembered

@@ -43,7 +43,7 @@ class Numbers:
             sums = self._sums.get(layer)
             absent = tuple(METRICS[name] for name in DIAGNOSTIC if name not in values)
             absent = tuple(m for m in absent if sums and all(map(sums.has, m.needs)))
-            more = jax.device_get(evaluate(sums, absent)) if absent else {}
+            more = jax.device_get(evaluate(sums, absent)) if sums and absent else {}
             self._values[layer] = {**more, **values}
 
     def of(self, metric: str, layer: str) -> float:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
 
 import jax
 
 from gramlin_jax.support.devices import Placement, automatic, placed
+from gramlin_jax.support.fingerprints import checksum
 from gramlin_jax.support.memory import remembered
 from gramlin_jax.support.outside import read_outside
-from gramlin_jax.taps import Traced, recall
+from gramlin_jax.taps import Traced, compat, recall
 from gramlin_jax.taps.compat import settings, type_of
 from gramlin_jax.taps.rows import doubled, sample_axes
 from gramlin_jax.taps.traced import is_array
@@ -73,6 +75,17 @@ class Tracing:
         return _memory(
             self._f, read_outside(self._f), structure, tuple(types), tuple(samples), settings()
         )
+
+
+def program(function: Callable[..., Any], *args: Any) -> tuple[Hashable, ...]:
+    """All that a trace of ``function`` holds: its equations, and checksums of its constants.
+
+    What was compiled for a function may be kept while this is the same, whatever it reads and how.
+    """
+    jaxpr, constants, _ = compat.trace(lambda *args: function(*args), *args)
+    arrays = [*constants, *compat.inner_constants(jaxpr)]
+    # The text names Python functions by their places in memory.
+    return re.sub(r" at 0x[0-9a-f]+", "", str(jaxpr)), tuple(map(checksum, arrays))
 
 
 @remembered

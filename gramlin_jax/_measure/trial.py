@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,7 +13,8 @@ from gramlin_jax._measure.batch import Losses, class_logits, label_weights, scor
 from gramlin_jax._measure.stream import Batch, is_labels
 from gramlin_jax._moments.gradients import scalar_loss
 from gramlin_jax.support.memory import remembered
-from gramlin_jax.taps import Traced
+from gramlin_jax.taps import Traced, compat
+from gramlin_jax.taps.provenance import CONSTANT, Provenance, make_plan
 
 if TYPE_CHECKING:
     from jaxtyping import Array
@@ -140,6 +142,27 @@ def a_sum(once: float, twice: float) -> str:
     return (
         f"is a sum over samples: {once:.4g} on the first batch, {twice:.4g} on one that holds each "
         "of its samples twice. Numbers of gradients depend on the batch size: take the mean"
+    )
+
+
+def penalties(traced: Traced, losses: Losses, batch: Batch) -> str:
+    """A note on outputs of parameters alone that the loss reads; empty if there are none."""
+    if not traced.of_parameters:
+        return ""
+    jaxpr, constants, _ = compat.trace(
+        lambda output, batch: losses.of(output, batch), traced.output, batch
+    )
+    outputs, others = len(jax.tree.leaves(traced.output)), len(jax.tree.leaves(batch))
+    sources = [CONSTANT] * len(constants) + [Provenance(data=True)] * (outputs + others)
+    for number in traced.of_parameters:
+        sources[len(constants) + number] = Provenance(leaves=frozenset({number}))
+    (of,) = make_plan(compat.Inner(jaxpr, []), sources, itertools.count()).outputs
+    read = {name: None for number in sorted(of.leaves) for name in traced.of_parameters[number]}
+    if not read:
+        return ""
+    return (
+        f"depends on {', '.join(read)} outside of the layers, too, by what f returns of parameters "
+        "alone: gradients are those through the layers"
     )
 
 

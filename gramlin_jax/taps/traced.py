@@ -86,6 +86,23 @@ class Traced:
         return bool(self.closed_over or compat.inner_constants(self._plan.inner.jaxpr))
 
     @functools.cached_property
+    def output(self) -> PyTree:
+        """The shapes of what ``f`` returns."""
+        results = [v.aval for v in self._plan.inner.jaxpr.outvars]
+        shapes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in results]
+        return jax.tree.unflatten(self._outputs, shapes)
+
+    @functools.cached_property
+    def of_parameters(self) -> dict[int, tuple[str, ...]]:
+        """By number of an output that depends on parameters alone, the names of these."""
+        names = list(self.layers.leaves)
+        return {
+            number: tuple(names[leaf] for leaf in sorted(of.leaves))
+            for number, of in enumerate(self._plan.outputs)
+            if of.parameter_only
+        }
+
+    @functools.cached_property
     def softmaxes(self) -> dict[str, list[int]]:
         """By site whose outputs are queries, the numbers of the softmaxes over their keys."""
         names = {number: name for name, number in self._numbers.items()}
