@@ -125,6 +125,43 @@ def reduce_of(reduce, times):
     return float(reduce(jnp.asarray(np.tile(each, times))))
 
 
+def penalty(params):
+    return 0.1 * (params["in"] ** 2).sum()
+
+
+def stopped(params):
+    return {**params, "in": jax.lax.stop_gradient(params["in"])}
+
+
+def normed(params):
+    return {**params, "in": params["in"] / jnp.linalg.norm(params["in"], axis=0, keepdims=True)}
+
+
+BESIDE = {
+    "penalty": (lambda p, b: loss_fn(p, b)[0] + penalty(p), "the loss depends on in elsewhere"),
+    "stopped": (lambda p, b: loss_fn(stopped(p), b)[0], "the gradient of in is 0"),
+    "small penalty": (lambda p, b: loss_fn(p, b)[0] + 1e-9 * penalty(p), ""),
+    "norm of weights": (lambda p, b: loss_fn(normed(p), b)[0], ""),
+}
+
+
+@pytest.mark.parametrize("kind", BESIDE)
+def test_gradients_of_parameters_that_are_not_those_of_the_layer_are_noted(kind):
+    loss, note = BESIDE[kind]
+    options = {"targets": lambda batch: jax.nn.one_hot(labels(batch), 3), "layers": ["in"]}
+    probe = Probe(loss, **options, metrics=["gradient_norm"])
+    params, batch = PARAMS, batch_at(0)
+    state = probe.value_and_grad(params, batch, probe.init(params, batch))[2]
+    m = probe.read(state)
+    gradient = np.linalg.norm(jax.grad(loss)(params, batch)["in"])
+    same = np.isclose(m["in"]["gradient_norm"], gradient, rtol=1e-3)
+    assert same == (kind == "small penalty") or kind == "norm of weights"
+    assert [name for name, _ in m.notes] == (["in"] if note else [])
+    assert all(note in text for _, text in m.notes)
+    if kind == "penalty":
+        assert f"norm {gradient:.4g}" in m.notes[0][1]
+
+
 def test_dropout_is_no_sum():
     def dropped(params, batch, key):
         keep = jax.random.bernoulli(key, 0.5, (len(batch["x"]), 6))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -26,8 +27,12 @@ from gramlin_jax._measure.plan import (
 )
 from gramlin_jax._measure.stream import Batch, Reader, stacks
 from gramlin_jax._measure.tracing import Tracing
-from gramlin_jax._measure.training_step import value_and_grad, value_and_grad_with_taps
-from gramlin_jax._measure.trial import a_sum, try_twice
+from gramlin_jax._measure.training_step import (
+    gradients_and_through_kernels,
+    value_and_grad,
+    value_and_grad_with_taps,
+)
+from gramlin_jax._measure.trial import a_sum, beside_kernels, try_twice
 from gramlin_jax._moments.additive import Additive
 from gramlin_jax._moments.gradients import scalar_loss
 from gramlin_jax._moments.projection import Projection
@@ -165,8 +170,9 @@ class Probe:
         """The state before training, and what the probe has to know of the layers.
 
         Call it with a real batch, outside of ``jit``, also before a state is restored from a
-        checkpoint: which features belong to which sample is tried out, and whether the loss is a
-        sum over samples, which the notes of ``read`` then say.
+        checkpoint: which features belong to which sample is tried out, whether the loss is a sum
+        over samples, and whether it depends on kernels outside of the layers, as by a penalty,
+        which the notes of ``read`` then say.
 
         Raises:
             ValueError: If the arguments are traced, the loss is not a scalar, or as ``measure``.
@@ -193,6 +199,9 @@ class Probe:
             ) from error
         projections = placed(projections_of(plan, self.seed), where)
         remarks = {"loss": _summed(tracing, stack)}
+        if OF_GRADIENTS & self._needs:
+            notes = _beside_kernels(call, tracing, stack)
+            remarks |= {name: note for name, note in notes.items() if name in plan.names}
         self._prepared = _Prepared(plan, projections, None, {}, remarks)
         _, sums, kernels = jax.eval_shape(lambda: self._watch(call, batch, axis_name=None))
         zero = jnp.zeros((), jnp.int32)
@@ -360,6 +369,14 @@ def _summed(tracing: Tracing, stack: Batch) -> str:
     x, (traced, held) = first_of(stack).x, tracing.at(stack.x)
     twice = tracing.twice(x)
     return "" if twice is None else a_sum(*map(float, try_twice(traced, twice)(held, x)))
+
+
+def _beside_kernels(call: Any, tracing: Tracing, stack: Batch) -> dict[str, str]:
+    """Notes on layers whose parameters have other gradients than their kernels."""
+    x, (traced, held) = first_of(stack).x, tracing.at(stack.x)
+    compare = jax.jit(functools.partial(gradients_and_through_kernels, call, traced))
+    found = jax.device_get(compare([*held, *jax.tree.leaves(x)]))
+    return beside_kernels(traced.layers, *found)
 
 
 @in_float64

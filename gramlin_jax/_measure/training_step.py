@@ -62,6 +62,34 @@ def value_and_grad_with_taps(
     return result, Backward(loss, (loss, aux), taps, *seen)
 
 
+def gradients_and_through_kernels(
+    call: Any, traced: Traced, values: list[Any]
+) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array]]:
+    """By leaf: its gradient, and what of it flows through kernels; by site: its ∇_K L.
+
+    The second is the kernels' gradients, pulled back from kernels to what they are computed from.
+    """
+    leaves, structure = jax.tree.flatten(call.params)
+    arrays = [i for i, leaf in enumerate(leaves) if is_array(leaf)]
+    trained = _trained(leaves)
+    places = [len(traced.closed_over) + arrays.index(i) for i in trained]
+    names = [name for name, site in traced.layers.sites.items() if site.has_kernel]
+
+    def kernels(trained: list[Any]) -> dict[str, Array]:
+        taps = traced(_replaced(values, places, trained))[1]
+        return {name: taps[name].kernel for name in names}
+
+    result, passed = value_and_grad_with_taps(call, traced, values, names, False)
+    _, pull = jax.vjp(kernels, [values[i] for i in places])
+    through: list[Any] = _replaced([None] * len(leaves), trained, pull(passed.kernel_gradients)[0])
+    whole: list[Any] = jax.tree.leaves(result[1], is_leaf=lambda leaf: leaf is None)
+    known = [
+        (i, name) for i, name in zip(arrays, traced.layers.leaves, strict=True) if i in trained
+    ]
+    by_leaf = [{name: of_leaves[i] for i, name in known} for of_leaves in (whole, through)]
+    return by_leaf[0], by_leaf[1], passed.kernel_gradients
+
+
 def _trained(leaves: list[Any]) -> list[int]:
     """Which leaves are arrays of floating point."""
     return [

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import math
+import operator
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gramlin_jax._measure.batch import Losses, class_logits, label_weights, score
 from gramlin_jax._measure.stream import Batch, is_labels
 from gramlin_jax._moments.gradients import scalar_loss
 from gramlin_jax.support.memory import remembered
-from gramlin_jax.taps import Traced, compat
+from gramlin_jax.taps import Layers, Traced, compat
 from gramlin_jax.taps.provenance import CONSTANT, Provenance, make_plan
 
 if TYPE_CHECKING:
@@ -143,6 +146,41 @@ def a_sum(once: float, twice: float) -> str:
         f"is a sum over samples: {once:.4g} on the first batch, {twice:.4g} on one that holds each "
         "of its samples twice. Numbers of gradients depend on the batch size: take the mean"
     )
+
+
+def beside_kernels(
+    layers: Layers,
+    whole: Mapping[str, Array],
+    through: Mapping[str, Array],
+    kernels: Mapping[str, Array],
+) -> dict[str, str]:
+    """Notes on layers whose ∇_K L is not the gradient of the parameters that they are made of.
+
+    Args:
+        layers: Of the loss.
+        whole: By leaf, its gradient.
+        through: By leaf, what of it flows through kernels.
+        kernels: By site, ∇_K L.
+    """
+    notes = {}
+    for name, gradient in kernels.items():
+        leaves = [leaf for leaf in layers.sites[name].leaves if leaf in whole]
+        if any(layers.leaves[leaf].unsupported for leaf in leaves):  # of which coverage speaks
+            continue
+        all_of, part = ([of[leaf] for leaf in leaves] for of in (whole, through))
+        here, there, made_of = _norm(gradient), _norm(*all_of), ", ".join(leaves)
+        if leaves and here > 0 and there == 0:
+            notes[name] = f"‖∇L‖ is {here:.4g}, but the gradient of {made_of} is 0: it is stopped"
+        elif _norm(*map(operator.sub, all_of, part)) > 1e-3 * there:
+            notes[name] = (
+                f"‖∇L‖ is of what flows through the layer: {here:.4g}; the loss depends on "
+                f"{made_of} elsewhere, too, whose gradient has the norm {there:.4g}"
+            )
+    return notes
+
+
+def _norm(*arrays: Any) -> float:
+    return math.hypot(*(np.linalg.norm(np.asarray(a, np.float64)) for a in arrays))
 
 
 def penalties(traced: Traced, losses: Losses, batch: Batch) -> str:
