@@ -86,7 +86,9 @@ def gradients_and_through_kernels(
     known = [
         (i, name) for i, name in zip(arrays, traced.layers.leaves, strict=True) if i in trained
     ]
-    by_leaf = [{name: of_leaves[i] for i, name in known} for of_leaves in (whole, through)]
+    by_leaf: list[dict[str, Any]] = [
+        {name: of_leaves[i] for i, name in known} for of_leaves in (whole, through)
+    ]
     return by_leaf[0], by_leaf[1], passed.kernel_gradients
 
 
