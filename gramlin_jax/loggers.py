@@ -21,7 +21,7 @@ import jax
 
 from gramlin_jax.support.checks import check_function
 from gramlin_jax.support.extras import import_extra
-from gramlin_jax.support.files import append_lines
+from gramlin_jax.support.files import append_lines, check_lines
 
 
 class Logger(Protocol):
@@ -108,13 +108,19 @@ class Print:
 class JSONLines:
     """Append a line of JSON for each step: ``step`` and the values; NaN and infinity are null.
 
-    On a full disk no line is torn: the call raises, and the file is as it was.
+    On a full disk no line is torn: the call raises, and the file is as it was. A last line that was
+    torn, as by a kill, is cut off.
 
     Args:
         path: The file, made if it is absent.
 
     Raises:
-        ValueError: From a call, if a value is called ``step``, or the step is no whole number.
+        ValueError: If the file holds something else than lines of JSON; it is left as it is. From a
+            call, if a value is called ``step``, or the step is no whole number.
+        OSError: If the file cannot be read, or from a call, written.
+
+    Warns:
+        RuntimeWarning: Where a line is cut off.
 
     Example:
         >>> import tempfile
@@ -127,6 +133,8 @@ class JSONLines:
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path).expanduser()
+        if self._path.is_file():
+            check_lines(self._path, BEGIN)
 
     def __call__(self, values: Mapping[str, float], step: int) -> None:
         """Append the values."""
@@ -134,7 +142,15 @@ class JSONLines:
             raise ValueError("values has the name 'step': wanted another, this is the step's own")
         known = {k: float(v) if math.isfinite(v) else None for k, v in values.items()}
         line = json.dumps({"step": _whole(step), **known}) + "\n"
-        append_lines(self._path, line.encode())
+        if torn := append_lines(self._path, line.encode(), BEGIN):
+            warnings.warn(
+                f"the last line of {self._path} was torn and is cut off: {torn[:40]!r}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+
+BEGIN = b'{"step": '
 
 
 class TensorBoard:

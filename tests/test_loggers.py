@@ -25,6 +25,49 @@ def test_lines_of_json(tmp_path):
     assert lines[2] == {"step": 20, **VALUES, "loss": 1.8, "accuracy": None}
 
 
+LINES = b'{"step": 0, "loss": 2.0}\n{"step": 1, "loss": 1.5}'
+
+
+@pytest.mark.parametrize("before", (LINES, LINES + b"\n", b'{"lr": 0.1}', b""))
+def test_lines_that_are_whole_are_kept(before, tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(before)
+    JSONLines(path)({"loss": 1.0}, 2)
+    assert path.read_bytes().splitlines() == [*before.splitlines(), b'{"step": 2, "loss": 1.0}']
+
+
+@pytest.mark.parametrize("before", (b"", LINES + b"\n"))
+@pytest.mark.parametrize("torn", (b"{", b'{"step": 2, "lo'))
+def test_a_torn_line_is_cut_off_with_a_warning(before, torn, tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(before + torn)
+    log = JSONLines(path)
+    with pytest.warns(RuntimeWarning, match="the last line of .*log.jsonl was torn and is cut off"):
+        log({"loss": 1.0}, 2)
+    assert path.read_bytes() == before + b'{"step": 2, "loss": 1.0}\n'
+
+
+FOREIGN = b'{\n  "step": 0\n}', b"\x93NUMPY\x01\n\xff\x00", b"step,loss\n0,2.5\n", b"[1]\n3"
+
+
+@pytest.mark.parametrize("content", FOREIGN)
+def test_a_file_of_something_else_is_refused_and_left_as_it_was(content, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="config.json holds no line that is an object of JSON"):
+        JSONLines(path)
+    assert path.read_bytes() == content
+
+
+def test_a_file_of_something_else_that_comes_later_stops_nothing(tmp_path):
+    path, seen = tmp_path / "config.json", []
+    log = Loggers(JSONLines(path), lambda values, step: seen.append(step))
+    path.write_bytes(FOREIGN[0])
+    with pytest.warns(RuntimeWarning, match="failed at step 0 with ValueError: .*no line") as shown:
+        log_to(log)
+    assert path.read_bytes() == FOREIGN[0] and seen == [*STEPS] and len(shown) == 1
+
+
 def test_a_step_between_two_is_refused(tmp_path):
     for logger in (JSONLines(tmp_path / "log.jsonl"), Monitoring()):
         logger(VALUES, jax.numpy.int32(2))

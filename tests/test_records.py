@@ -102,9 +102,6 @@ def test_records_say_what_they_want(tmp_path):
     with pytest.raises(IsADirectoryError, match="is a folder: wanted a file"):
         Records(tmp_path)
     assert not records.path.exists()
-    (tmp_path / "other.jsonl").write_text("[1, 2]\n3\n" + "[" * 10**5 + "\n")
-    with pytest.warns(RuntimeWarning, match="line . of .* was dropped: it is damaged"):
-        assert len(Records(tmp_path / "other.jsonl")) == 0
     with pytest.raises(TypeError, match="other is a dict: wanted a Measurement"):
         made().compare({})
     with pytest.raises(ValueError, match="other has the metrics nfa: wanted some of"):
@@ -183,16 +180,58 @@ def test_numbers_that_are_not_finite_come_back(recorded):
 def test_a_kill_at_any_byte_costs_the_last_record_alone(recorded):
     whole = recorded.path.read_bytes()
     start = whole[:-1].rfind(b"\n") + 1
-    for end in range(start, len(whole), 7):
+    for end in range(start, len(whole) - 1, 7):
         recorded.path.write_bytes(whole[:end])
         if end == start:
             assert Records(recorded.path).steps == (0, 10)
             continue
-        with pytest.warns(RuntimeWarning, match="line 3 of .* was dropped: it is torn"):
+        with pytest.warns(RuntimeWarning, match="line 3 .* dropped: it is torn, and .* cuts"):
             records = Records(recorded.path)
         assert records.steps == (0, 10) and "was dropped" in str(records)
         records.append(20, made(2.0))
         assert recorded.path.read_bytes() == whole
+
+
+def test_a_kill_in_the_first_record_or_before_a_line_feed_costs_nothing(recorded):
+    whole = recorded.path.read_bytes()
+    for torn in (whole[:1], whole[:40]):
+        recorded.path.write_bytes(torn)
+        with pytest.warns(RuntimeWarning, match="line 1 of .* was dropped: it is torn"):
+            records = Records(recorded.path)
+        records.append(0, made(0.0))
+        assert recorded.path.read_bytes() == whole.splitlines(keepends=True)[0]
+    recorded.path.write_bytes(whole[:-1])
+    records = Records(recorded.path)
+    assert records.steps == (0, 10, 20) and not records.notes
+    records.append(30, made())
+    assert recorded.path.read_bytes().startswith(whole)
+    assert Records(recorded.path).steps == (0, 10, 20, 30)
+
+
+FOREIGN = (b'{\n  "lr": 0.1\n}', b"\x93NUMPY\x01\n\xff\x00", b"step,loss\n0,2.5\n", b"[1]\n3")
+
+
+@pytest.mark.parametrize("content", (*FOREIGN, b'{"lr": 0.1}', b"[" * 10**5 + b"\n"))
+def test_a_file_of_something_else_is_refused_and_left_as_it_was(content, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"config.json holds no record: wanted a new file, or"):
+        Records(path)
+    late = Records(tmp_path / "late")
+    late.path.write_bytes(FOREIGN[0])
+    with pytest.warns(RuntimeWarning, match="step 0 was not written: .*late holds no line"):
+        late.append(0, made())
+    assert path.read_bytes() == content and late.path.read_bytes() == FOREIGN[0]
+
+
+def test_a_file_that_is_blank_or_whose_only_record_is_damaged_is_continued(recorded):
+    line = recorded.path.read_bytes().splitlines(keepends=True)[0]
+    recorded.path.write_bytes(b"\n")
+    with pytest.warns(RuntimeWarning, match="line 1 of .* was dropped"):
+        assert len(Records(recorded.path)) == 0
+    recorded.path.write_bytes(line.replace(b"64.0", b"65.0"))
+    with pytest.warns(RuntimeWarning, match="line 1 of .* damaged .*checksum"):
+        assert len(Records(recorded.path)) == 0
 
 
 def test_a_changed_byte_costs_its_record_alone(recorded):
@@ -225,15 +264,15 @@ def test_what_two_append_at_once_is_all_there(tmp_path, monkeypatch):
 
     def slowly(file, end):
         if not others:
-            others.append(threading.Thread(target=files.append_lines, args=(path, b"second\n")))
+            others.append(threading.Thread(target=files.append_lines, args=(path, b"2\n", b"")))
             others[0].start()
             others[0].join(0.5)
         return look(file, end)
 
     monkeypatch.setattr(files, "_end_of_last_line", slowly)
-    files.append_lines(path, b"first\n")
+    files.append_lines(path, b"1\n", b"")
     others[0].join()
-    assert sorted(path.read_text().splitlines()) == ["first", "second"]
+    assert sorted(path.read_text().splitlines()) == ["1", "2"]
 
 
 def test_steps_measured_again_take_the_place_of_those_before(recorded):

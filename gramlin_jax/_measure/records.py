@@ -16,7 +16,7 @@ import numpy as np
 from gramlin_jax._measure.charts import curves
 from gramlin_jax._measure.measurement import FLOORS, Measurement
 from gramlin_jax._measure.tables import Form, Library, frame
-from gramlin_jax.support.files import append_lines
+from gramlin_jax.support.files import append_lines, is_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,8 +28,8 @@ class Records:
     The file holds one line of JSON for each measurement: its metrics, loss, accuracy, notes and a
     checksum, not its sums. When ``append`` returns, the line is on the disk, or a warning says that
     it is not. A process may be killed at any moment: a last line that is torn is dropped with a
-    note, and the rest is as it was. Where training resumed from an earlier step, what it measured
-    again takes the place of what it had measured from there on.
+    note, and cut off by the next ``append``; the rest is as it was. Where training resumed from an
+    earlier step, what it measured again takes the place of what it had measured from there on.
 
     Args:
         path: The file. It is made by the first ``append``; an older one is continued.
@@ -40,6 +40,7 @@ class Records:
 
     Raises:
         OSError: If the path is a folder, or the file cannot be read.
+        ValueError: If the file holds something else; it is left as it is.
 
     Warns:
         RuntimeWarning: With the notes.
@@ -76,6 +77,7 @@ class Records:
         Raises:
             FileNotFoundError: If there is none.
             OSError: If it cannot be read.
+            ValueError: If it holds something else.
         """
         if not Path(path).expanduser().exists():
             raise FileNotFoundError(f"path {path} does not exist: wanted a file of Records")
@@ -100,9 +102,9 @@ class Records:
         self._put(*_parsed(line))
         failed_before, self._unwritten = bool(self._unwritten), self._unwritten + line
         try:
-            append_lines(self.path, self._unwritten)
+            append_lines(self.path, self._unwritten, BEGIN)
             self._unwritten = b""
-        except OSError as error:
+        except (OSError, ValueError) as error:
             if not failed_before:
                 warnings.warn(
                     f"step {step} was not written: {error}. It is kept in memory, and written "
@@ -187,16 +189,32 @@ class Records:
         self._measurements = {**kept, step: measurement}
 
     def _read(self) -> None:
-        notes = []
-        for number, line in enumerate(self.path.read_bytes().splitlines(keepends=True), 1):
+        notes, content = [], self.path.read_bytes()
+        lines = content.splitlines(keepends=True)
+        for number, line in enumerate(lines, 1):
             try:
                 self._put(*_parsed(line))
             except (ValueError, KeyError, TypeError, RecursionError) as error:
-                why = f"it is damaged ({error})" if line.endswith(b"\n") else "it is torn"
+                is_torn = not line.endswith(b"\n") and not is_json(line)
+                damaged = f"it is damaged ({error})"
+                why = "it is torn, and the next append cuts it off" if is_torn else damaged
                 notes.append(f"line {number} of {self.path} was dropped: {why}")
+        if content.strip() and not self and not any(map(_is_known, lines)):
+            raise ValueError(
+                f"path {self.path} holds no record: wanted a new file, or one of Records; nothing "
+                "was changed"
+            )
         self.notes = tuple(notes)
         for note in notes:
             warnings.warn(note, RuntimeWarning, stacklevel=3)
+
+
+BEGIN = b'{"checksum": "'
+
+
+def _is_known(line: bytes) -> bool:
+    """Whether a line begins as a record, also where it is torn or damaged."""
+    return line[: len(BEGIN)] == BEGIN[: len(line)]
 
 
 def _line(step: int, measurement: Measurement) -> bytes:
@@ -211,8 +229,6 @@ def _parsed(line: bytes) -> tuple[int, Measurement]:
         ValueError: If it is not as it was written.
     """
     record = json.loads(line)
-    if not line.endswith(b"\n"):
-        raise ValueError("its end is missing")
     if not isinstance(record, dict):
         raise ValueError("it holds no measurement")
     checksum = record.pop("checksum")

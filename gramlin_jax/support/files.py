@@ -58,23 +58,34 @@ def write_whole(path: Path, write: Callable[[Any], None]) -> None:
         raise
 
 
-def append_lines(path: Path, lines: bytes) -> None:
-    """Append whole lines to a file; a torn line before them is cut off.
+def append_lines(path: Path, lines: bytes, begin: bytes) -> bytes:
+    """Append whole lines of JSON to a file; a torn line before them is cut off.
 
     Threads and processes may append to the same file at once, where the file system knows locks.
 
     Args:
         path: The file; it and its folder are made if they are absent.
         lines: Each ends with a line feed.
+        begin: How each line begins.
+
+    Returns:
+        What was cut off. A last line that lacks nothing but its line feed is not.
 
     Raises:
         OSError: If they cannot be written, as on a full disk. The file then has none of them.
+        ValueError: If the file ends in a torn line, and holds something else, see ``check_lines``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with path.open("ab+", buffering=0) as file:
             _wait_for_lock(file)  # else what another appends meanwhile would be cut off as torn
             whole = _end_of_last_line(file, file.seek(0, os.SEEK_END))
+            file.seek(whole)
+            torn = file.read()
+            if torn and is_json(torn):
+                whole, torn, lines = whole + len(torn), b"", b"\n" + lines
+            elif torn:
+                check_lines(path, begin)
             file.truncate(whole)
             try:
                 while lines:
@@ -85,6 +96,39 @@ def append_lines(path: Path, lines: bytes) -> None:
                 raise
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
+    return torn
+
+
+def check_lines(path: Path, begin: bytes) -> None:
+    """Refuse a file none of whose lines is an object of JSON; change nothing.
+
+    Blank files pass, and those of a single line that was torn, which begins with ``begin``.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it holds something else.
+    """
+    is_blank = True
+    with path.open("rb") as file:
+        for line in file:
+            is_torn = not line.endswith(b"\n") and line[: len(begin)] == begin[: len(line)]
+            if is_torn or (line.startswith(b"{") and is_json(line)):
+                return
+            is_blank = is_blank and not line.strip()
+    if not is_blank:
+        raise ValueError(
+            f"path {path} holds no line that is an object of JSON: wanted a new file, or one of "
+            "such lines; nothing was changed"
+        )
+
+
+def is_json(line: bytes) -> bool:
+    """Whether a line is a whole value of JSON."""
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _end_of_last_line(file: Any, end: int) -> int:

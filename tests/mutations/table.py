@@ -196,6 +196,7 @@ FORECAST = "gramlin_jax/_measure/forecast.py", "tests/test_forecast.py -k hand o
 TRIED = "gramlin_jax/_measure/plan.py", "tests/test_forecast.py -k nothing"
 RECORDS = "gramlin_jax/_measure/records.py", "tests/test_records.py -k not frames"
 APPENDED = "gramlin_jax/support/files.py", "tests/test_records.py -k kill or disk"
+FOREIGN = "gramlin_jax/support/files.py", "tests/test_loggers.py -k else"
 LOGGED = "gramlin_jax/loggers.py", "tests/test_loggers.py -k not biases"
 COMPARED = "gramlin_jax/_measure/comparison.py", "tests/test_records.py -k comparison"
 PROBE = "gramlin_jax/_measure/probe.py", "tests/test_probe.py -k bits or reads or says or refused"
@@ -572,6 +573,9 @@ MUTATIONS = [
         (RECORDS, ("infinite numbers are null", "return str(value) if isinstance(value, float)", "return None if isinstance(value, float)")),
         (APPENDED, ("torn lines stay", "file.truncate(whole)\n            try:", "pass\n            try:")),
         (APPENDED, ("a full disk tears a line", "except OSError:\n                file.truncate(whole)", "except OSError:\n                pass")),
+        (APPENDED, ("a line without its line feed is cut off", "if torn and is_json(torn):", "if torn and False:")),
+        (FOREIGN, ("what is no line of JSON is cut off", "            elif torn:\n                check_lines(path, begin)\n", "")),
+        (FOREIGN, ("files of something else are let through", "if not is_blank:", "if False:")),
         (LOGGED, ("each error of a logger is shown", "if index not in self._failed:", "if True:")),
         (COMPARED, ("before less after", "self.after[layer][name] - value", "value - self.after[layer][name]")),
         (COMPARED, ("missing layers on the other side", '{"first": self.only_before, "second": self.only_after}', '{"second": self.only_before, "first": self.only_after}')),
