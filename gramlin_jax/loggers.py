@@ -11,7 +11,6 @@ import math
 import os
 import secrets
 import time
-import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ import jax
 from gramlin_jax.support.checks import check_function
 from gramlin_jax.support.extras import import_extra
 from gramlin_jax.support.files import append_lines, check_lines
+from gramlin_jax.support.warn import warn_only
 
 
 class Logger(Protocol):
@@ -41,8 +41,8 @@ class Logger(Protocol):
 class Loggers:
     """Several loggers as one, none of which can stop training.
 
-    Where one raises, the others are called all the same. Its first error is shown as a warning;
-    later ones are not.
+    Where one raises, the others are called all the same. Its first error is shown as a warning, or
+    printed to standard error where warnings are errors; later ones are not.
 
     Args:
         loggers: To call, in this order.
@@ -72,12 +72,10 @@ class Loggers:
                 logger(dict(values), step)
             except Exception as error:  # the user's logger may raise anything
                 if index not in self._failed:
-                    warnings.warn(
+                    warn_only(
                         f"a logger ({type(logger).__name__}) failed at step {step} with "
                         f"{type(error).__name__}: {error}. Training goes on; its further errors "
-                        "are not shown",
-                        RuntimeWarning,
-                        stacklevel=2,
+                        "are not shown"
                     )
                 self._failed.add(index)
 
@@ -143,11 +141,7 @@ class JSONLines:
         known = {k: float(v) if math.isfinite(v) else None for k, v in values.items()}
         line = json.dumps({"step": _whole(step), **known}) + "\n"
         if torn := append_lines(self._path, line.encode(), BEGIN):
-            warnings.warn(
-                f"the last line of {self._path} was torn and is cut off: {torn[:40]!r}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            warn_only(f"the last line of {self._path} was torn and is cut off: {torn[:40]!r}")
 
 
 BEGIN = b'{"step": '

@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 
 import jax
 import pytest
@@ -151,6 +152,21 @@ def test_a_logger_that_raises_is_shown_once_and_stops_nothing():
     ) as shown:
         log_to(log)
     assert len(shown) == 1 and len(lines) == 9
+
+
+def test_a_logger_that_raises_stops_nothing_where_warnings_are_errors(capsys):
+    seen = []
+    log = Loggers(lambda values, step: values["none"], lambda values, step: seen.append(step))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        log_to(log)
+    assert seen == [*STEPS] and capsys.readouterr().err.count("failed at step 0 with KeyError") == 1
+
+
+def test_a_failed_logger_is_shown_at_the_line_that_calls_it():
+    with pytest.warns(RuntimeWarning, match="failed at step 0") as shown:
+        Loggers(lambda values, step: values["none"])(VALUES, 0)
+    assert shown[0].filename == __file__
 
 
 def test_each_logger_has_values_of_its_own():

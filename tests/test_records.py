@@ -3,6 +3,7 @@ import json
 import math
 import sys
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -255,6 +256,15 @@ def test_on_a_full_disk_measurements_wait_in_memory(recorded):
     assert again.steps == recorded.steps == (0, 10, 20, 30, 40, 50) and again[40].loss == 4
     with full_disk(0), pytest.warns(RuntimeWarning, match="step 60 was not written"):
         recorded.append(60, made())
+
+
+def test_a_full_disk_stops_nothing_where_warnings_are_errors(recorded, capsys):
+    with full_disk(0), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        recorded.append(30, made())
+        recorded.append(40, made())
+    assert recorded.steps == (0, 10, 20, 30, 40)
+    assert capsys.readouterr().err.count("step 30 was not written") == 1
 
 
 def test_what_two_append_at_once_is_all_there(tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from gramlin_jax._measure.charts import curves
 from gramlin_jax._measure.measurement import FLOORS, Measurement
 from gramlin_jax._measure.tables import Form, Library, frame
 from gramlin_jax.support.files import append_lines, is_json
+from gramlin_jax.support.warn import warn_only
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -93,7 +94,8 @@ class Records:
             TypeError: If ``step`` is no integer or ``measurement`` no ``Measurement``.
 
         Warns:
-            RuntimeWarning: With the error, at the first measurement that cannot be written.
+            RuntimeWarning: With the error, at the first measurement that cannot be written; where
+                warnings are errors, it is printed to standard error.
         """
         if not isinstance(measurement, Measurement):
             kind = type(measurement).__name__
@@ -106,11 +108,9 @@ class Records:
             self._unwritten = b""
         except (OSError, ValueError) as error:
             if not failed_before:
-                warnings.warn(
+                warn_only(
                     f"step {step} was not written: {error}. It is kept in memory, and written "
-                    "with the next step that can be",
-                    RuntimeWarning,
-                    stacklevel=2,
+                    "with the next step that can be"
                 )
 
     @property
