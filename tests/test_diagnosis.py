@@ -180,6 +180,11 @@ def test_values_that_stop_being_finite_are_found_at_their_step(healthy):
     assert "not finite" not in {kind for kind, *_ in others}
 
 
+def test_steps_of_any_integers_are_written_as_json():
+    diagnosis = diagnose({np.int64(5): by_hand(a={}), np.int32(7): by_hand(a={"dead_units": 0.9})})
+    assert json.loads(diagnosis.to_json())["findings"][0]["step"] == 7
+
+
 def by_hand(loss=1.0, **layers):
     """A measurement without sums; what is not given is healthy."""
     healthy = {"target_linearity": 0.5, "noise_floor": 0.1, "rows": 101.0, "target_rank": 9.0}

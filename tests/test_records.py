@@ -96,7 +96,7 @@ def test_records_say_what_they_want(tmp_path):
     records = Records(tmp_path / "new.jsonl")
     with pytest.raises(TypeError, match="measurement is a int: wanted append.step, measurement."):
         records.append(made(), 3)
-    with pytest.raises(TypeError, match="'float' object cannot be interpreted as an integer"):
+    with pytest.raises(TypeError, match="step is 0.5: wanted an integer"):
         records.append(0.5, made())
     with pytest.raises(ValueError, match="'nc1': wanted a measurement first, by append"):
         records.plot("nc1")

@@ -174,7 +174,7 @@ def _series(name: str, watched: Watched) -> dict[int, Numbers]:
             raise TypeError(f"{name} holds a {kinds}: wanted Measurements by whole numbers")
     if not steps:
         raise ValueError(f"{name} holds 0 measurements: wanted one at least")
-    return {step: Numbers(steps[step]) for step in sorted(steps)}
+    return {int(step): Numbers(steps[step]) for step in sorted(steps)}
 
 
 def _findings(kind: str, symptoms: Iterator[Symptom], step: int | None) -> list[Finding]:

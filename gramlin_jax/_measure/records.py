@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import operator
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import numpy as np
 from gramlin_jax._measure.charts import curves
 from gramlin_jax._measure.measurement import FLOORS, Measurement
 from gramlin_jax._measure.tables import Form, Library, frame
+from gramlin_jax.support.checks import check_integer
 from gramlin_jax.support.files import append_lines, is_json
 from gramlin_jax.support.warn import warn_only
 
@@ -100,7 +100,7 @@ class Records:
         if not isinstance(measurement, Measurement):
             kind = type(measurement).__name__
             raise TypeError(f"measurement is a {kind}: wanted append(step, measurement)")
-        line = _line(operator.index(step), measurement)
+        line = _line(check_integer("step", step), measurement)
         self._put(*_parsed(line))
         failed_before, self._unwritten = bool(self._unwritten), self._unwritten + line
         try:

@@ -34,6 +34,14 @@ def check_count(name: str, value: Any, least: int = 1) -> int:
     return number
 
 
+def check_integer(name: str, value: Any) -> int:
+    """``value`` as an integer; raise ``TypeError`` if it is none."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}: wanted an integer") from None
+
+
 def check_number(name: str, value: Any) -> None:
     """Raise ``ValueError`` if something is not a single number."""
     if jnp.ndim(value):
