@@ -467,6 +467,8 @@ def test_bad_input():
         call(f=lambda p, x: (network(p, x), x), loss=lambda out, y: cross_entropy(out[0], y))
     with pytest.raises(ValueError, match="loss returns .*wanted a scalar"):
         call(loss=optax.softmax_cross_entropy_with_integer_labels)
+    with pytest.raises(TypeError, match="loss returns a dict: wanted a scalar of floating point"):
+        call(loss=lambda out, y: {"loss": cross_entropy(out, y)})
     with pytest.raises(ValueError, match="metrics has .'nc7'.: wanted names out of"):
         call(metrics=["nc7"])
     for layers in (["hiden"], [], "in"):
@@ -482,6 +484,9 @@ def test_bad_input():
     for name, value in wrong.items():
         with pytest.raises(ValueError, match=f"{name} is .*: wanted an integer"):
             call(**{name: value})
+    for label in ("a", -100.5):
+        with pytest.raises(TypeError, match=f"ignore_label is {label!r}: wanted an integer"):
+            call(ignore_label=label)
     with pytest.raises(ValueError, match="positions is True: wanted"):
         call(positions=True)
     for name, value in {"loss": None, "outputs": "logits", "weights": np.ones(8)}.items():

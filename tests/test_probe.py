@@ -206,7 +206,9 @@ def test_the_state_is_a_pytree_of_arrays_that_a_checkpoint_keeps(watched, tmp_pa
         cut = checkpointer.restore(tmp_path / "state", state)
     assert_same_bits(again, state)
     assert probe.read(again).metrics == probe.read(state).metrics
-    with pytest.raises(ValueError, match=r"sums of float32.*restore it under jax.enable_x64\(True"):
+    with pytest.raises(
+        ValueError, match=r"small .* float32: wanted .* float64, .*jax.enable_x64\(True"
+    ):
         probe.read(cut)
 
 
@@ -505,6 +507,8 @@ def test_what_is_refused_and_why(watched):
     probe, state, _ = watched
     for options, message in (
         ({"every": 0}, "every is 0: wanted at least 1"),
+        ({"every": 2**31}, "every is 2147483648: wanted at most 2147483647"),
+        ({"seed": 1.5}, "seed is 1.5: wanted an integer"),
         ({"window": 0}, "window is 0: wanted at least 1"),
         ({"decay": 1.0}, "decay is 1.0: wanted a number between 0 and 1"),
         ({"decay": 0.5, "window": 2}, "window is 2 and decay 0.5: wanted one of them"),
@@ -512,6 +516,8 @@ def test_what_is_refused_and_why(watched):
     ):
         with pytest.raises(ValueError, match=message):
             Probe(loss_fn, labels, **options)
+    with pytest.raises(TypeError, match="ignore_label is 'x': wanted an integer"):
+        Probe(loss_fn, labels, ignore_label="x")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"no layers yet: wanted probe.init\(params"):
         Probe(loss_fn, labels, has_aux=True).value_and_grad(PARAMS, BATCHES[0], state)
     with pytest.raises(ValueError, match="returns a pair: wanted a scalar, or has_aux=True"):
@@ -526,8 +532,12 @@ def test_what_is_refused_and_why(watched):
     with pytest.raises(TypeError, match=r"state is a dict: wanted .*\(params, batch, state\)"):
         probe.value_and_grad(PARAMS, state, BATCHES[0])
     each = Probe(lambda params, batch: network(params, batch["x"]), labels)
-    with pytest.raises(ValueError, match=r"loss returns float32 of shape \(16, 3\): wanted"):
+    with pytest.raises(ValueError, match=r"loss_fn returns float32 of shape \(16, 3\): wanted"):
         each.init(PARAMS, BATCHES[0])
+    with pytest.raises(TypeError, match="loss_fn returns a dict: wanted a scalar of floating"):
+        Probe(lambda params, batch: {"loss": scalar(params, batch)}, labels).init(
+            PARAMS, BATCHES[0]
+        )
     with pytest.raises(
         ValueError, match="params is traced, as under jit: wanted real arrays, before"
     ):
@@ -558,6 +568,16 @@ def test_what_is_refused_and_why(watched):
     _, _, state = probe.value_and_grad(PARAMS, wrong, state, watch=True)
     with pytest.raises(ValueError, match="labels of 48 that name none of the classes"):
         probe.read(state)
+
+
+def test_a_state_of_another_window_is_refused():
+    options = {"has_aux": True, "metrics": ["kernel_norm"]}
+    probes = [Probe(loss_fn, labels, window=window, **options) for window in (None, 3, 4)]
+    states = [probe.init(PARAMS, BATCHES[0]) for probe in probes]
+    for i, j in ((1, 2), (0, 1), (1, 0)):
+        given, wanted = probes[i].window, probes[j].window
+        with pytest.raises(ValueError, match=f"window={given}: wanted window={wanted}, as this"):
+            probes[j].value_and_grad(PARAMS, BATCHES[0], states[i])
 
 
 def test_samples_of_another_shape_and_labels_beyond_32_bits_are_refused():

@@ -15,7 +15,7 @@ from gramlin_jax._measure.tracing import Tracing, same_layers
 from gramlin_jax._moments.jacobians import fixed_jacobians
 from gramlin_jax._moments.projection import Projection, random_projection
 from gramlin_jax.metrics.layer_sums import OF_FEATURES, OF_SAMPLES, Need
-from gramlin_jax.support.checks import check_count, check_finite_number
+from gramlin_jax.support.checks import check_count, check_finite_number, check_integer
 from gramlin_jax.support.memory import remembered
 from gramlin_jax.support.precision import in_float64
 from gramlin_jax.taps import Layers, Traced
@@ -53,7 +53,9 @@ class Options(NamedTuple):
     tried: bool = True
 
 
-def check_options(layers: Any, learning_rate: Any, positions: Any, width_limit: Any) -> None:
+def check_options(
+    layers: Any, learning_rate: Any, positions: Any, width_limit: Any, ignore_label: Any
+) -> None:
     """Refuse what ``measure`` and ``Probe`` cannot mean.
 
     Raises:
@@ -62,6 +64,8 @@ def check_options(layers: Any, learning_rate: Any, positions: Any, width_limit: 
     """
     check_finite_number("learning_rate", learning_rate)
     check_count("width_limit", width_limit)
+    if ignore_label is not None:
+        check_integer("ignore_label", ignore_label)
     whole = isinstance(positions, int | np.integer) and not isinstance(positions, bool)
     if not whole and positions not in ("flatten", "mean"):
         raise ValueError(f"positions is {positions!r}: wanted 'flatten', 'mean' or a position")

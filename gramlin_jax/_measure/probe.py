@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Int, PyTree
 
 
+LAST_STEP = 2**31 - 1  # which a state counts in 32 bits
+
+
 class ProbeState(NamedTuple):
     """What a ``Probe`` has seen: a pytree of arrays, O(width²) a layer.
 
@@ -158,8 +161,12 @@ class Probe:
             given = getattr(self, name)
             if given is not None or name in ("loss_fn", "targets"):
                 check_function(name, given, 'lambda batch: batch["y"]')
-        check_count("every", self.every)
-        check_options(self.layers, self.learning_rate, self.positions, self.width_limit)
+        if check_count("every", self.every) > LAST_STEP:
+            raise ValueError(f"every is {self.every}: wanted at most {LAST_STEP}")
+        check_count("seed", self.seed, 0)
+        check_options(
+            self.layers, self.learning_rate, self.positions, self.width_limit, self.ignore_label
+        )
         check_memory(self.window, self.decay)
         self._chosen = chosen_metrics(self.metrics)
         self._needs = needs_of(self._chosen)
@@ -295,7 +302,7 @@ class Probe:
                 wanted = "a pair (loss, aux), or has_aux=False"
             raise ValueError(f"loss_fn returns {'a' if is_pair else 'no'} pair: wanted {wanted}")
         loss, aux = value if self.has_aux else (value, None)
-        return scalar_loss(loss), aux
+        return scalar_loss(loss, "loss_fn"), aux
 
     def _check(self, state: ProbeState) -> _Prepared:
         if not isinstance(state, ProbeState):
@@ -310,11 +317,7 @@ class Probe:
             )
         wanted, given = self._prepared.form, _form(state)
         if given != wanted:
-            cut = all(given.get(name, (None,))[0] == shape for name, (shape, _) in wanted.items())
-            raise ValueError(
-                f"state holds {_described(given)}: wanted {_described(wanted)}, from this probe's "
-                + ("init; restore it under jax.enable_x64(True)" if cut else "init")
-            )
+            raise ValueError(_misfit(given, wanted))
         return self._prepared
 
     def _watch(self, call: Any, batch: Any, axis_name: Any) -> tuple[Any, Any, dict[str, Array]]:
@@ -407,9 +410,24 @@ def _form(tree: Any) -> Any:
     }
 
 
-def _described(form: dict[str, Any]) -> str:
-    """A few arrays of a state: the kernels of its layers, and the type of its sums."""
-    kernels = [f"{name} {shape}" for name, (shape, _) in form.items() if "kernels" in name][:4]
-    types = sorted({str(dtype) for name, (_, dtype) in form.items() if "sums" in name})
-    sums = f"sums of {' and '.join(types)}"
-    return f"{len(form)} arrays ({', '.join([*kernels, sums])})"
+def _misfit(given: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """In which arrays a state differs from that of ``init``: its window, or a few by name."""
+    (here, there) = (form.get("sums/small", ((),))[0] for form in (given, wanted))
+    if here[:-1] != there[:-1]:
+        windows = (shape[0] if len(shape) > 1 else None for shape in (here, there))
+        return "state has window={}: wanted window={}, as this probe has".format(*windows)
+    names = [name for name in {**wanted, **given} if given.get(name) != wanted.get(name)]
+    some = sorted(names, key=lambda name: "kernels" not in name)[:4]
+    cut = all(name in given and given[name][0] == wanted.get(name, ((),))[0] for name in names)
+    return (
+        f"state holds {_described(given, some)}: wanted {_described(wanted, some)}, from this "
+        "probe's init" + (RESTORE if cut else "")
+    )
+
+
+RESTORE = "; restore it under jax.enable_x64(True)"
+
+
+def _described(form: dict[str, Any], names: list[str]) -> str:
+    each = ((name, *form.get(name, ("none", ""))) for name in names)
+    return ", ".join(f"{name} {shape} {dtype}".strip() for name, shape, dtype in each)

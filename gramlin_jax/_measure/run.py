@@ -155,7 +155,7 @@ def measure(
     for name, given in {"inputs": inputs, "targets": targets, "weights": weights}.items():
         if given is not None:
             check_function(name, given, "lambda batch: …")
-    check_options(layers, learning_rate, positions, width_limit)
+    check_options(layers, learning_rate, positions, width_limit, ignore_label)
     check_count("batch_size", batch_size)
     check_count("probes", 1 if probes is None else probes)
     seed = check_count("seed", seed, 0)

@@ -152,12 +152,21 @@ def run_forward(
     return Backward(scalar_loss(loss(output)), output, taps, {}, {})
 
 
-def scalar_loss(loss: Any) -> Array:
-    """What a loss returns, if it is a scalar."""
-    value = jnp.asarray(loss)
+def scalar_loss(loss: Any, name: str = "loss") -> Array:
+    """What a loss of this name returns, if it is a scalar.
+
+    Raises:
+        TypeError: If it is no array.
+        ValueError: If it is no scalar of floating point.
+    """
+    try:
+        value = jnp.asarray(loss)
+    except (TypeError, ValueError):
+        kind = type(loss).__name__
+        raise TypeError(f"{name} returns a {kind}: wanted a scalar of floating point") from None
     if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
         raise ValueError(
-            f"loss returns {value.dtype} of shape {value.shape}: wanted a scalar of floating "
+            f"{name} returns {value.dtype} of shape {value.shape}: wanted a scalar of floating "
             "point, the mean over the batch that a training step descends"
         )
     return value
