@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
-from flax import nnx
+from flax import nnx, serialization
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -210,6 +210,22 @@ def test_the_state_is_a_pytree_of_arrays_that_a_checkpoint_keeps(watched, tmp_pa
         ValueError, match=r"small .* float32: wanted .* float64, .*jax.enable_x64\(True"
     ):
         probe.read(cut)
+
+
+def test_a_state_that_is_restored_as_numpy_arrays(watched):
+    probe, state, _ = watched
+    with jax.enable_x64(True):
+        again = serialization.from_bytes(state, serialization.to_bytes(state))
+        moved = jax.tree.map(jnp.asarray, again)
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(again))
+    step = jax.jit(probe.value_and_grad)
+    with pytest.raises(ValueError, match=r"call jax.tree.map\(jnp.asarray, state\) there"):
+        step(PARAMS, BATCHES[0], again)
+    expected = step(PARAMS, BATCHES[0], state)[2]
+    assert_same_bits(step(PARAMS, BATCHES[0], moved)[2], expected)
+    found = probe.value_and_grad(PARAMS, BATCHES[0], again)[2]
+    chex.assert_trees_all_equal_dtypes(found, expected)
+    assert probe.read(again).metrics == probe.read(state).metrics
 
 
 def test_a_window_in_a_scan_over_steps_with_a_donated_state():
@@ -578,6 +594,20 @@ def test_a_state_of_another_window_is_refused():
         given, wanted = probes[i].window, probes[j].window
         with pytest.raises(ValueError, match=f"window={given}: wanted window={wanted}, as this"):
             probes[j].value_and_grad(PARAMS, BATCHES[0], states[i])
+
+
+def test_a_state_of_another_decay_is_refused():
+    options = {"has_aux": True, "metrics": ["kernel_norm"]}
+    probes = [Probe(loss_fn, labels, decay=decay, **options) for decay in (None, 0.3, 0.9)]
+    states = [
+        probe.value_and_grad(PARAMS, BATCHES[0], probe.init(PARAMS, BATCHES[0]))[2]
+        for probe in probes
+    ]
+    for i, j in ((1, 2), (0, 1), (1, 0)):
+        given, wanted = probes[i].decay, probes[j].decay
+        with pytest.raises(ValueError, match=f"decay={given}: wanted decay={wanted}, as this"):
+            probes[j].read(states[i])
+    assert all(probe.read(s).count == BATCH for probe, s in zip(probes, states, strict=True))
 
 
 def test_samples_of_another_shape_and_labels_beyond_32_bits_are_refused():

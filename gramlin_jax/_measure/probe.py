@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from gramlin_jax._measure.batch import Losses, Summed, reduced, refuse_unknown
@@ -45,7 +46,7 @@ from gramlin_jax.taps import Tap
 from gramlin_jax.taps.traced import capture
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Int, PyTree
+    from jaxtyping import Array, Bool, Float, Int, PyTree
 
 
 LAST_STEP = 2**31 - 1  # which a state counts in 32 bits
@@ -60,12 +61,14 @@ class ProbeState(NamedTuple):
         sums: Of the watched batches, float64, small ones end to end in one array; with a window
             each has a first axis (window,).
         kernels: Effective kernels by layer, at the last batch that was watched.
+        decay: Of the probe; 1 without one.
     """
 
     step: Int[Array, ""]
     watched: Int[Array, ""]
     sums: Any
     kernels: dict[str, Array]
+    decay: Float[Array, ""]
 
 
 class _Prepared(NamedTuple):
@@ -217,6 +220,7 @@ class Probe:
             zero + 0,
             start(sums, self.window),
             jax.tree.map(lambda k: jnp.zeros(k.shape, k.dtype), kernels),
+            jnp.float32(self.decay or 1),
         )
         self._prepared = self._prepared._replace(shapes=sums, form=_form(state))
         return state
@@ -249,6 +253,7 @@ class Probe:
             TypeError: If the state is no ``ProbeState``.
         """
         self._check(state)
+        state = _on_devices(state)
         check_automatic("params", params)
         check_automatic("batch", batch)
         if watch is not None and jnp.shape(watch):
@@ -263,7 +268,7 @@ class Probe:
             result, sums, kernels = self._watch(call, batch, axis_name=self.axis_name)
             _check_sums(sums, self._prepared.shapes)  # type: ignore[union-attr]
             sums = remember(state.sums, sums, state.watched, self.window, self.decay)
-            return result, ProbeState(state.step, state.watched + 1, sums, kernels)
+            return result, state._replace(watched=state.watched + 1, sums=sums, kernels=kernels)
 
         if self.every == 1 and watch is None:
             result, state = watching(state)
@@ -280,11 +285,16 @@ class Probe:
         Kernels are those of the last watched batch, and the other sums are of all that are kept.
 
         Raises:
-            ValueError: If nothing was watched yet, a label names no class, the state is traced or
-                was donated, or as ``value_and_grad``.
+            ValueError: If nothing was watched yet, a label names no class, the state is traced,
+                was donated or is of another ``decay``, or as ``value_and_grad``.
         """
         check_concrete("state", state, "outside of what is compiled")
         plan, _, shapes, _, remarks = self._check(state)
+        if (decay := float(state.decay)) != np.float32(self.decay or 1):
+            given = None if decay == 1 else f"{decay:.6g}"
+            raise ValueError(
+                f"state has decay={given}: wanted decay={self.decay}, as this probe has"
+            )
         if not (watched := int(state.watched)):
             raise ValueError("state has watched 0 batches: wanted one at least")
         sums = merged(state.sums, shapes, self.window, self.decay, watched)
@@ -383,6 +393,14 @@ def _beside_kernels(call: Any, tracing: Tracing, stack: Batch) -> dict[str, str]
 
 
 @in_float64
+def _on_devices(state: ProbeState) -> ProbeState:
+    """NumPy's arrays, as some checkpoints restore them, as JAX's of the same type."""
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, state
+    )
+
+
+@in_float64
 def _over_devices(sums: Any, axis_name: Any) -> Any:
     def total(leaf: Any) -> Any:
         return leaf.psum(axis_name) if isinstance(leaf, Additive) else lax.psum(leaf, axis_name)
@@ -425,7 +443,10 @@ def _misfit(given: dict[str, Any], wanted: dict[str, Any]) -> str:
     )
 
 
-RESTORE = "; restore it under jax.enable_x64(True)"
+RESTORE = (
+    "; restore it under jax.enable_x64(True), and call jax.tree.map(jnp.asarray, state) there, if "
+    "its arrays are NumPy's"
+)
 
 
 def _described(form: dict[str, Any], names: list[str]) -> str:

@@ -118,4 +118,5 @@ def _by_run(state: ProbeState, runs: int) -> list[ProbeState]:
 @in_float64
 def _cleared(state: ProbeState) -> ProbeState:
     """The state with nothing watched yet; calls are counted on."""
-    return jax.tree.map(jnp.zeros_like, state)._replace(step=state.step)
+    cleared = jax.tree.map(jnp.zeros_like, state)
+    return cleared._replace(step=state.step, decay=state.decay)

@@ -580,7 +580,7 @@ MUTATIONS = [
         (COMPARED, ("before less after", "self.after[layer][name] - value", "value - self.after[layer][name]")),
         (COMPARED, ("missing layers on the other side", '{"first": self.only_before, "second": self.only_after}', '{"second": self.only_before, "first": self.only_after}')),
         (PROBE, ("the first call is not watched", "state.step % self.every == 0 if", "state.step % self.every == 1 if")),
-        (PROBE, ("watched calls are not counted", "state.watched + 1, sums", "state.watched, sums")),
+        (PROBE, ("watched calls are not counted", "watched=state.watched + 1", "watched=state.watched")),
         (PROBE, ("the caller's choice is ignored", "if watch is None else jnp.asarray(watch)", "")),
         (PROBE, ("states of other probes are let through", "if given != wanted:", "if False:")),
         (SPREAD, ("sums of one device", "sums = _over_devices(sums, axis_name)", "pass")),
