@@ -54,6 +54,13 @@ def test_an_epoch_in_which_no_step_is_watched_has_no_measurement():
     assert list(hook.measurements) == [1, 2, 3, 4, 6]
 
 
+def test_batches_fade_in_each_epoch_anew():
+    hook = Watch(one_hot, 2, {**OPTIONS, "decay": 0.5})
+    train(hooks=[hook], epochs=2)
+    counts = [hook.measurements[epoch][0].count for epoch in (1, 2)]
+    np.testing.assert_allclose(counts, 16 * 1.5**2 / 1.25)  # (Σw)²/Σw² of two batches of 16
+
+
 def test_two_watches_are_refused():
     with pytest.raises(ValueError, match="hooks has two Watch: wanted one"):
         train(hooks=[Watch(one_hot, 2, OPTIONS), Watch(one_hot, 3, OPTIONS)])
