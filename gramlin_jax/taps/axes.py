@@ -92,18 +92,18 @@ class Stored(NamedTuple):
 
     Attributes:
         leaf: Its number.
-        ndim: Of the parameter.
+        shape: Of the parameter.
         axes: For each axis of the value, those of the parameter that run along it.
     """
 
     leaf: int
-    ndim: int
+    shape: tuple[int, ...]
     axes: Along
 
     @staticmethod
-    def whole(leaf: int, ndim: int) -> Stored:
+    def whole(leaf: int, shape: tuple[int, ...]) -> Stored:
         """Of the parameter itself."""
-        return Stored(leaf, ndim, tuple(frozenset({axis}) for axis in range(ndim)))
+        return Stored(leaf, shape, tuple(frozenset({axis}) for axis in range(len(shape))))
 
 
 def stored_of(eqn: JaxprEqn, sources: Sequence[Provenance]) -> tuple[Stored, ...]:
@@ -114,11 +114,11 @@ def stored_of(eqn: JaxprEqn, sources: Sequence[Provenance]) -> tuple[Stored, ...
     for index, source in enumerate(sources):
         if not source.stored or (lies := along(eqn, index)) is None:
             continue
-        for leaf, ndim, axes in source.stored:
+        for leaf, shape, axes in source.stored:
             moved = tuple(NONE.union(*(axes[axis] for axis in a)) for a in lies)
-            other = found.get(leaf, Stored(leaf, ndim, (NONE,) * len(moved)))
+            other = found.get(leaf, Stored(leaf, shape, (NONE,) * len(moved)))
             both = tuple(a | b for a, b in zip(moved, other.axes, strict=True))
-            found[leaf] = Stored(leaf, ndim, both)
+            found[leaf] = Stored(leaf, shape, both)
     return tuple(found.values())
 
 
@@ -136,9 +136,19 @@ def transposed(eqn: JaxprEqn, index: int, stored: Sequence[Stored]) -> dict[int,
         out, *others = eqn.params["dimension_numbers"].rhs_spec
         of_inputs, of_outputs = set(others), {out}
     result: dict[int, bool | None] = {}
-    for leaf, ndim, axes in stored:
+    for leaf, shape, axes in stored:
+        ndim = len(shape)
         ins, outs = (NONE.union(*(axes[i] for i in of)) for of in (of_inputs, of_outputs))
         last = {frozenset({ndim - 1}): False, frozenset({ndim - 2}): True}.get(outs)
         clear = not ins & outs and (last is False or ndim - 1 in ins)
         result[leaf] = last if clear else None
     return result
+
+
+def sliced(stored: Sequence[Stored]) -> frozenset[int]:
+    """Leaves with an axis that no axis of the value runs along, as of ``w[0]`` the first."""
+    return frozenset(
+        leaf
+        for leaf, shape, axes in stored
+        if any(size > 1 and axis not in NONE.union(*axes) for axis, size in enumerate(shape))
+    )

@@ -33,6 +33,7 @@ class Site:
         kernel_dtype: Of the kernel.
         transposed: Whether the parameter that names the site is stored with the outputs on its last
             axis but one, (…, out, in), not on the last, (…, in, out); None where on neither.
+        sliced: Whether the kernel lacks an axis of this parameter, as ``w[0]`` the first of w.
         varying: Axes of a surrounding ``shard_map`` over which the outputs differ.
     """
 
@@ -47,6 +48,7 @@ class Site:
     dtype: Any
     kernel_dtype: Any
     transposed: bool | None = None
+    sliced: bool = False
     varying: frozenset[str] = frozenset()
 
     @property
@@ -128,8 +130,9 @@ class Layers:
         """Which leaves are kernels, and how they are stored: ``select`` of ``optim.gram_only``.
 
         A kernel is a leaf whose every use is a linear site of its own, with the outputs on the
-        last axis, True, or on the axis before, ``"transposed"``. Stacks of layers and leaves with
-        outputs on several axes, such as attention's (in, heads, out), are left out.
+        last axis, True, or on the axis before, ``"transposed"``. Stacks of layers, scanned or
+        indexed as ``w[0]`` and ``w[1]``, and leaves with outputs on several axes, such as
+        attention's (in, heads, out), are left out.
 
         Args:
             path: Key path of the leaf.
@@ -150,7 +153,9 @@ class Layers:
         sites = [site for site in self.sites.values() if name in site.leaves]
         if of_leaf.unsupported or not sites or any(site.leaves != (name,) for site in sites):
             return False
-        if any(site.stack and site.primitive == compat.DOT for site in sites):
+        if len(sites) > 1 and any(site.sliced for site in sites):
+            return False
+        if any(site.layers or site.stack and site.primitive == compat.DOT for site in sites):
             return False
         if all(site.transposed is False for site in sites):
             return True
@@ -207,6 +212,7 @@ def describe(plan: Plan, paths: list[str], sizes: list[int]) -> tuple[Layers, di
             *(found.stack, found.rows, found.fan_in, found.fan_out, found.layers),
             *(found.dtype, found.kernel_dtype),
             found.transposed.get(largest[0]) if largest else None,
+            bool(largest) and largest[0] in found.sliced,
             found.varying,
         )
         for index in largest:

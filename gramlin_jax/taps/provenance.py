@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import jax.numpy as jnp
 
 from gramlin_jax.taps import attention, compat
-from gramlin_jax.taps.axes import Stored, stored_of, transposed
+from gramlin_jax.taps.axes import Stored, sliced, stored_of, transposed
 from gramlin_jax.taps.compat import Inner, JaxprEqn
 from gramlin_jax.taps.disguises import Leaves, Marks, marks_of, summed_later, unmasked
 from gramlin_jax.taps.matricize import Matricizer, matricizer
@@ -93,6 +93,7 @@ class Found:
         varying: Axes of an enclosing ``shard_map`` over which the outputs differ.
         matricizer: How operands become matrices; None for the others.
         over_keys: Of a softmax over keys, whose loops and rows are those of its queries.
+        sliced: Leaves of which the kernel lacks an axis, see ``axes.sliced``.
     """
 
     number: int
@@ -111,6 +112,7 @@ class Found:
     varying: frozenset[str]
     matricizer: Matricizer | None
     over_keys: attention.OverKeys | None = None
+    sliced: Leaves = frozenset()
 
 
 class Call(NamedTuple):
@@ -339,7 +341,8 @@ def _site(eqn: JaxprEqn, sources: list[Provenance], numbers: Iterator[int]) -> F
         return None
     return Found(next(numbers), name, weight.leaves, "", weight.loops, tuple(stack), rows,
                  fan_in, fan_out, 0, aval.dtype, kernel_dtype,
-                 transposed(eqn, 1 - operand, weight.stored), varying, shape)  # fmt: skip
+                 transposed(eqn, 1 - operand, weight.stored), varying, shape,
+                 sliced=sliced(weight.stored))  # fmt: skip
 
 
 def _uses(eqn: JaxprEqn, sources: list[Provenance]) -> Iterator[Use]:

@@ -102,6 +102,36 @@ def test_select(network):
     }
 
 
+def convolution(x, w):
+    return lax.conv_general_dilated(x, w, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC"))
+
+
+PIXELS = jnp.ones((2, 9, 4))
+FILTERS = jnp.ones((3, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("f", "kernel", "x", "selected"),
+    [
+        (lambda w, x: jnp.tanh(x @ w[0]) @ w[1], jnp.stack([SQUARE] * 2), X, False),
+        (lambda w, x: jnp.tanh(x @ w[0].T) @ w[1].T, jnp.stack([SQUARE] * 2), X, False),
+        (lambda w, x: convolution(convolution(x, w[0]), w[1]), jnp.stack([FILTERS] * 2), PIXELS,
+         False),
+        (lambda w, x: lax.scan(lambda h, w: (convolution(h, w), None), x, w)[0],
+         jnp.stack([FILTERS] * 2), PIXELS, False),
+        (lambda w, x: convolution(convolution(x, w), w), FILTERS, PIXELS, True),
+        (lambda w, x: jnp.tanh(x @ w) @ w, SQUARE, X, True),
+        (lambda w, x: jnp.tanh(x @ w[0]) @ w[0], SQUARE[None], X, True),
+        (lambda w, x: [x @ part for part in jnp.split(w, 2, 1)], SQUARE, X, True),
+    ],
+)  # fmt: skip
+def test_layers_in_one_leaf_are_kernels_of_their_own_and_one_shared_kernel_is_one(
+    f, kernel, x, selected
+):
+    layers = find_layers(lambda p, x: f(p["w"], x), {"w": kernel}, x)
+    assert layers.select((jax.tree_util.DictKey("w"),), kernel) is selected
+
+
 @pytest.mark.long
 def test_gram_only_keeps_the_grams_of_the_effective_kernels(network):
     """The Gram KKᵀ is that of the step of the inner optimiser, as the taps see the kernels."""
