@@ -8,7 +8,7 @@ spectrum that is filtered and transformed back, and kernels that data choose or 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from gramlin_jax.taps import compat
 from gramlin_jax.taps.axes import along, varying
@@ -18,16 +18,17 @@ if TYPE_CHECKING:
     from gramlin_jax.taps.provenance import Provenance
 
 Leaves = frozenset[int]
-Kind = Literal["product", "scaled", "mixed", "gathered", "spectrum", "filtered"]
+Kind = Literal["product", "masked", "scaled", "mixed", "gathered", "spectrum", "filtered"]
 
 
 class Mark(NamedTuple):
     """What is known of the parameters in a value that depends on data.
 
     Attributes:
-        kind: ``product``: the value is a parameter times data. ``scaled``: such a product is in it,
-            ``mixed``: any elementwise combination, ``gathered``: what data chose of a parameter.
-            ``spectrum``: it is a Fourier transform of data; ``filtered``: one times a parameter.
+        kind: ``product``: the value is a parameter times data; ``masked``: and times further data,
+            in which there is no parameter. ``scaled``: such a product is in it, ``mixed``: any
+            elementwise combination, ``gathered``: what data chose of a parameter. ``spectrum``: it
+            is a Fourier transform of data; ``filtered``: one times a parameter.
         axes: Along which the parameter varies, or the transform ran.
         leaves: Of the parameter.
     """
@@ -60,10 +61,33 @@ def _kept(eqn: JaxprEqn, sources: Sequence[Provenance]) -> Iterator[Mark]:
         moved = along(eqn, index) if source.marks else None
         if moved is None:
             continue
+        product = _product_after(eqn, sources, index)
         for mark in source.marks:
-            if mark.kind != "product" or name == "convert_element_type":
-                axes = frozenset(i for i, a in enumerate(moved) if a & mark.axes)
+            axes = frozenset(i for i, a in enumerate(moved) if a & mark.axes)
+            if mark.kind not in ("product", "masked"):
                 yield mark._replace(axes=axes)
+            elif product is not None:
+                yield Mark("masked" if mark.kind == "masked" else product, axes, mark.leaves)
+
+
+# Equations after which a product is still one. Slices and reshapes may mix a norm's scale with
+# positions.
+UNARY = (compat.SAME_AXES - compat.ELEMENTWISE) | (compat.MOVES - {"slice", "reshape"})
+# Those of several operands that are linear in the first one, or in the others.
+LINEAR = {("div", True), ("select_n", False)}
+
+
+def _product_after(
+    eqn: JaxprEqn, sources: Sequence[Provenance], index: int
+) -> Literal["product", "masked"] | None:
+    """What a product, the operand of this index, is after an equation; None if it is none."""
+    name = eqn.primitive.name
+    if not (name in UNARY or name == "mul" or (name, index == 0) in LINEAR):
+        return None
+    beside = [source for i, source in enumerate(sources) if i != index and source.data]
+    if any(source.leaves for source in beside):  # a gate, or the product itself, squared
+        return None
+    return "masked" if beside else "product"
 
 
 def _made(eqn: JaxprEqn, sources: Sequence[Provenance]) -> Iterator[Mark]:
@@ -100,14 +124,40 @@ def _transformed(eqn: JaxprEqn) -> frozenset[int]:
 def unmasked(eqn: JaxprEqn, sources: Sequence[Provenance]) -> Iterator[tuple[Leaves, str]]:
     """Parameters of which an equation completes a linear layer in disguise, and what it is."""
     name = eqn.primitive.name
-    if name == "reduce_sum":
-        summed = _with_axes(sources[0].marks, "product", eqn.params["axes"])
+    for source, over in zip(sources, _sums(eqn, sources), strict=False):
+        summed = _with_axes(source.marks, "product", over)
+        # A mask may follow the scale of a norm: of masked ones only matrices are kernels.
+        masked = [mark for mark in source.marks if mark.kind == "masked" and mark.axes - {*over}]
+        summed += _with_axes(frozenset(masked), "masked", over)
         yield from ((of, "multiplied with data and summed: use a matmul") for of in summed)
     if name == "fft":
         filtered = _with_axes(sources[0].marks, "filtered", _transformed(eqn))
         yield from ((of, "convolution by FFT") for of in filtered)
     if name == compat.DOT and all(source.data for source in sources):
         yield from _hidden_kernels(eqn, sources)
+
+
+def _sums(eqn: JaxprEqn, sources: Sequence[Provenance]) -> Sequence[Iterable[int]]:
+    """By operand, the axes that an equation sums over, with fixed weights at most."""
+    name, params = eqn.primitive.name, eqn.params
+    if name == "reduce_sum":
+        return (params["axes"],)
+    if name == "cumsum":
+        return ((params["axis"],),)
+    if name != compat.DOT:
+        return ()
+    contracted, batched = params["dimension_numbers"]
+    return [
+        over
+        if _is_vector(eqn.invars[1 - i], sources[1 - i], contracted[1 - i] + batched[1 - i])
+        else ()
+        for i, over in enumerate(contracted)
+    ]
+
+
+def _is_vector(atom: Any, source: Provenance, axes: Iterable[int]) -> bool:
+    """Whether an operand of a matmul is constant, and varies along no axis but these."""
+    return not source.data and not source.leaves and varying(atom) <= set(axes)
 
 
 def summed_later(eqn: JaxprEqn, sources: Sequence[Provenance]) -> Iterator[Leaves]:

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax.ad_checkpoint import checkpoint_name
 
 from gramlin_jax import find_layers
@@ -21,6 +22,65 @@ def test_a_scaled_sum_over_samples_is_no_layer_and_one_over_inputs_is():
     scale = jnp.ones((1, 3))
     assert use_of(lambda k, x: (x * k).sum(0), scale).status == "bias or elementwise"
     assert "summed" in use_of(lambda k, x: (x * k).sum(1), scale).unsupported[0]
+
+
+def products(x, k):
+    return x[:, :, None] * k[None]
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda k, x: (products(x, k) * 0.5).sum(1),
+        lambda k, x: (-products(x, k) / 3**0.5).sum(1),
+        lambda k, x: (products(x, k) / jnp.linalg.norm(k, axis=0)[None, None]).sum(1),
+        lambda k, x: products(x, k).transpose(2, 1, 0).sum(1),
+        lambda k, x: (products(x, k) * (x > 0)[:, :, None]).sum(1),
+        lambda k, x: products(x, k).sum(1, where=x[:, :, None] > 0),
+        lambda k, x: products(x, k).sum(1, where=np.tri(3, dtype=bool)[None]),
+        lambda k, x: jnp.einsum("i,nio->no", np.ones(3, np.float32), products(x, k)),
+        lambda k, x: products(x, k).cumsum(1)[:, -1],
+    ],
+)
+def test_what_scales_masks_or_turns_products_before_their_sum_hides_no_layer(f):
+    assert use_of(f, SQUARE).unsupported == ("multiplied with data and summed: use a matmul",)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda k, h: jnp.square(h * k * 2).mean(-1),
+        lambda k, h: (h * k * 2 * (h * k)).mean(-1),
+        lambda k, h: (h * k * jax.nn.sigmoid(h)).sum(-1),
+        lambda k, h: jnp.where(h * k > 0, h * k, 0).mean(-1),
+        lambda k, h: jnp.where(h > 0, h, h * k).mean(-1),
+        lambda k, h: (1 / (h * k)).mean(-1),
+        lambda k, h: (2 * h * k).mean(0),
+        lambda k, h: (h * k * 2) @ np.eye(3, dtype=np.float32),
+    ],
+)
+def test_scales_before_other_norms_gates_and_transforms_are_no_layers(f):
+    """Of the features of a layer: their squares, gates and rectifiers are no masks."""
+    params = {"w": SQUARE, "k": jnp.ones((1, 3))}
+    layers = find_layers(lambda p, x: f(p["k"], jnp.tanh(x @ p["w"])), params, X)
+    assert not layers.leaves["k"].unsupported
+
+
+def test_a_scale_before_dropout_and_the_mean_of_a_norm_is_no_layer():
+    def dropped(k, x):
+        keep = jax.random.bernoulli(jax.random.key(x[0, 0].astype(int)), 0.9, x.shape)
+        return (jnp.where(keep, x * k, 0) / 0.9).mean(-1)
+
+    assert not use_of(dropped, jnp.ones((1, 3))).unsupported
+
+
+def test_scales_of_queries_and_keys_of_each_head_are_no_layers():
+    def attention(scales, x):
+        queries, keys = (jnp.tanh(x @ p["k"]).reshape(7, 2, 3) * p["s"] for p in scales)
+        return (queries[:, None] * keys[None]).sum(-1)
+
+    params = [{"k": jnp.ones((3, 6)), "s": jnp.ones((1, 2, 3))} for _ in range(2)]
+    assert not any(leaf.unsupported for leaf in find_layers(attention, params, X).leaves.values())
 
 
 def test_a_kernel_that_data_scale_is_found_though_it_is_transposed():
