@@ -19,6 +19,7 @@ from gramlin_jax.taps.axes import Stored, sliced, stored_of, transposed
 from gramlin_jax.taps.compat import Inner, JaxprEqn
 from gramlin_jax.taps.disguises import Leaves, Marks, marks_of, summed_later, unmasked
 from gramlin_jax.taps.matricize import Matricizer, matricizer
+from gramlin_jax.taps.shifted import shifted_sums
 
 Axes = tuple[int, ...]
 
@@ -172,6 +173,7 @@ def make_plan(inner: Inner, inputs: Sequence[Provenance], numbers: Iterator[int]
     known: dict[Any, Provenance] = dict.fromkeys(jaxpr.constvars, CONSTANT)
     known.update(zip(jaxpr.invars, inputs, strict=True))
     plan, found = Plan(inner, {}, [], [], [], set()), attention.softmaxes(jaxpr)
+    convolutions = shifted_sums(jaxpr)
 
     def read(atom: Any) -> Provenance:
         return CONSTANT if compat.is_literal(atom) else known[atom]
@@ -186,6 +188,7 @@ def make_plan(inner: Inner, inputs: Sequence[Provenance], numbers: Iterator[int]
             plan.sites.extend([step] if step else [])
         if step is not None:
             plan.steps[index] = step
+        plan.uses.extend(_convolved([read(atom) for atom in convolutions.get(index, ())]))
         known.update(zip(eqn.outvars, results, strict=True))
     plan.outputs.extend(read(atom) for atom in jaxpr.outvars)
     return plan
@@ -359,6 +362,13 @@ def _uses(eqn: JaxprEqn, sources: list[Provenance]) -> Iterator[Use]:
             yield Use(source.leaves, "lookup", f"embedding lookup ({name})")
         elif source.parameter_only:
             yield Use(source.leaves, "unsupported", _why_no_site(eqn, index))
+
+
+def _convolved(pair: list[Provenance]) -> Iterator[Use]:
+    """The use of the parameter, if one of the two is data and the other a parameter."""
+    if any(source.data for source in pair):
+        reason = "products of slices that are summed: use a convolution or a matmul"
+        yield from (Use(p.leaves, "unsupported", reason) for p in pair if p.parameter_only)
 
 
 def _why_no_site(eqn: JaxprEqn, index: int) -> str:

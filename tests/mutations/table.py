@@ -137,6 +137,7 @@ DISGUISES = (
     "gramlin_jax/taps/disguises.py",
     "tests/taps/test_uses.py tests/taps/test_cases.py -k found or uses",
 )
+SHIFTED = "gramlin_jax/taps/shifted.py", "tests/taps/test_uses.py -k convolution"
 AXES = "gramlin_jax/taps/axes.py", "tests/taps/test_axes.py -k square"
 MATRICIZE = "gramlin_jax/taps/matricize.py", "tests/taps/test_cases.py -k against"
 INTERPRETER = "gramlin_jax/taps/interpreter.py", "tests/taps/test_cases.py -k against"
@@ -508,6 +509,9 @@ MUTATIONS = [
         (DISGUISES, ("any constant matrix sums", "and varying(atom) <= set(axes)", "")),
         (DISGUISES, ("any product that is transformed is a convolution", 'if any(mark.kind == "spectrum" for source in sources for mark in source.marks):', "if True:")),
         (DISGUISES, ("sums before a product are no sums", 'axes = params["dimension_numbers"][0]', "axes = ()")),
+        (SHIFTED, ("a mixture of two is a convolution", "FEWEST = 3", "FEWEST = 2")),
+        (SHIFTED, ("the same part may occur twice", "min(len(set(parts)) for", "min(len(list(parts)) for")),
+        (SHIFTED, ("calls shift nothing", "return names <=", "return False and names <=")),
         (AXES, ("transposed kernels are not", "frozenset({ndim - 2}): True", "frozenset({ndim - 2}): False")),
         (AXES, ("axes of inputs may be those of outputs", "clear = not ins & outs and (", "clear = (")),
         (AXES, ("axes are not moved", 'tuple(each[axis] for axis in params["permutation"])', "tuple(each)")),

@@ -83,6 +83,38 @@ def test_scales_of_queries_and_keys_of_each_head_are_no_layers():
     assert not any(leaf.unsupported for leaf in find_layers(attention, params, X).leaves.values())
 
 
+def padded(x):
+    return jnp.pad(x, ((2, 0), (0, 0)))
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda k, x: sum(padded(x)[i : i + 7] * k[i][None] for i in range(3)),
+        lambda k, x: sum(-(k[i][None] * jnp.roll(x, i, 0)) for i in range(3)),
+        lambda k, x: x * k[0][None] + padded(x)[1:8] * k[1][None] + padded(x)[:7] * k[2][None],
+    ],
+)
+def test_a_sum_of_shifted_products_is_a_convolution(f):
+    """The causal one of Mamba and RecurrentGemma."""
+    (reason,) = use_of(f, SQUARE).unsupported
+    assert reason == "products of slices that are summed: use a convolution or a matmul"
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda k, x: sum(h * k[i][None] for i, h in enumerate((x, jnp.sin(x), jnp.cos(x)))),
+        lambda k, x: sum(padded(x)[i : i + 7] * k[0][None] for i in range(3)),
+        lambda k, x: sum(x * k[i][None] for i in range(3)),
+        lambda k, x: x * k[0][None] + jnp.roll(x, 1, 0) * k[1][None],
+        lambda k, x: x * k[0][None] + jnp.arange(3.0)[None] * x * jnp.zeros((7, 3)),
+    ],
+)
+def test_a_mixture_of_scaled_features_is_no_convolution(f):
+    assert not use_of(f, SQUARE).unsupported
+
+
 def test_a_kernel_that_data_scale_is_found_though_it_is_transposed():
     for f in (lambda k, x: x @ (k * x.mean()), lambda k, x: x @ (k * x.mean()).T):
         assert "kernel of a matmul that depends on data" in use_of(f, SQUARE).unsupported
