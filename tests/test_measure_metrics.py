@@ -115,6 +115,10 @@ def of_samples(x, y, rows):
     return found
 
 
+# Of 36 decades, in no order.
+MIXED = 10.0 ** np.random.default_rng(4).permutation(np.linspace(-18, 18, 90))[:, None]
+
+
 def pooled(params, x):
     """Several tokens a sample, so that its gradient is a sum."""
     return network(params, x).mean(1)
@@ -127,6 +131,17 @@ def test_gradient_noise_is_the_variance_between_samples(f):
     found = measure(f, PARAMS, (x, Y), **options)
     for name, expected in of_samples(x, Y, f).items():
         np.testing.assert_allclose(found[name]["gradient_noise"], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("sizes", [1e-22, 1e19, MIXED])
+def test_gradient_noise_of_features_of_any_scale(sizes):
+    """At a kernel of zeros gradients are −2xyᵀ: the sizes of x and y cancel in each of them."""
+    x, y = np.float32(X * sizes), np.float32(Y / sizes if np.ndim(sizes) else Y)
+    options = {"loss": squares, "metrics": ["gradient_noise"], "batch_size": 40}
+    found = measure(lambda params, x: x @ params["k"], {"k": np.zeros((5, 3))}, (x, y), **options)
+    each = (X[:, :, None] * Y[:, None]).astype(float)
+    expected = each.var(0, ddof=1).sum() / (each.mean(0) ** 2).sum()
+    np.testing.assert_allclose(found["k"]["gradient_noise"], expected, rtol=1e-4)
 
 
 def test_names_of_metrics_may_be_read_once_only():

@@ -259,14 +259,13 @@ def _sample_squares(count: Any, h: Array, delta: Array) -> Array:
     The gradient of a sample is Σ_s hδᵀ, and its square Σ_st (h_s·h_t)(δ_s·δ_t): no gradient is
     made.
     """
-    scale = magnitude(delta)
-    h, delta = widened(h), widened(delta / scale)
-
-    def products(rows: Array) -> Array:
-        return matmul(rows, jnp.swapaxes(rows, -1, -2)).astype(jnp.float64)
-
-    squares = (products(h) * products(delta)).sum((-1, -2, -3))
-    return (jnp.asarray(count) * scale.astype(jnp.float64)) ** 2 * squares
+    scale, products = jnp.asarray(count).astype(jnp.float64), jnp.ones((), jnp.float64)
+    for rows in (widened(h), widened(delta)):
+        size = magnitude(rows, (-2, -1))  # of each sample: squares may not fit into the rows' type
+        rows = rows / size
+        scale = scale * size.astype(jnp.float64)
+        products = products * matmul(rows, jnp.swapaxes(rows, -1, -2)).astype(jnp.float64)
+    return (scale**2 * products).sum((-1, -2, -3))
 
 
 @in_float64
