@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gramlin_jax import measure
+from gramlin_jax import Measurement, measure
 from gramlin_jax.taps.rows import other_places, positions_of
 
 RNG = np.random.default_rng(0)
@@ -44,6 +44,42 @@ def test_mean_positions_are():
     z = h @ KERNEL["k"]
     expected = ((z.T @ y) ** 2).sum() / ((z**2).sum() * (y**2).sum())
     np.testing.assert_allclose(mean["k"]["surrogate"], expected, rtol=1e-5)
+
+
+ALIGNMENTS = ["rga_before", "rwa_before", "gwa_before", "rga_after", "rwa_after", "gwa_after"]
+
+
+@pytest.mark.parametrize("positions", ["mean", 0])
+def test_features_of_some_rows_are_not_compared_with_gradients_of_all(positions, tmp_path):
+    """Of one position a sample, the mean and the first are all rows."""
+    options = {"loss": squares, "metrics": ALIGNMENTS}
+    several, single = (
+        measure(pooled, KERNEL, (x, Y), positions=positions, **options)
+        for x in (TOKENS, TOKENS[:, :1])
+    )
+    assert np.isnan(list(several["k"].values())).all()
+    plain = measure(pooled, KERNEL, (TOKENS[:, :1], Y), **options)
+    assert single["k"] == plain["k"] and np.isfinite(list(plain["k"].values())).all()
+    several.save(tmp_path / "m.npz")
+    assert Measurement.load(tmp_path / "m.npz").sums["k"].pooled
+
+
+def test_labelled_tokens_are_all_rows():
+    """Both products by the definition, from the rows of all tokens."""
+    y = RNG.normal(size=(30, 4, 2)).astype(np.float32)
+    labels = (y[..., 0] > 0).astype(int)
+
+    def loss(out, labels):
+        return ((out - jax.nn.one_hot(labels, 2)) ** 2).mean()
+
+    found = measure(
+        lambda p, x: x @ p["k"], KERNEL, (TOKENS, labels), loss=loss, metrics=["rga_after"]
+    )
+    z = TOKENS.reshape(-1, 3).astype(float) @ KERNEL["k"]
+    delta = z - np.eye(2)[labels.reshape(-1)]
+    one, other = z.T @ z, delta.T @ delta
+    expected = (one * other).sum() / np.linalg.norm(one) / np.linalg.norm(other)
+    np.testing.assert_allclose(found["k"]["rga_after"], expected, rtol=1e-5)
 
 
 def test_a_convolution_does_not_read_its_map():

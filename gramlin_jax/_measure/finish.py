@@ -49,6 +49,7 @@ def measured(
                 **part,
                 learning_rate=learning_rate,
                 reads_rows=reads_rows,
+                pooled=_pooled(plan, name),
                 classes=plan.classes,
                 fixed_jacobian=name in plan.fixed,
             )
@@ -105,6 +106,13 @@ def _reads_rows(plan: Plan, name: str) -> bool:
     site, how = plan.traced.layers.sites[name], plan.rows.get(name)
     dense = site.primitive == "dot_general" and len(site.stack) == site.layers
     return dense and how is not None and site.fan_in == how.width <= plan.width_limit
+
+
+def _pooled(plan: Plan, name: str) -> bool:
+    """Whether the rows are means over several positions, or those of one out of several."""
+    how = plan.rows.get(name)
+    several = math.prod(plan.traced.layers.sites[name].rows) > plan.n
+    return how is not None and how.rule not in ("tokens", "flatten") and several
 
 
 # Of all sums, those in which stacked layers have axes as in the network.

@@ -263,7 +263,7 @@ NESTED = {
     "jacobians": JacobianMoments,
     "attention": AttentionMoments,
 }
-NUMBERS = "learning_rate", "reads_rows", "classes", "fixed_jacobian"
+NUMBERS = "learning_rate", "reads_rows", "pooled", "classes", "fixed_jacobian"
 
 
 def _parts(sums: LayerSums) -> list[tuple[str, Any]]:

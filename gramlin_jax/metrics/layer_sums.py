@@ -13,6 +13,7 @@ from gramlin_jax.support.precision import in_float64
 Need: TypeAlias = Literal[
     "features",
     "rows",
+    "all_rows",
     "classes",
     "kernel",
     "kernel_gradient",
@@ -25,7 +26,7 @@ Need: TypeAlias = Literal[
 # samples the square of the positions.
 EVERYTHING: frozenset[Need] = frozenset(get_args(Need)) - {"jacobians", "sample_gradients"}
 # What the rows of the features are needed for, and what samples have to be told apart for.
-OF_FEATURES: frozenset[Need] = frozenset({"features", "rows", "classes"})
+OF_FEATURES: frozenset[Need] = frozenset({"features", "rows", "all_rows", "classes"})
 OF_GRADIENTS: frozenset[Need] = frozenset(
     {"kernel_gradient", "output_gradients", "sample_gradients"}
 )
@@ -46,6 +47,8 @@ class LayerSums:
         learning_rate: η.
         reads_rows: Whether the kernel multiplies the features as they are in ``moments``: not so
             for patches, projections and positions side by side.
+        pooled: Whether the rows of ``moments`` are means over positions or one position's, where
+            the kernel multiplies those of all positions.
         classes: Whether the targets are one-hot rows of labels.
         fixed_jacobian: Whether ∂f/∂z is the same whatever the network learns, as at the last
             linear layer.
@@ -61,12 +64,15 @@ class LayerSums:
     classes: bool = dataclasses.field(default=False, metadata={"static": True})
     fixed_jacobian: bool = dataclasses.field(default=False, metadata={"static": True})
     attention: Any = None
+    pooled: bool = dataclasses.field(default=False, metadata={"static": True})
 
     def has(self, need: Need) -> bool:
         """Whether a metric of this need is defined here."""
+        rows = self.moments is not None and self.reads_rows
         return {
             "features": self.moments is not None,
-            "rows": self.moments is not None and self.reads_rows,
+            "rows": rows,
+            "all_rows": rows and not self.pooled,
             "classes": self.moments is not None and self.classes,
             "kernel": self.kernel is not None,
             "kernel_gradient": self.gradients is not None,

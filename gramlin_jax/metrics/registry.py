@@ -58,11 +58,12 @@ class Metric:
         head: Column head in the table, ten characters at most.
         needs: What it is computed from; ``measure`` makes the sums for that, and where a layer has
             not all of it the value is NaN. ``"features"`` are moments; ``"rows"`` moments of the
-            very rows that the kernel multiplies; ``"classes"`` moments with one-hot targets;
-            ``"kernel_gradient"`` ∇_K L; ``"output_gradients"`` ΔᵀΔ; ``"sample_gradients"``
-            Σ ‖∇_K ℓ‖² (name ``"features"`` too); ``"jacobians"`` the moments of ∂f/∂z;
-            ``"attention"`` ``AttentionMoments``. A metric that names no needs gets all sums but
-            ``"sample_gradients"`` and ``"jacobians"``, and is asked at every layer.
+            very rows that the kernel multiplies; ``"all_rows"`` of all of these, as ΔᵀΔ is, not of
+            their means over positions or of one position; ``"classes"`` moments with one-hot
+            targets; ``"kernel_gradient"`` ∇_K L; ``"output_gradients"`` ΔᵀΔ;
+            ``"sample_gradients"`` Σ ‖∇_K ℓ‖² (name ``"features"`` too); ``"jacobians"`` the moments
+            of ∂f/∂z; ``"attention"`` ``AttentionMoments``. A metric that names no needs gets all
+            sums but ``"sample_gradients"`` and ``"jacobians"``, and is asked at every layer.
         function: ``LayerSums -> scalar``, a JAX function.
         direction: Which values say more of what the metric is named for; None: neither.
         range: Least and largest value.
@@ -341,7 +342,7 @@ METRICS: dict[str, Metric] = dict(
             _entry(
                 name,
                 f"{name[:3].upper()} {name[4:]}",
-                ["rows", "kernel", "kernel_gradient", "output_gradients"],
+                ["all_rows", "kernel", "kernel_gradient", "output_gradients"],
                 _alignment(name),
                 COSINE,
                 "higher",

@@ -165,6 +165,7 @@ ENTRIES = "gramlin_jax/metrics/registry.py", "tests/test_measure_rows.py"
 OWN = "gramlin_jax/metrics/registry.py", "tests/test_measure.py -k own"
 NEEDS = "gramlin_jax/_measure/batch.py", "tests/test_measure.py -k needed"
 MEASUREMENT = "gramlin_jax/_measure/measurement.py", "tests/test_measure.py -k saved"
+SAVED_ROWS = "gramlin_jax/_measure/measurement.py", "tests/test_measure_rows.py"
 TABLE = "gramlin_jax/_measure/measurement.py", "tests/test_measure.py -k real_targets"
 MEMORY = "gramlin_jax/support/memory.py", "tests/test_measure.py -k second_call"
 FEATURES = (
@@ -391,6 +392,9 @@ MUTATIONS = [
         (ROWS, ("which axis has the batch's size is taken at random", "if len(candidates) == 1:", "if candidates:")),
         (ROWS, ("samples are the fast index", "array, stack + axis, stack)", "array, stack + axis, -2)")),
         (MEASUREMENT, ("saved: whether rows are read", 'NUMBERS = "learning_rate", "reads_rows", ', 'NUMBERS = "learning_rate", ')),
+        (SAVED_ROWS, ("saved: whether rows are means", '"pooled", ', "")),
+        (READ, ("means over positions are all rows", "and several\n", "and False\n")),
+        (READ, ("one position is not all of one", "rows) > plan.n", "rows) >= plan.n")),
         (MEASUREMENT, ("saved: gradients", "if value is not None\n        for field", 'if value is not None and name != "gradients"\n        for field')),
         (TABLE, ("accuracy of real targets is shown", '"" if math.isnan(self.accuracy) else', '"" if math.isinf(self.accuracy) else')),
         (STREAM, ("samples beyond the last whole batch", "n // size * size, n]", "n // size * size]")),
