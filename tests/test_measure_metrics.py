@@ -104,6 +104,28 @@ def test_a_class_without_samples_is_allowed():
     np.testing.assert_allclose(m.loss, losses.mean(), rtol=1e-6)
 
 
+NO_NC1 = {
+    "no sample of classes [2]: wanted two of each or more": (X, np.arange(90) % 2),
+    "one sample of classes [2]: wanted two of each or more, since": (
+        X,
+        np.r_[np.arange(89) % 2, 2],
+    ),
+    "the class means coincide": (np.tile(X[:3], (30, 1)), np.repeat(np.arange(3), 30)),
+    "the features hold NaN": (np.r_[X[:1] * np.nan, X[1:]], np.arange(90) % 3),
+}
+
+
+@pytest.mark.parametrize("reason", NO_NC1)
+def test_nc1_that_is_not_defined_has_a_reason(reason):
+    options = {"loss": cross_entropy, "metrics": ["nc1"], "layers": ["in"]}
+    found = measure(network, PARAMS, NO_NC1[reason], **options)
+    assert np.isnan(found["in"]["nc1"])
+    assert dict(found.notes)["in"].startswith(f"NC1 is not defined: {reason}")
+    defined = measure(network, PARAMS, (X, np.arange(90) % 3), **options)
+    assert defined["in"]["nc1"] > 0 and not defined.notes
+    assert not measure(network, PARAMS, (X, Y), **options | {"loss": squares}).notes
+
+
 def of_samples(x, y, rows):
     """tr Cov/‖mean‖² of the gradients of single samples, by autodiff for each, layer by layer."""
     gradient = jax.grad(lambda params, x, y: squares(rows(params, x[None]), y[None]))

@@ -13,6 +13,7 @@ import numpy as np
 from gramlin_jax._measure.measurement import Measurement
 from gramlin_jax._measure.plan import Plan
 from gramlin_jax._measure.tracing import program
+from gramlin_jax.metrics.collapse import no_collapse_because
 from gramlin_jax.metrics.layer_sums import LayerSums
 from gramlin_jax.metrics.linearity import undefined_because
 from gramlin_jax.metrics.registry import METRICS, Metric, no_ansatz_because
@@ -61,6 +62,9 @@ def measured(
             notes.append((label, f"target linearity is not defined: {reason}"))
         if np.isnan(value.get("nfa", 0)) and (reason := no_ansatz_because(sums[label])):
             notes.append((label, f"the ansatz says nothing: {reason}"))
+        if np.isnan(value.get("nc1", 0)) and sums[label].has("classes"):
+            reason = no_collapse_because(sums[label].moments)
+            notes.append((label, f"NC1 is not defined: {reason}"))
     notes += _on_attention(plan, metrics)
     if plan.one_hot:
         wanted = "labels of classes, or floating point for real targets"

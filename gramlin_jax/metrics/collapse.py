@@ -76,8 +76,8 @@ def neural_collapse(
         bias: b (C,) of that layer, for ``offset``; None: zeros.
 
     Returns:
-        Scalars; NaN if a class has no samples or a moment is NaN, and for metrics that divide by
-        the distance of class means that coincide.
+        Scalars; under transformations NaN if a class has fewer than two samples; NaN if a moment
+        is, and for metrics that divide by the distance of class means that coincide.
 
     Raises:
         ValueError: If the moments have fewer than two targets or (outside transformations) their
@@ -246,7 +246,7 @@ def nc4_mismatch(
 
 
 def _class_counts(m: Moments) -> Array:
-    """n_c (C,), checked if concrete."""
+    """n_c (C,), checked if concrete; else NaN for a class of one sample."""
     check_moments(m)
     if m.target_mean.shape[0] < 2:
         raise ValueError(
@@ -255,11 +255,11 @@ def _class_counts(m: Moments) -> Array:
     counts = m.count * m.target_mean
     if not is_traced(counts):
         _check_one_hot(m, np.asarray(counts))
-    return counts
+    return jnp.where(jnp.isclose(counts, 1), jnp.nan, counts)
 
 
 def _class_deviations(m: Moments, counts: Array) -> Array:
-    """μ_c − h̄ as columns (d, C); NaN for an empty class."""
+    """μ_c − h̄ as columns (d, C); NaN for a class that is empty, or whose count is."""
     there = counts > FEWEST * m.count
     return m.cross_scatter / jnp.where(there, counts, jnp.nan)[None]
 
@@ -272,13 +272,29 @@ def _check_one_hot(m: Moments, counts: np.ndarray) -> None:
     single = np.allclose(squares, counts, rtol=1e-6) and np.isclose(counts.sum(), n, rtol=1e-6)
     if not (single and _rows_sum_to_one(m)):
         raise ValueError("m has targets that are not one-hot: wanted rows with a single 1")
+    if reason := _too_few(counts, n):
+        raise ValueError(f"m has {reason}")
+
+
+def _too_few(counts: np.ndarray, n: float) -> str:
+    """Which classes have fewer than two samples; empty where none has."""
     if (empty := np.flatnonzero(counts <= FEWEST * n)).size:
-        raise ValueError(f"m has no sample of classes {empty.tolist()}: wanted two of each or more")
+        return f"no sample of classes {empty.tolist()}: wanted two of each or more"
     if (single := np.flatnonzero(np.isclose(counts, 1))).size:
-        raise ValueError(
-            f"m has one sample of classes {single.tolist()}: wanted two of each or more, since one "
+        return (
+            f"one sample of classes {single.tolist()}: wanted two of each or more, since one "
             "sample has no variability; rescale weights that happen to sum to 1"
         )
+    return ""
+
+
+@in_float64
+def no_collapse_because(m: Moments) -> str:
+    """Why NC1 of moments with one-hot targets is NaN: a clause for a note."""
+    if not all(bool(jnp.isfinite(block).all()) for block in jax.tree.leaves(m)):
+        return "the features hold NaN or infinity, or their squares leave float64"
+    counts = np.asarray(m.count * m.target_mean)
+    return _too_few(counts, float(m.count)) or "the class means coincide"
 
 
 def _rows_sum_to_one(m: Moments) -> bool:

@@ -204,6 +204,12 @@ def test_missing_classes(samples):
     assert np.isnan(jax.jit(nc4_mismatch)(m, np.float32(features), labels))
 
 
+def test_a_class_of_one_sample_has_no_variability(samples):
+    features, labels, _, _ = samples
+    values = jax.jit(neural_collapse)(class_moments(features[:10], labels[:10]))
+    assert all(np.isnan(value) for value in values if value is not None)
+
+
 def test_rare_classes_are_there():
     weights = np.full(8, 4e6)
     weights[-2:] = 0.7

@@ -260,7 +260,9 @@ MUTATIONS = [
         (NRC, ("gamma: root", ".min() ** 2\n", ".min()\n")),
         (COLLAPSE, ("rare classes have no sample", "FEWEST = 1e-9", "FEWEST = 1e-2")),
         (COLLAPSE, ("derivative without Newton's step", "2 * basis - dot(basis, dot(basis.T, basis))", "basis")),
-        (COLLAPSE, ("a class of one sample is let through", "np.isclose(counts, 1)", "np.isclose(counts, 0)")),
+        (COLLAPSE, ("a class of one sample is let through", "flatnonzero(np.isclose(counts, 1))", "flatnonzero(np.isclose(counts, 0))")),
+        (COLLAPSE, ("a class of one sample is let through under jit", "jnp.isclose(counts, 1)", "jnp.isclose(counts, 0)")),
+        (LABELS, ("NC1 that is not defined has no reason", 'value.get("nc1", 0)', 'value.get("no", 0)')),
         # Gram, rotation
         (GRAM, ("Gram of the outputs", "return dot(kernel, kernel.T)", "return dot(kernel.T, kernel)")),
         (GRAM, ("the farther kernel is taken", "(2 * away + relative)) < 0", "(2 * away + relative)) > 0")),
