@@ -155,6 +155,15 @@ def broken():
 
 def more():
     return {**network(), "speed": 3}
+
+def dry():
+    return {**network(), "dry_run": True}
+
+def kind():
+    return {**network(), "learning_rate": "fast"}
+
+def bug():
+    return {**network(), "loss": lambda out, y: len(3)}
 """
 
 
@@ -202,6 +211,29 @@ def test_measure_refuses_other_functions(model, function, message, capsys):
     with pytest.raises(SystemExit, match=message):
         command.main(["measure", f"{model}/model.py:{function}"])
     assert ("RuntimeError: mine" in capsys.readouterr().err) == (function == "broken")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["network", "--batch-size", "0"], "error: batch_size is 0: wanted at least 1"),
+        (["kind"], "error: learning_rate is a str, 'fast': wanted a number"),
+        *((["dry", f"--{name}", "a"], f"error: --{name} is given") for name in ("csv", "html")),
+        (["dry", "--save", "a"], "error: --save is given where .*:dry returns dry_run=True"),
+        (["dry", "--coverage"], "error: --coverage is given"),
+    ],
+)
+def test_measure_says_in_one_line_what_is_wrong(model, words, message):
+    function, *options = words
+    with pytest.raises(SystemExit, match=f"^{message}"):
+        command.main(["measure", f"{model}/model.py:{function}", *options])
+
+
+def test_a_dry_run_prints_its_forecast_and_bugs_of_the_user_their_traceback(model, capsys):
+    command.main(["measure", f"{model}/model.py:dry"])
+    assert "3×4" in capsys.readouterr().out
+    with pytest.raises(TypeError, match=r"object of type 'int' has no len\(\)"):
+        command.main(["measure", f"{model}/model.py:bug"])
 
 
 def test_blas_has_one_thread_unless_the_user_says_otherwise(monkeypatch):

@@ -13,6 +13,8 @@ def line_of(error: Exception) -> str:
         return str(error)
     if isinstance(error, ValueError | OSError | ImportError | OverflowError):
         return _first_line(error) or type(error).__name__
+    if isinstance(error, TypeError) and ": wanted" in str(error):  # a check's, not of a bug
+        return _first_line(error)
     return ""
 
 

@@ -66,9 +66,15 @@ def main(arguments: Sequence[str], prog: str) -> None:
     found = read(Options, arguments, prog, PURPOSE)
     given = _returned(found.target)
     for name in ("metrics", "layers", "batch_size"):
-        if value := getattr(found, name):
+        if (value := getattr(found, name)) not in (None, ()):
             given[name] = value
     _check_names(given)
+    unmeasured = [name for name in ("coverage", "csv", "html", "save") if getattr(found, name)]
+    if given.get("dry_run") and unmeasured:
+        raise ValueError(
+            f"--{unmeasured[0]} is given where {found.target} returns dry_run=True, which measures "
+            "nothing: wanted one of both"
+        )
     m = measure(**given)
     print(m)
     if found.coverage:
