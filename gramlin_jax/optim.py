@@ -96,8 +96,9 @@ def gram_only(
     the Gram K₂K₂ᵀ: see ``gram_only_step``. Other leaves, such as biases, take the step of
     ``inner``. ``inner`` receives plain gradients at the actual parameters, and its momentum is not
     projected. It has to be the whole optimiser, learning rate included, because Q depends on the
-    whole step. An optimiser that evaluates at other parameters than it steps, such as
-    ``optax.contrib.schedule_free``, goes outside: ``schedule_free(gram_only(sgd), rate)``.
+    whole step. An optimiser that has two sets of parameters, such as
+    ``optax.contrib.schedule_free`` and ``optax.lookahead``, goes outside:
+    ``schedule_free(gram_only(sgd), rate)``.
 
     A kernel is read as a matrix (in, out), with all axes but the last as inputs: a convolution's is
     (height·width·in, out), with a single Gram for all groups.
@@ -117,8 +118,8 @@ def gram_only(
 
     Raises:
         ValueError: From ``init``, if no leaf is selected, or one that does not have two to five
-            axes, whose outputs are not as many as its bias has, or if ``inner`` is schedule-free.
-            From ``update``, if ``params`` is None.
+            axes, whose outputs are not as many as its bias has, or if ``inner`` is schedule-free or
+            lookahead. From ``update``, if ``params`` is None.
         TypeError: From ``init``, if a selected leaf is not floating point.
 
     Source: arXiv 2605.06258, section 3 (figures 2 and 6).
@@ -266,13 +267,18 @@ def _check_bias(
 
 
 def _check_trajectory(state: optax.OptState) -> None:
-    """Check that the inner optimiser evaluates at the parameters that ``gram_only`` changes."""
-    kind = optax.contrib.ScheduleFreeState
-    found = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kind))
-    if any(isinstance(node, kind) for node in found):
+    """Check that the inner optimiser has no other parameters than ``gram_only`` changes."""
+    kinds = optax.contrib.ScheduleFreeState, optax.LookaheadState
+    found = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kinds))
+    if any(isinstance(node, kinds[0]) for node in found):
         raise ValueError(
             "inner is schedule-free, whose evaluation parameters are of its own steps: wanted "
             "schedule_free(gram_only(…), …)"
+        )
+    if any(isinstance(node, kinds[1]) for node in found):
+        raise ValueError(
+            "inner is lookahead, whose slow parameters meet the fast ones after its own steps: "
+            "wanted lookahead(gram_only(…), …)"
         )
 
 

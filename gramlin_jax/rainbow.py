@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -89,7 +89,7 @@ def clip(kernel: Float[Array, "i o"], basis: Float[Array, "i r"], rank: int) -> 
         rank: Columns to keep, from 0 to r. May be traced: ``jax.vmap`` over ranks.
 
     Raises:
-        ValueError: If shapes do not match, or ``rank`` is beyond the width.
+        ValueError: If shapes do not match, or ``rank`` is no integer from 0 to the width.
         TypeError: If an array is not floating point.
 
     Source: Guth et al. (2023).
@@ -102,7 +102,7 @@ def clip(kernel: Float[Array, "i o"], basis: Float[Array, "i r"], rank: int) -> 
     basis = check_array("basis", basis, ("i", "r"))
     if basis.shape[0] != kernel.shape[0]:
         raise ValueError(f"basis has {basis.shape[0]} rows: wanted {kernel.shape[0]}, as kernel")
-    if not is_traced(rank) and not 0 <= rank <= basis.shape[1]:
+    if not is_traced(rank) and check_count("rank", rank, 0) > basis.shape[1]:
         raise ValueError(f"rank is {rank}: wanted 0 to {basis.shape[1]}, the width")
     wide = jnp.promote_types(kernel.dtype, basis.dtype)
     basis = jnp.where(jnp.arange(basis.shape[1])[None] < rank, basis, 0).astype(wide)
@@ -314,8 +314,8 @@ def resample(
         The drawn network; ``inputs`` decide it together with the key.
 
     Raises:
-        ValueError: If a layer is not hidden, ``widths`` names one that is not drawn, or ``others``
-            are of another architecture.
+        ValueError: If there is no layer, one is not hidden, ``widths`` names one that is not drawn,
+            or ``others`` are of another architecture.
 
     Source: Guth et al. (2023), section 2 and its algorithm, with further choices.
 
@@ -359,7 +359,7 @@ def _drawn(key: Array, trained: Layer, pool: list[Layer], width: int | None) -> 
     width = outputs if width is None else width
     rows = [as_matrix(layer) for layer in pool]
     if trained.bias is not None:
-        biases = [one.bias[None] for one in pool if one.bias is not None]
+        biases = [cast("Array", one.bias)[None] for one in pool]
         rows = [jnp.concatenate(pair) for pair in zip(rows, biases, strict=True)]
     kernel, bias = sample_kernel(keys[0], jnp.concatenate(rows, 1), width), None
     if trained.bias is not None:
@@ -424,13 +424,25 @@ def _patches(x: Array, size: Sequence[int], stride: int) -> Array:
 def _check_choice(
     network: Network, chosen: set[int], widths: dict[int, int], others: Sequence[Network]
 ) -> None:
+    if not network:
+        raise ValueError("network has no layer: wanted its layers, the classifier last")
     hidden = set(range(len(network) - 1))
     if not chosen <= hidden:
         raise ValueError(f"layers is {sorted(chosen)}: wanted some of {sorted(hidden)}, the hidden")
     if not set(widths) <= chosen:
         raise ValueError(f"widths is of layers {sorted(widths)}: wanted some of {sorted(chosen)}")
-    shapes = [layer.kernel.shape for layer in network]
+    wanted = _architecture(network)
     for other in others:
-        found = [layer.kernel.shape for layer in other]
-        if found != shapes:
-            raise ValueError(f"others has kernels of shapes {found}: wanted {shapes}, as network")
+        if (found := _architecture(other)) != wanted:
+            raise ValueError(f"others has the layers {found}: wanted {wanted}, as network")
+
+
+def _architecture(network: Network) -> str:
+    """Shape and stride of each layer, and which parts it has beside its kernel."""
+
+    def described(layer: Layer) -> str:
+        parts = [part for part in ("bias", "norm", "filters") if getattr(layer, part) is not None]
+        parts += [f"stride {layer.stride}"] * (layer.stride != 1)
+        return f"{layer.kernel.shape}{' with ' * bool(parts)}{' and '.join(parts)}"
+
+    return ", ".join(map(described, network))

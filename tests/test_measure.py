@@ -492,6 +492,8 @@ def test_bad_input():
     for name, value in {"loss": None, "outputs": "logits", "weights": np.ones(8)}.items():
         with pytest.raises(TypeError, match=f"{name} is a .*: wanted a function, as lambda"):
             call(**{name: value})
+    with pytest.raises(TypeError, match=r"mesh is a int, 3: wanted a jax.sharding.Mesh"):
+        call(mesh=3)
     with pytest.raises(TypeError, match="learning_rate is a function, .*: wanted a number"):
         call(learning_rate=lambda step: 0.1)
     with pytest.raises(ValueError, match="learning_rate is nan: wanted a finite number"):

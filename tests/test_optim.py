@@ -510,3 +510,18 @@ def test_schedule_free_goes_outside():
     with pytest.raises(ValueError, match="inner is schedule-free"):
         gram_only(optax.chain(optax.clip(1.0), inner)).init(params)
     optax.contrib.schedule_free(gram_only(optax.sgd(0.1)), 0.1).init(params)
+
+
+def test_lookahead_goes_outside():
+    """Around ``gram_only``, the slow and the fast parameters meet after each period."""
+    with pytest.raises(ValueError, match=r"inner is lookahead, .* lookahead\(gram_only"):
+        kernel = {"kernel": jnp.ones((4, 4))}
+        gram_only(optax.lookahead(optax.sgd(0.1), 2, 0.5)).init(kernel)
+    both = optax.LookaheadParams.init_synced({"kernel": jnp.eye(4) + 0.1})
+    outside = optax.lookahead(gram_only(optax.sgd(0.3)), 2, 0.5)
+    state = outside.init(both)
+    for seed in range(2):
+        gradient = {"kernel": jax.random.normal(jax.random.key(seed), (4, 4))}
+        updates, state = outside.update(gradient, state, both)
+        both = optax.apply_updates(both, updates)
+    np.testing.assert_allclose(both.fast["kernel"], both.slow["kernel"], atol=1e-5)

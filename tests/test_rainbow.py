@@ -185,6 +185,19 @@ def test_covariances_of_a_permuted_copy_average_to_the_same():
     np.testing.assert_allclose(found, kernel @ kernel.T / 4, atol=0.3)
 
 
+@pytest.mark.parametrize(
+    ("part", "value"), [("bias", np.ones(5)), ("norm", BatchNorm(*np.ones((4, 5)))), ("stride", 2)]
+)
+def test_other_networks_have_the_parts_of_the_first(part, value):
+    network, x = dense(), normal(20, 6)
+    other = [dataclasses.replace(network[0], **{part: value}), *network[1:]]
+    for first, second in ((network, other), (other, network)):
+        with pytest.raises(
+            ValueError, match=rf"others has the layers .* with {part}|wanted .* with {part}"
+        ):
+            resample(KEY, first, x, others=[second])
+
+
 def test_bad_input():
     network, x = dense(), normal(20, 6)
     with pytest.raises(ValueError, match="rank is 7: wanted 0 to 6, the width"):
@@ -201,7 +214,11 @@ def test_bad_input():
         resample(KEY, network, x, layers=(2,))
     with pytest.raises(ValueError, match=r"widths is of layers \[1\]: wanted some of \[0\]"):
         resample(KEY, network, x, layers=(0,), widths={1: 3})
-    with pytest.raises(ValueError, match="others has kernels of shapes"):
+    with pytest.raises(ValueError, match="rank is 1.5: wanted an integer"):
+        clip(normal(6, 4), np.eye(6, dtype=np.float32), 1.5)
+    with pytest.raises(ValueError, match="network has no layer"):
+        resample(KEY, [], x)
+    with pytest.raises(ValueError, match=r"others has the layers .6, 5., .5, 5., .5, 3.: wanted"):
         resample(KEY, network, x, others=[dense((6, 5, 5, 3))])
     with pytest.raises(ValueError, match=r"x has shape \(1, 2, 2, 1\): wanted images of at least"):
         pre_activations(Layer(jnp.ones((3, 3, 1, 2))), jnp.ones((1, 2, 2, 1)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
@@ -43,11 +44,15 @@ def check_integer(name: str, value: Any) -> int:
 
 
 def check_number(name: str, value: Any) -> None:
-    """Raise ``ValueError`` if something is not a single number."""
-    if jnp.ndim(value):
-        raise ValueError(
-            f"{name} has shape {jnp.shape(value)}: wanted a number; use jax.vmap over it"
-        )
+    """Raise ``ValueError`` if something is not a single number, or known and not finite."""
+    try:
+        finite = is_traced(value) or np.isfinite(value)
+    except TypeError:
+        raise ValueError(f"{name} is {value!r}: wanted a number") from None
+    if shape := jnp.shape(value):
+        raise ValueError(f"{name} has shape {shape}: wanted a number; use jax.vmap over it")
+    if not finite:
+        raise ValueError(f"{name} is {value}: wanted a finite number")
 
 
 def check_finite_number(name: str, value: Any) -> float:

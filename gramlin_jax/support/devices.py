@@ -54,7 +54,11 @@ def placement(mesh: Mesh | None, axes: str | tuple[str, ...] | None, arrays: PyT
 
     Raises:
         ValueError: If the mesh has no such axis, or axes are named without a mesh.
+        TypeError: If it is no mesh.
     """
+    if not isinstance(mesh, Mesh | None):
+        kind = type(mesh).__name__
+        raise TypeError(f"mesh is a {kind}, {mesh!r}: wanted a jax.sharding.Mesh")
     if mesh is None:
         meshes = [found for array in jax.tree.leaves(arrays) if (found := _mesh_of(array))]
         mesh = next((found for found in meshes if found.size > 1), None)

@@ -167,6 +167,10 @@ def test_bad_input(passed):
             call(X, X, np.full(X.shape[1], 0.1))
         with pytest.raises(ValueError, match="inputs has shape ..: wanted"):
             call(1.0, 1.0, RATE)
+        with pytest.raises(ValueError, match="learning_rate is 'a': wanted a number"):
+            call(X, X, "a")
+        with pytest.raises(ValueError, match="learning_rate is nan: wanted a finite number"):
+            call(X, X, jnp.nan)
     with pytest.raises(ValueError, match="learning_rate has shape .*: wanted a number"):
         virtual_covariance(PARAMS["in"], moments["in"], np.ones(2))
     with pytest.raises(ValueError, match="gram_change has shape .2,.: wanted .i, i."):
