@@ -75,7 +75,7 @@ def gradients_and_through_kernels(
     places = [len(traced.closed_over) + arrays.index(i) for i in trained]
     names = [name for name, site in traced.layers.sites.items() if site.has_kernel]
 
-    def kernels(trained: list[Any]) -> dict[str, Array]:
+    def kernels(trained: list[Any]) -> dict[str, Any]:
         taps = traced(_replaced(values, places, trained))[1]
         return {name: taps[name].kernel for name in names}
 
@@ -86,9 +86,7 @@ def gradients_and_through_kernels(
     known = [
         (i, name) for i, name in zip(arrays, traced.layers.leaves, strict=True) if i in trained
     ]
-    by_leaf: list[dict[str, Any]] = [
-        {name: of_leaves[i] for i, name in known} for of_leaves in (whole, through)
-    ]
+    by_leaf = [{name: of_leaves[i] for i, name in known} for of_leaves in (whole, through)]
     return by_leaf[0], by_leaf[1], passed.kernel_gradients
 
 
