@@ -627,6 +627,31 @@ def test_samples_of_another_shape_and_labels_beyond_32_bits_are_refused():
             probe.read(state)
 
 
+def test_a_first_batch_that_is_not_finite_is_refused():
+    """No feature was measured in the whole run, since none follows a sample that is NaN."""
+    probe = Probe(loss_fn, labels, has_aux=True, every=1, metrics=QUICK)
+    batch = {**BATCHES[0], "x": BATCHES[0]["x"].at[3, 2].set(jnp.nan)}
+    with pytest.raises(ValueError, match="batch holds NaN or infinity: wanted finite values"):
+        probe.init(PARAMS, batch)
+    params = {**PARAMS, "in": np.full_like(PARAMS["in"], np.inf)}
+    with pytest.raises(ValueError, match="params holds NaN"):
+        probe.init(params, BATCHES[0])
+    state = probe.init(PARAMS, BATCHES[0])  # later ones are measured, as NaN
+    state = probe.value_and_grad(PARAMS, batch, state)[2]
+    m = probe.read(state)
+    assert np.isnan(m["in"]["gradient_norm"]) and m["in"]["count"] == BATCH
+
+
+@pytest.mark.devices
+def test_init_under_an_explicit_mesh_says_what_it_wants():
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))
+    probe = Probe(loss_fn, labels, has_aux=True, every=1, metrics=QUICK)
+    with jax.set_mesh(mesh):
+        batch = jax.device_put(BATCHES[0], NamedSharding(mesh, P("data")))
+        with pytest.raises(ValueError, match="batch is cut along the explicit axis 'data'"):
+            probe.init(PARAMS, batch)
+
+
 def test_rows_that_do_not_answer_their_samples_are_not_measured():
     """Positions are the slow index of a merged axis: row i is not of sample i."""
 

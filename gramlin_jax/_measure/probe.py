@@ -185,11 +185,16 @@ class Probe:
         which the notes of ``read`` then say.
 
         Raises:
-            ValueError: If the arguments are traced, the loss is not a scalar, or as ``measure``.
+            ValueError: If the arguments are traced, or hold NaN where features were lost by it, the
+                loss is not a scalar, an array is cut along an explicit axis of the mesh that is
+                set, or as ``measure``.
             TypeError: As ``measure``.
         """
         for name, tree in (("params", params), ("batch", batch)):
             check_concrete(name, tree, "before the training step is compiled")
+        if not jax.sharding.get_abstract_mesh().empty:  # else arrays are moved off explicit axes
+            check_automatic("params", params)
+            check_automatic("batch", batch)
         call = as_function(self._pair, params, rest)
         where = placement(None, None, call.params)
         reader = Reader(lambda batch: batch, self.targets, self.weights)
@@ -207,6 +212,11 @@ class Probe:
                 "wanted the loss of a device's own samples; take the mean over devices of what "
                 "value_and_grad returns"
             ) from error
+        if plan.skipped and (name := _not_finite(params=call.params, batch=batch)):
+            raise ValueError(
+                f"{name} holds NaN or infinity: wanted finite values in init, which tries out "
+                "which features belong to which sample"
+            )
         projections = placed(projections_of(plan, self.seed), where)
         remarks = {"loss": _summed(tracing, stack)}
         if OF_GRADIENTS & self._needs:
@@ -375,6 +385,15 @@ class Probe:
                 "has_aux=True, or one-hot targets of floating point"
             )
         return self.outputs(aux) if self.outputs else aux
+
+
+def _not_finite(**trees: PyTree) -> str:
+    """The name of the first tree with a value that is not finite; empty if there is none."""
+    for name, tree in trees.items():
+        floats = [a for a in jax.tree.leaves(tree) if jnp.issubdtype(a.dtype, jnp.inexact)]
+        if not all(bool(jnp.isfinite(a).all()) for a in floats):
+            return name
+    return ""
 
 
 def _summed(tracing: Tracing, stack: Batch) -> str:
