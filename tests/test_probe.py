@@ -162,6 +162,28 @@ def test_gradients_of_parameters_that_are_not_those_of_the_layer_are_noted(kind)
         assert f"norm {gradient:.4g}" in m.notes[0][1]
 
 
+@pytest.mark.parametrize("ignore", [False, True])
+@pytest.mark.parametrize("by", ["weight", "number"])
+def test_weights_that_count_otherwise_in_the_loss_are_noted(by, ignore):
+    """Σwℓ/n in the place of Σwℓ/Σw, with weights, or with labels that do not count."""
+    batch, n = batch_at(0), BATCH
+    weights = (np.arange(n) % 3 > 0).astype(np.float32) * (1 if ignore else np.arange(1, n + 1))
+    given = {"ignore_label": -1} if ignore else {"weights": lambda batch: batch["w"]}
+    batch |= {"w": weights, "y": np.where(weights > 0, batch["y"], -1 if ignore else 0)}
+
+    def loss_fn(params, batch):
+        out = network(params, batch["x"])
+        of = optax.losses.softmax_cross_entropy_with_integer_labels
+        losses = of(out, jnp.maximum(batch["y"], 0)) * batch["w"]
+        return losses.sum() / (batch["w"].sum() if by == "weight" else len(out)), out
+
+    probe = Probe(loss_fn, labels, has_aux=True, metrics=["gradient_norm"], **given)
+    state = probe.value_and_grad(PARAMS, batch, probe.init(PARAMS, batch))[2]
+    notes = [note for _, note in probe.read(state).notes]
+    assert len(notes) == (by == "number")
+    assert all(note.startswith("is not the weighted mean") for note in notes)
+
+
 def test_dropout_is_no_sum():
     def dropped(params, batch, key):
         keep = jax.random.bernoulli(key, 0.5, (len(batch["x"]), 6))

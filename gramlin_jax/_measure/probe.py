@@ -33,7 +33,13 @@ from gramlin_jax._measure.training_step import (
     value_and_grad,
     value_and_grad_with_taps,
 )
-from gramlin_jax._measure.trial import a_sum, beside_kernels, try_twice
+from gramlin_jax._measure.trial import (
+    a_sum,
+    beside_kernels,
+    not_weighted,
+    try_twice,
+    try_weights,
+)
 from gramlin_jax._moments.additive import Additive
 from gramlin_jax._moments.gradients import scalar_loss
 from gramlin_jax._moments.projection import Projection
@@ -218,7 +224,7 @@ class Probe:
                 "which features belong to which sample"
             )
         projections = placed(projections_of(plan, self.seed), where)
-        remarks = {"loss": _summed(tracing, stack)}
+        remarks = {"loss": _summed(tracing, stack) or self._unweighted(tracing, stack)}
         if OF_GRADIENTS & self._needs:
             notes = _beside_kernels(call, tracing, stack)
             remarks |= {name: note for name, note in notes.items() if name in plan.names}
@@ -311,6 +317,14 @@ class Probe:
         total = jax.device_get({**sums, "kernel": state.kernels})
         refuse_unknown(total["numbers"])
         return measured(plan, total, self._chosen, self.learning_rate, remarks)
+
+    def _unweighted(self, tracing: Tracing, stack: Batch) -> str:
+        """A note on a loss in which weights do not count as they do here."""
+        if self.weights is None and self.ignore_label is None:
+            return ""
+        batch, (traced, held) = first_of(stack), tracing.at(stack.x)
+        found = try_weights(traced, self.ignore_label)(held, batch)
+        return not_weighted(len(batch.labels), *map(float, found))
 
     def _pair(self, params: Any, batch: Any, *rest: Any) -> tuple[Any, Any]:
         """The loss, and aux, which is None where there is none."""

@@ -148,6 +148,47 @@ def a_sum(once: float, twice: float) -> str:
     )
 
 
+@remembered
+def try_weights(
+    traced: Traced, ignored: int | None
+) -> Callable[[list[Any], Batch], tuple[Array, ...]]:
+    """The loss of a batch of two samples in turns, and of each alone; then their weights.
+
+    The two are those of the most and of the least weight.
+    """
+
+    def compare(held: list[Any], batch: Batch) -> tuple[Array, ...]:
+        n = len(batch.labels)
+        weights = label_weights(ignored, batch).reshape(n, -1).sum(1)
+        most, least = weights.argmax(), weights.argmin()
+        half = jnp.arange(n) < n // 2
+
+        def loss(index: Array) -> Array:
+            x = jax.tree.map(lambda a: a[index], batch.x)
+            return _narrow(traced([*held, *jax.tree.leaves(x)])[0][0])
+
+        alone = [loss(jnp.full(n, at)) for at in (most, least)]
+        return loss(jnp.where(half, most, least)), *alone, weights[most], weights[least]
+
+    return jax.jit(compare)
+
+
+def not_weighted(n: int, both: float, one: float, other: float, w: float, v: float) -> str:
+    """A note on a loss Σwℓ/n in the place of Σwℓ/Σw, from what ``try_weights`` returns."""
+    many, few, other = n // 2 * w, (n - n // 2) * v, other if v else 0.0
+    if not many or w == v:
+        return ""
+    weighted = (many * one + few * other) / (many + few)
+    plain = (n // 2 * one + (n - n // 2) * other) / n
+    apart = abs(weighted - plain)
+    if not (abs(both - plain) < 0.1 * apart and apart > 0.05 * abs(plain)):  # NaN says nothing
+        return ""
+    return (
+        f"is not the weighted mean Σwℓ/Σw: {both:.4g} on two samples in turns, where that is "
+        f"{weighted:.4g}. Numbers over batches of other weights are off: divide by Σw, not by n"
+    )
+
+
 def beside_kernels(
     layers: Layers,
     whole: Mapping[str, Array],
