@@ -13,6 +13,7 @@ import numpy as np
 from jax import lax
 
 from gramlin_jax._measure.batch import Losses, Summed, reduced, refuse_unknown
+from gramlin_jax._measure.beside import beside_kernels
 from gramlin_jax._measure.finish import measured
 from gramlin_jax._measure.forgetting import check_memory, merged, remember, start
 from gramlin_jax._measure.measurement import Measurement
@@ -33,13 +34,7 @@ from gramlin_jax._measure.training_step import (
     value_and_grad,
     value_and_grad_with_taps,
 )
-from gramlin_jax._measure.trial import (
-    a_sum,
-    beside_kernels,
-    not_weighted,
-    try_twice,
-    try_weights,
-)
+from gramlin_jax._measure.trial import a_sum, not_weighted, try_twice, try_weights
 from gramlin_jax._moments.additive import Additive
 from gramlin_jax._moments.gradients import scalar_loss
 from gramlin_jax._moments.projection import Projection

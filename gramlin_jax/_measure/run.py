@@ -11,6 +11,7 @@ import jax
 from jax.sharding import Mesh
 
 from gramlin_jax._measure.batch import Losses, refuse_unknown, scoring, summing
+from gramlin_jax._measure.beside import penalties
 from gramlin_jax._measure.finish import measured
 from gramlin_jax._measure.forecast import forecast
 from gramlin_jax._measure.measurement import Measurement
@@ -27,7 +28,7 @@ from gramlin_jax._measure.plan import (
 )
 from gramlin_jax._measure.stream import Batch, Reader, shown, stacks
 from gramlin_jax._measure.tracing import Tracing, program
-from gramlin_jax._measure.trial import constants, not_a_mean, penalties, try_loss
+from gramlin_jax._measure.trial import constants, not_a_mean, try_loss
 from gramlin_jax._moments.additive import accumulate
 from gramlin_jax.metrics.layer_sums import LayerSums
 from gramlin_jax.metrics.registry import DEFAULT, Metric, chosen_metrics, needs_of
