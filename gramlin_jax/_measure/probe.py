@@ -16,6 +16,7 @@ from gramlin_jax._measure.batch import Losses, Summed, reduced, refuse_unknown
 from gramlin_jax._measure.beside import beside_kernels
 from gramlin_jax._measure.finish import measured
 from gramlin_jax._measure.forgetting import check_memory, merged, remember, start
+from gramlin_jax._measure.forms import check_sums, form_of, misfit
 from gramlin_jax._measure.measurement import Measurement
 from gramlin_jax._measure.modules import as_function
 from gramlin_jax._measure.plan import (
@@ -233,7 +234,7 @@ class Probe:
             jax.tree.map(lambda k: jnp.zeros(k.shape, k.dtype), kernels),
             jnp.float32(self.decay or 1),
         )
-        self._prepared = self._prepared._replace(shapes=sums, form=_form(state))
+        self._prepared = self._prepared._replace(shapes=sums, form=form_of(state))
         return state
 
     def value_and_grad(
@@ -277,7 +278,7 @@ class Probe:
 
         def watching(state: ProbeState) -> tuple[Any, ProbeState]:
             result, sums, kernels = self._watch(call, batch, axis_name=self.axis_name)
-            _check_sums(sums, self._prepared.shapes)  # type: ignore[union-attr]
+            check_sums(sums, self._prepared.shapes)  # type: ignore[union-attr]
             sums = remember(state.sums, sums, state.watched, self.window, self.decay)
             return result, state._replace(watched=state.watched + 1, sums=sums, kernels=kernels)
 
@@ -344,9 +345,9 @@ class Probe:
                 f"state is of {jnp.shape(state.step)} runs: wanted one; take each by "
                 "jax.tree.map(lambda a: a[i], state)"
             )
-        wanted, given = self._prepared.form, _form(state)
+        wanted, given = self._prepared.form, form_of(state)
         if given != wanted:
-            raise ValueError(_misfit(given, wanted))
+            raise ValueError(misfit(given, wanted))
         return self._prepared
 
     def _watch(self, call: Any, batch: Any, axis_name: Any) -> tuple[Any, Any, dict[str, Array]]:
@@ -434,49 +435,3 @@ def _over_devices(sums: Any, axis_name: Any) -> Any:
         return leaf.psum(axis_name) if isinstance(leaf, Additive) else lax.psum(leaf, axis_name)
 
     return jax.tree.map(total, sums, is_leaf=lambda leaf: isinstance(leaf, Additive))
-
-
-def _check_sums(sums: Any, wanted: Any) -> None:
-    """Refuse sums that do not add to those of ``init``."""
-    given, wanted = _form(sums), _form(wanted)
-    for name in {**wanted, **given}:
-        here, there = (form.get(name, ("none",))[0] for form in (given, wanted))
-        if here != there:
-            raise ValueError(
-                f"batch gives sums of other shapes than that of init ({name}: {here} and {there}): "
-                "wanted positions='mean' or a position, or samples of one shape"
-            )
-
-
-def _form(tree: Any) -> Any:
-    """Names, shapes and types of arrays, to compare."""
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): (jnp.shape(leaf), leaf.dtype)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
-
-
-def _misfit(given: dict[str, Any], wanted: dict[str, Any]) -> str:
-    """In which arrays a state differs from that of ``init``: its window, or a few by name."""
-    (here, there) = (form.get("sums/small", ((),))[0] for form in (given, wanted))
-    if here[:-1] != there[:-1]:
-        windows = (shape[0] if len(shape) > 1 else None for shape in (here, there))
-        return "state has window={}: wanted window={}, as this probe has".format(*windows)
-    names = [name for name in {**wanted, **given} if given.get(name) != wanted.get(name)]
-    some = sorted(names, key=lambda name: "kernels" not in name)[:4]
-    cut = all(name in given and given[name][0] == wanted.get(name, ((),))[0] for name in names)
-    return (
-        f"state holds {_described(given, some)}: wanted {_described(wanted, some)}, from this "
-        "probe's init" + (RESTORE if cut else "")
-    )
-
-
-RESTORE = (
-    "; restore it under jax.enable_x64(True), and call jax.tree.map(jnp.asarray, state) there, if "
-    "its arrays are NumPy's"
-)
-
-
-def _described(form: dict[str, Any], names: list[str]) -> str:
-    each = ((name, *form.get(name, ("none", ""))) for name in names)
-    return ", ".join(f"{name} {shape} {dtype}".strip() for name, shape, dtype in each)

@@ -82,6 +82,7 @@ def program(function: Callable[..., Any], *args: Any) -> tuple[Hashable, ...]:
 
     What was compiled for a function may be kept while this is the same, whatever it reads and how.
     """
+    # By a new function: JAX remembers the traces of one that it knows.
     jaxpr, constants, _ = compat.trace(lambda *args: function(*args), *args)
     arrays = [*constants, *compat.inner_constants(jaxpr)]
     # The text names Python functions by their places in memory.

@@ -43,10 +43,7 @@ def value_and_grad_with_taps(
         names: Sites whose gradients are wanted.
         attention: Whether taps hold how queries attend.
     """
-    arrays = [i for i, leaf in enumerate(jax.tree.leaves(call.params)) if is_array(leaf)]
-    offset = len(traced.closed_over)
-    trained = _trained(jax.tree.leaves(call.params))
-    places = [offset + arrays.index(i) for i in trained]
+    places = _places(traced, jax.tree.leaves(call.params))
     zeros = traced.layers.zeros(), traced.layers.kernel_zeros()
     shifts = tuple({name: Seen(of_sites[name]) for name in names} for of_sites in zeros)
 
@@ -69,10 +66,8 @@ def gradients_and_through_kernels(
 
     The second is the kernels' gradients, pulled back from kernels to what they are computed from.
     """
-    leaves, structure = jax.tree.flatten(call.params)
-    arrays = [i for i, leaf in enumerate(leaves) if is_array(leaf)]
-    trained = _trained(leaves)
-    places = [len(traced.closed_over) + arrays.index(i) for i in trained]
+    leaves = jax.tree.leaves(call.params)
+    trained, places = _trained(leaves), _places(traced, leaves)
     names = [name for name, site in traced.layers.sites.items() if site.has_kernel]
 
     def kernels(trained: list[Any]) -> dict[str, Any]:
@@ -83,10 +78,11 @@ def gradients_and_through_kernels(
     _, pull = jax.vjp(kernels, [values[i] for i in places])
     through: list[Any] = _replaced([None] * len(leaves), trained, pull(passed.kernel_gradients)[0])
     whole: list[Any] = jax.tree.leaves(result[1], is_leaf=lambda leaf: leaf is None)
+    paths = list(traced.layers.leaves)  # of arrays; before them are those closed over
     known = [
-        (i, name) for i, name in zip(arrays, traced.layers.leaves, strict=True) if i in trained
+        (paths[at - len(traced.closed_over)], i) for at, i in zip(places, trained, strict=True)
     ]
-    by_leaf = [{name: of_leaves[i] for i, name in known} for of_leaves in (whole, through)]
+    by_leaf = [{name: of_leaves[i] for name, i in known} for of_leaves in (whole, through)]
     return by_leaf[0], by_leaf[1], passed.kernel_gradients
 
 
@@ -97,6 +93,12 @@ def _trained(leaves: list[Any]) -> list[int]:
         for i, leaf in enumerate(leaves)
         if is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact)
     ]
+
+
+def _places(traced: Traced, leaves: list[Any]) -> list[int]:
+    """Where these leaves are among the values that a trace is run with."""
+    arrays = [i for i, leaf in enumerate(leaves) if is_array(leaf)]
+    return [len(traced.closed_over) + arrays.index(i) for i in _trained(leaves)]
 
 
 def _replaced(values: list[Any], places: list[int], new: list[Any]) -> list[Any]:
