@@ -172,6 +172,15 @@ def test_a_network_that_memorises(tmp_path):
         assert not [f for f in diagnose(own, heldout=own) if f.kind == "memorisation"]
 
 
+def test_an_exploding_update_says_at_which_learning_rate(healthy):
+    """The step is one of plain descent: Adam's may be fine, and the finding says of which it is."""
+    planted = FAULTS["exploding"][0](healthy)
+    found = [f for f in diagnose(measured(planted)) if f.kind == "exploding update"]
+    assert found and all("a plain gradient step at learning_rate=0.1" in f.text for f in found)
+    by_numbers = diagnose(by_hand(a={"relative_update": 2.0})).findings[0].text
+    assert "a plain gradient step relative to the kernel" in by_numbers
+
+
 def test_values_that_stop_being_finite_are_found_at_their_step(healthy):
     lost = measured({**healthy, "hidden": healthy["hidden"].at[0, 0].set(jnp.nan)})
     diagnosis = diagnose({0: measured(healthy), 10: lost, 20: lost})

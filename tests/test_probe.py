@@ -600,8 +600,12 @@ def test_what_is_refused_and_why(watched):
     over_devices = lambda params, batch: jax.lax.pmean(scalar(params, batch), "data")  # noqa: E731
     with pytest.raises(ValueError, match="mesh's axis, .* wanted the loss of a device's own"):
         Probe(over_devices, labels, axis_name="data").init(PARAMS, BATCHES[0])
-    with pytest.raises(ValueError, match=r"watch has shape \(1,\): wanted one boolean"):
-        probe.value_and_grad(PARAMS, BATCHES[0], state, watch=np.array([True]))
+    for watch in (np.array([True]), "yes", 2):
+        with pytest.raises(ValueError, match="watch is .*: wanted one boolean"):
+            probe.value_and_grad(PARAMS, BATCHES[0], state, watch=watch)
+    of_devices = Probe(loss_fn, labels, has_aux=True, axis_name="data", metrics=["kernel_norm"])
+    with pytest.raises(ValueError, match="axis_name is 'data', which is no axis here: wanted"):
+        of_devices.value_and_grad(PARAMS, BATCHES[0], of_devices.init(PARAMS, BATCHES[0]))
     wrong = {**BATCHES[0], "y": BATCHES[0]["y"] + 2}
     _, _, state = probe.value_and_grad(PARAMS, wrong, state, watch=True)
     with pytest.raises(ValueError, match="labels of 48 that name none of the classes"):

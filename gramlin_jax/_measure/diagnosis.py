@@ -103,7 +103,8 @@ def diagnose(watched: Watched, *, heldout: Watched | None = None) -> Diagnosis:
     * *at its noise floor*: target linearity within two standard deviations of what noise gets,
       behind a layer where it is above, or at the last layer;
     * *collapsed rank*: features of effective rank near 1, where the targets have more directions;
-    * *exploding* and *vanishing update*: a step of gradient descent larger than the kernel, or
+    * *exploding* and *vanishing update*: a step of plain gradient descent, at the ``learning_rate``
+      that was measured with and whatever the optimiser scales, larger than the kernel, or
       1e-5 times that of the median layer;
     * *dead units*: most of a layer's;
     * *not reached by the loss*: a gradient of exactly zero;

@@ -42,7 +42,7 @@ from gramlin_jax._moments.projection import Projection
 from gramlin_jax.metrics.layer_sums import OF_GRADIENTS, LayerSums
 from gramlin_jax.metrics.registry import DEFAULT, Metric, chosen_metrics, needs_of
 from gramlin_jax.support.checks import check_concrete, check_count, check_function
-from gramlin_jax.support.devices import check_automatic, placed, placement
+from gramlin_jax.support.devices import check_automatic, check_axis, placed, placement
 from gramlin_jax.support.precision import in_float64, widened, with_promotion
 from gramlin_jax.taps import Tap
 from gramlin_jax.taps.traced import capture
@@ -184,7 +184,8 @@ class Probe:
         Call it with a real batch, outside of ``jit``, also before a state is restored from a
         checkpoint: which features belong to which sample is tried out, whether the loss is a sum
         over samples, and whether it depends on kernels outside of the layers, as by a penalty,
-        which the notes of ``read`` then say.
+        which the notes of ``read`` then say. How weights count in it is tried out where they
+        differ within this batch.
 
         Raises:
             ValueError: If the arguments are traced, or hold NaN where features were lost by it, the
@@ -260,16 +261,19 @@ class Probe:
 
         Raises:
             ValueError: If ``init`` was not called, the state is that of another model or probe,
-                the loss is not a scalar, the batch is not like that of ``init``, or an array is
-                cut along an explicit axis of a mesh.
+                the loss is not a scalar, the batch is not like that of ``init``, an array is
+                cut along an explicit axis of a mesh, or ``axis_name`` is no axis here.
             TypeError: If the state is no ``ProbeState``.
         """
         self._check(state)
         state = _on_devices(state)
         check_automatic("params", params)
         check_automatic("batch", batch)
-        if watch is not None and jnp.shape(watch):
-            raise ValueError(f"watch has shape {jnp.shape(watch)}: wanted one boolean")
+        kind = getattr(watch, "dtype", type(watch))
+        if watch is not None and (np.shape(watch) or not np.issubdtype(kind, np.bool_)):
+            raise ValueError(f"watch is {watch!r}: wanted one boolean")
+        if self.axis_name is not None:
+            check_axis(self.axis_name)
         call = as_function(self._pair, params, rest)
         watched = state.step % self.every == 0 if watch is None else jnp.asarray(watch)
 

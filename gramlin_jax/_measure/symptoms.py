@@ -64,6 +64,11 @@ class Numbers:
         width = self.of("width", layer)
         return math.inf if math.isnan(width) else width
 
+    def rate(self, layer: str) -> str:
+        """In words, the learning rate of its steps, which no optimiser has scaled."""
+        sums = self._sums.get(layer)
+        return f" at learning_rate={sums.learning_rate:g}" if sums else ""
+
     def has_kernel(self, layer: str) -> bool:
         """Whether it is no named activation, which has no kernel whose norm could be NaN."""
         sums = self._sums.get(layer)
@@ -127,7 +132,8 @@ def exploding(numbers: Numbers) -> Iterator[Symptom]:
     updates = numbers.all("relative_update")
     for layer, value in updates.items():
         if value > LARGEST:
-            yield Symptom(layer, value, USUAL, "a step relative to the kernel, ‖ΔK‖/‖K‖")
+            text = f"a plain gradient step{numbers.rate(layer)} relative to the kernel, ‖ΔK‖/‖K‖"
+            yield Symptom(layer, value, USUAL, text)
 
 
 def vanishing(numbers: Numbers) -> Iterator[Symptom]:
@@ -136,7 +142,7 @@ def vanishing(numbers: Numbers) -> Iterator[Symptom]:
     median = float(np.median(list(updates.values()))) if updates else 0.0
     for layer, value in updates.items():
         if value < SMALLEST * median:
-            text = "a step relative to the kernel, ‖ΔK‖/‖K‖, far below the median layer's"
+            text = "a plain gradient step relative to the kernel, ‖ΔK‖/‖K‖, far below the median's"
             yield Symptom(layer, value, median, text)
 
 

@@ -198,6 +198,17 @@ def check_automatic(name: str, arrays: PyTree) -> None:
             )
 
 
+def check_axis(axis_name: str | tuple[str, ...]) -> None:
+    """Raise ``ValueError`` outside of what is mapped over these axes."""
+    try:
+        jax.lax.psum(1, axis_name)
+    except NameError as error:
+        raise ValueError(
+            f"axis_name is {axis_name!r}, which is no axis here: wanted a call inside shard_map "
+            "over it, or None"
+        ) from error
+
+
 def _mesh_of(array: Any) -> Mesh | None:
     mesh = getattr(getattr(array, "sharding", None), "mesh", None)
     return mesh if isinstance(mesh, Mesh) else None

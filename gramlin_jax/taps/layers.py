@@ -218,9 +218,16 @@ def describe(plan: Plan, paths: list[str], sizes: list[int]) -> tuple[Layers, di
         for index in largest:
             of_leaf[index].append(name)
     mixed = frozenset().union(*(p.leaves for p in plan.outputs if p.data))
+    alone = frozenset().union(*(p.leaves for p in plan.outputs if not p.data))
     uses = [[use for use in plan.uses if index in use.leaves] for index in range(len(paths))]
     leaves = {
-        path: _leaf([sites[name] for name in of_leaf[index]], uses[index], path, index in mixed)
+        path: _leaf(
+            [sites[name] for name in of_leaf[index]],
+            uses[index],
+            path,
+            index in mixed,
+            index in alone,
+        )
         for index, path in enumerate(paths)
     }
     return Layers(sites, leaves), numbers
@@ -234,7 +241,7 @@ def _free_name(name: str, taken: dict[str, Any]) -> str:
     return free
 
 
-def _leaf(sites: list[Site], uses: list[Any], path: str, mixed: bool) -> Leaf:
+def _leaf(sites: list[Site], uses: list[Any], path: str, mixed: bool, alone: bool) -> Leaf:
     lost = {"unsupported", "lookup"}
     if sites:  # the scale of a norm, which is no kernel anywhere, scales what is summed as well
         lost |= {"summed later"}
@@ -250,4 +257,4 @@ def _leaf(sites: list[Site], uses: list[Any], path: str, mixed: bool) -> Leaf:
         return Leaf("unsupported", "", reasons)
     if elementwise or mixed:
         return Leaf("bias or elementwise", f"({used})")
-    return Leaf("unused", "(no data meet it)")
+    return Leaf("unused", f"(no data meet it{' in f, which returns it' if alone else ''})")

@@ -150,3 +150,11 @@ def test_steps_of_a_scan_are_layers_of_a_named_activation_as_of_the_kernels_besi
     assert (stacked.stack, stacked.layers, stacked.rows, stacked.fan_in) == ((2,), 1, (7,), 3)
     shared = find_layers(same, SQUARE, X).sites["h"]
     assert (shared.stack, shared.layers, shared.rows, shared.fan_in) == ((), 0, (2, 7), 3)
+
+
+def test_a_parameter_that_is_returned_for_the_loss_is_said_to_be():
+    """As the temperature of a contrastive loss: no data meet it before the loss."""
+    params = {"w": SQUARE, "k": jnp.float32(1), "unread": jnp.float32(1)}
+    leaves = find_layers(lambda p, x: (x @ p["w"], jnp.exp(p["k"])), params, X).leaves
+    assert str(leaves["k"]) == "unused (no data meet it in f, which returns it)"
+    assert str(leaves["unread"]) == "unused (no data meet it)"
