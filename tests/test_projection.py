@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from counting import compilations
 
 from gramlin_jax._moments.projection import projected, random_projection
 
@@ -35,3 +36,11 @@ def test_bad_input():
             projected(jnp.ones((3, width)), projection)
     with pytest.raises(TypeError, match="features has dtype int"):
         projected(jnp.ones((3, 5), int), projection)
+
+
+def test_a_second_call_outside_of_jit_compiles_nothing():
+    for seed in (0, 1):
+        projection = random_projection(jax.random.key(seed), 9, 4)
+        with compilations() as made:
+            projected(jnp.ones((3, 9)) * seed, projection)
+    assert not made

@@ -84,6 +84,11 @@ def projected(features: Float[Array, "n width"], projection: Projection) -> Floa
             f"features has shape {features.shape}: wanted (n, width), of the width of projection, "
             f"which has {groups} groups of up to {limit} columns"
         )
+    return _projected(features, projection)
+
+
+@jax.jit
+def _projected(features: Array, projection: Projection) -> Array:
     signs = projection.signs.astype(jnp.promote_types(features.dtype, jnp.float32))
 
     def add(total: Array, group: Projection) -> tuple[Array, None]:

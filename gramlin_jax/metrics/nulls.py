@@ -7,6 +7,7 @@ Calls with the same key share their rotations.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -72,12 +73,8 @@ def rotation_null(
     values = descending(check_jacobian(jacobian, of.kernel.shape[1]))[0]
     values, root = values / values[0], jnp.sqrt(of.squares)
 
-    def turned(q: Array) -> Array:
-        j = dot(q * values[None], q.T)
-        return cosine(jnp.diag(of.squares), root[:, None] * j * root[None])
-
     value = jnp.where(of.kernel.shape[1] > 1, cosine(jnp.diag(of.squares), of.agop), jnp.nan)
-    return _null(value, _draws(key, len(values), samples, turned))
+    return _null(value, _draws(key, len(values), samples, _ansatz, of.squares, root, values))
 
 
 @in_float64
@@ -109,8 +106,7 @@ def alignment_null(
     matrices = (check_jacobian(m, name=name) for name, m in (("a", a), ("b", b)))
     a_values, b_values = (descending(m / magnitude(m))[0] for m in matrices)
     a_values, b_values = (values / jnp.linalg.norm(values) for values in (a_values, b_values))
-    draws = _draws(key, len(a_values), samples, lambda q: dot(dot(a_values, q**2), b_values))
-    return _null(cosine(a, b), draws)
+    return _null(cosine(a, b), _draws(key, len(a_values), samples, _spectra, a_values, b_values))
 
 
 @in_float64
@@ -148,13 +144,9 @@ def fact_null(
     gram = dot(kernel.T, kernel)
     # ⟨KKᵀ, KQ∇ᵀ⟩ = ⟨G∙Kᵀ∇, Q⟩ and ‖KQ∇ᵀ‖² = ⟨Q∙∇ᵀ∇, GQ⟩, all (o, o).
     cross, squares = -dot(gram, dot(kernel.T, gradient)), dot(gradient.T, gradient)
-    norm = jnp.linalg.norm(gram)
-
-    def turned(q: Array) -> Array:
-        return (cross * q).sum() / (norm * jnp.sqrt((dot(q, squares) * dot(gram, q)).sum()))
-
-    draws = _draws(key, kernel.shape[1], samples, turned)
-    return _null(turned(jnp.eye(kernel.shape[1])), draws)
+    parts = cross, squares, gram
+    draws = _draws(key, kernel.shape[1], samples, _fact, *parts)
+    return _null(_fact(jnp.eye(kernel.shape[1]), *parts), draws)
 
 
 @in_float64
@@ -206,10 +198,33 @@ def _orthogonalised(a: Array) -> Array:
     return q * jnp.sign(jnp.diagonal(r))[None]
 
 
-def _draws(key: Array, size: int, samples: int, function: Callable[[Array], Array]) -> Array:
+def _ansatz(q: Array, squares: Array, root: Array, values: Array) -> Array:
+    j = dot(q * values[None], q.T)
+    return cosine(jnp.diag(squares), root[:, None] * j * root[None])
+
+
+def _spectra(q: Array, a: Array, b: Array) -> Array:
+    return dot(dot(a, q**2), b)
+
+
+def _fact(q: Array, cross: Array, squares: Array, gram: Array) -> Array:
+    norm = jnp.linalg.norm(gram)
+    return (cross * q).sum() / (norm * jnp.sqrt((dot(q, squares) * dot(gram, q)).sum()))
+
+
+def _draws(
+    key: Array, size: int, samples: int, function: Callable[..., Array], *parts: Array
+) -> Array:
     """``function`` of Haar rotations (samples,), one after another."""
-    check_count("samples", samples, 2)
-    return lax.map(lambda k: function(haar(k, size)), jax.random.split(key, samples))
+    return _drawn(key, size, check_count("samples", samples, 2), function, *parts)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _drawn(
+    key: Array, size: int, samples: int, function: Callable[..., Array], *parts: Array
+) -> Array:
+    keys = jax.random.split(key, samples)
+    return lax.map(lambda k: function(haar(k, size), *parts), keys)
 
 
 def _null(value: Array, draws: Array) -> Null:

@@ -71,11 +71,12 @@ def least_squares(
     """
     check_moments(m, targets=False)
     check_number("ridge", ridge)
-    check_at_least("ridge", ridge, 0)
-    return _least_squares(m, intercept, default_rtol(m, rtol), float(ridge))
+    if not is_traced(ridge):
+        check_at_least("ridge", ridge, 0)
+    return _least_squares(m, intercept, default_rtol(m, rtol), ridge)
 
 
-@functools.partial(jax.jit, static_argnames=("intercept", "ridge"))
+@functools.partial(jax.jit, static_argnames="intercept")
 def _least_squares(m: Moments, intercept: bool, rtol: float, ridge: float) -> LeastSquares:
     fit = regress(m, intercept, rtol, ridge)
     return fit._replace(explained=fit.explained.sum())
@@ -93,13 +94,14 @@ def regress(m: Moments, intercept: bool, rtol: float, ridge: float = 0.0) -> Lea
         gram, cross = m.feature_products, m.cross_products
         squares = jnp.diag(gram)
     # A ridge penalises the columns in their own scale, and needs no rank.
-    norms = jnp.where(squares > 0, 1.0 if ridge else squares, 0.0)
+    penalised = jnp.asarray(ridge) > 0
+    norms = jnp.where(penalised & (squares > 0), 1.0, squares)
     scale = jnp.where(norms > 0, lax.rsqrt(jnp.where(norms > 0, norms, 1.0)), 0.0)
     # Eigenvectors of nearly equal eigenvalues have no useful derivative, and none is needed: the
     # refinement below has that of the fit.
     scale, scaled = lax.stop_gradient((scale[:, None], gram * jnp.outer(scale, scale)))
     eigenvalues, vectors = eigh(scaled)
-    present = eigenvalues > (0.0 if ridge else rtol * eigenvalues[-1])
+    present = eigenvalues > jnp.where(penalised, 0.0, rtol * eigenvalues[-1])
     eigenvalues = jnp.where(present, eigenvalues, 0.0)
     inverse = jnp.where(present, 1 / jnp.where(present, eigenvalues + ridge, 1.0), 0.0)[:, None]
 
@@ -113,7 +115,7 @@ def regress(m: Moments, intercept: bool, rtol: float, ridge: float = 0.0) -> Lea
     # The stationary form has the right derivative; the sum of squares, never negative, the value.
     varying = (2 * b * cross - b * (dot(gram, b) + ridge * b)).sum(0)
     explained = lax.stop_gradient((inverse * project(cross) ** 2).sum(0) - varying) + varying
-    shrinkage = eigenvalues * inverse[:, 0] if ridge else present.astype(jnp.float64)
+    shrinkage = jnp.where(penalised, eigenvalues * inverse[:, 0], present)
     # NaN would compare as an absent direction: it is passed on explicitly.
     finite = jnp.isfinite(gram).all() & jnp.isfinite(cross).all()
     fit = LeastSquares(b, explained, shrinkage, shrinkage.sum())

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -58,6 +59,7 @@ def is_wide(kernel: Float[Array, "i o"]) -> bool:
     return kernel.shape[1] >= WIDE * kernel.shape[0]
 
 
+@jax.jit  # or its loops are compiled at each call outside of jit
 def turned(k1: Float[Array, "i o"], k2: Float[Array, "i o"]) -> Float[Array, "i o"]:
     """K₂Qᵀ − K₂, or zeros where the iteration finds no Q."""
     if is_wide(k1):
@@ -277,6 +279,7 @@ def _turned_wide(k1: Array, k2: Array) -> Array:
     return jnp.where(found, dot(weight, turn) - dot(error, u) / 2, 0)
 
 
+@jax.jit  # as ``turned``
 def newton_schulz(a: Array, tolerance: float) -> Array:
     """Polar factor R of a wide or square matrix of moderate scale, ‖RRᵀ − I‖ < tolerance.
 

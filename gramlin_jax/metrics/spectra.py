@@ -279,7 +279,9 @@ def significant_components(kernel: Float[Array, "i o"], level: float = 0.05) -> 
         raise ValueError(f"kernel has shape {kernel.shape}: wanted at least {SMALLEST} a side")
     if not 0 < level <= 0.5:
         raise ValueError(f"level is {level}: wanted a probability in (0, 0.5]")
-    return Components(*map(concrete, _components(kernel, unit, level)))
+    i, o = (size - np.arange(min(kernel.shape) // 2 + 1) for size in kernel.shape)
+    bounds = jnp.asarray(_largest_of_noise(i, o, level))
+    return Components(*map(concrete, _components(kernel, unit, bounds)))
 
 
 @in_float64
@@ -332,13 +334,13 @@ def _eigenvalues(kernel: Array) -> Array:
     return jnp.where(values < rank_tolerance(len(values)) * values[0], 0, values)
 
 
-@functools.partial(jax.jit, static_argnames="level")
-def _components(kernel: Array, unit: Array, level: float) -> tuple[Array, Array, Array]:
+@jax.jit
+def _components(kernel: Array, unit: Array, bounds: Array) -> tuple[Array, Array, Array]:
     values = _eigenvalues(kernel)
-    removed = np.arange(len(values) // 2 + 1)
+    removed = np.arange(len(bounds))
     i, o = (size - removed for size in kernel.shape)
     tails = jnp.cumsum(values[::-1])[::-1][: len(removed)]
-    variances, bounds = tails / (i * o), jnp.asarray(_largest_of_noise(i, o, level))
+    variances = tails / (i * o)
     found = (values[: len(removed)] > variances * bounds) & (removed < removed[-1])
     number = jnp.where(found, removed + 1, 0).max()
     variance = variances[number] * unit**2

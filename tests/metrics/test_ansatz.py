@@ -8,6 +8,7 @@ import mpmath
 import numpy as np
 import optax
 import pytest
+from counting import compilations
 from scipy import stats
 
 from gramlin_jax import (
@@ -519,3 +520,15 @@ SUMS = JacobianMoments(np.float64(1), SYMMETRIC, np.float64(2))
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_nulls_outside_of_jit_are_compiled_once():
+    for seed in (0, 1):
+        kernel, key = np.random.default_rng(seed).normal(size=(5, 4)), jax.random.key(seed)
+        j = kernel.T @ kernel
+        sums = GradientMoments(np.float64(1), kernel, None)
+        with compilations() as made:
+            rotation_null(key, kernel, j, 3)
+            alignment_null(key, j, j, 3)
+            fact_null(key, kernel, sums, 3)
+    assert not made

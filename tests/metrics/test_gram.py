@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from counting import compilations
 
 import gramlin_jax.metrics.rotation as rotation_module
 from gramlin_jax import weight_gram
@@ -411,3 +412,13 @@ def test_a_positive_diagonal_is_not_a_positive_matrix(before, after, tilt):
     found, _ = gram_only_step_in_basis(before, after, basis)
     distance = np.linalg.norm(found - before)
     np.testing.assert_allclose(distance, least_distance(before, after), atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (5, 9)])
+def test_a_second_call_outside_of_jit_compiles_nothing(shape):
+    for seed in (0, 1):
+        k1, k2 = normal(shape, seed), normal(shape, seed + 2)
+        with compilations() as made:
+            polar_factor(k1, tolerance=0.1**seed)
+            gram_only_step(k1, k2)
+    assert not made

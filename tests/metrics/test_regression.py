@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from counting import compilations
 
 from gramlin_jax import moments, target_linearity
 from gramlin_jax.metrics import least_squares
@@ -188,3 +189,17 @@ def test_bad_input():
         least_squares(draw())
     broken = dataclasses.replace(m, cross_scatter=jnp.full_like(m.cross_scatter, np.nan))
     assert all(np.isnan(part).all() for part in least_squares(broken))
+
+
+def test_another_ridge_compiles_nothing_and_may_be_mapped():
+    h, y = draw()
+    m, ridges = moments(h, y), np.array([0.0, 0.3, 20.0])
+    least_squares(m, ridge=1.0)
+    with compilations() as made:
+        each = [solved(m, ridge=ridge).coefficients for ridge in ridges.tolist()]
+    assert not made
+    h, y = centred(h, y)
+    wanted = [np.linalg.solve(h.T @ h + ridge * np.eye(5), h.T @ y) for ridge in ridges]
+    np.testing.assert_allclose(each, wanted, rtol=1e-10)
+    mapped = jax.vmap(lambda ridge: least_squares(m, ridge=ridge).coefficients)(ridges)
+    np.testing.assert_allclose(mapped, wanted, rtol=1e-10)

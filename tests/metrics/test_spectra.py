@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import mpmath
 import numpy as np
 import pytest
+from counting import compilations
 from scipy import integrate, stats
 
 from gramlin_jax import (
@@ -267,3 +268,10 @@ def test_all_work_under_jit_and_vmap():
     np.testing.assert_allclose(values, single, rtol=1e-12)
     assert components.number.shape == tails.exponent.shape == (3,)
     assert values.dtype == tails.exponent.dtype == jnp.float64
+
+
+def test_another_level_compiles_nothing():
+    significant_components(draw(9, 8), 0.05)
+    with compilations() as made:
+        significant_components(draw(9, 8), 0.1)
+    assert not made

@@ -234,14 +234,14 @@ MUTATIONS = [
         (LINEARITY, ("surrogate: a sum over targets", "return squares * (size * root) ** 2 / m.target_mean.shape[0]", "return squares * (size * root) ** 2")),
         (LINEARITY, ("surrogate: scale of centred features", "products, total = m.feature_products,", "products, total = m.feature_scatter,")),
         # least squares
-        (REGRESSION, ("columns are not scaled", "norms = jnp.where(squares > 0, 1.0 if ridge else squares, 0.0)", "norms = jnp.where(squares > 0, 1.0, 0.0)")),
+        (REGRESSION, ("columns are not scaled", "jnp.where(penalised & (squares > 0), 1.0, squares)", "jnp.where(squares > 0, 1.0, squares)")),
         (REGRESSION, ("rank is absolute", "rtol * eigenvalues[-1]", "rtol")),
         (REGRESSION, ("NaN is an absent direction", "jnp.isfinite(gram).all() & jnp.isfinite(cross).all()", "jnp.isfinite(gram).all()")),
         (REGRESSION, ("constant columns count", "return jnp.where(jnp.sqrt(lax.stop_gradient(squares)) <= bound, 0.0, squares)", "return squares")),
-        (REGRESSION, ("a ridge leaves small directions out", "(0.0 if ridge else rtol * eigenvalues[-1])", "(rtol * eigenvalues[-1])")),
+        (REGRESSION, ("a ridge leaves small directions out", "jnp.where(penalised, 0.0, rtol * eigenvalues[-1])", "(rtol * eigenvalues[-1])")),
         (REGRESSION, ("the inverse has no ridge", "jnp.where(present, eigenvalues + ridge, 1.0)", "jnp.where(present, eigenvalues, 1.0)")),
         (REGRESSION, ("refinement without the ridge", "cross - dot(gram, b) - ridge * b", "cross - dot(gram, b)")),
-        (REGRESSION, ("shrinkage is a count", "eigenvalues * inverse[:, 0] if ridge else present", "present if ridge else present")),
+        (REGRESSION, ("shrinkage is a count", "jnp.where(penalised, eigenvalues * inverse[:, 0], present)", "jnp.where(penalised, present, present)")),
         (REGRESSION, ("explained counts the penalty", "(dot(gram, b) + ridge * b)", "dot(gram, b)")),
         # neural collapse
         (COLLAPSE, ("means centred at the samples' mean", "a = apart - center\n", "a = apart\n")),
