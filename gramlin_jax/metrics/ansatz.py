@@ -35,7 +35,7 @@ class AnsatzExponent(NamedTuple):
     Attributes:
         alpha: α = 1/(1 + β).
         beta: β of vᵀJv ∝ s^(2β) over the singular directions v of range(W).
-        determination: R² of the fit of ln vᵀJv, in [0, 1].
+        determination: R² of the fit of ln vᵀJv, in [0, 1]; NaN for equal vᵀJv, as of J ∝ I.
     """
 
     alpha: Float[Array, ""]
@@ -160,10 +160,10 @@ def ansatz_exponent(kernel: Float[Array, "i o"], jacobian: Float[Array, "o o"]) 
     y = jnp.where(inside, jnp.log(jnp.where(inside, captured, 1)), 0)
     rank = of.inside.sum()
     x, y = ((a - a.sum() / rank) * of.inside for a in (x, y))
-    varies = (x**2).sum() > 1e-20 * rank  # of ln s², which rounding alone makes 1e-30
+    varies, moves = ((a**2).sum() > 1e-20 * rank for a in (x, y))  # rounding alone makes 1e-30
     beta = jnp.where(varies, (x * y).sum() / (x**2).sum(), jnp.nan)
     determination = (x * y).sum() ** 2 / ((x**2).sum() * (y**2).sum())
-    determination = jnp.where(varies, determination, jnp.nan)
+    determination = jnp.where(varies & moves, determination, jnp.nan)
     return AnsatzExponent(*map(concrete, (1 / (1 + beta), beta, determination)))
 
 

@@ -532,3 +532,12 @@ def test_nulls_outside_of_jit_are_compiled_once():
             alignment_null(key, j, j, 3)
             fact_null(key, kernel, sums, 3)
     assert not made
+
+
+def test_an_isotropic_jacobian_has_an_exponent_but_no_determination():
+    """R² of equal values is 0/0, of which rounding made any number."""
+    for seed in range(3):
+        kernel = np.random.default_rng(seed).normal(size=(6, 4))
+        fit = ansatz_exponent(kernel, 0.3 * np.eye(4))
+        assert float(fit.alpha) == pytest.approx(1, abs=1e-12)
+        assert np.isnan(fit.determination)
