@@ -83,7 +83,7 @@ def regression_collapse(
     if covariance.shape != (k, k):
         raise ValueError(f"target_covariance has shape {covariance.shape}: wanted ({k}, {k})")
     if not is_traced(covariance):
-        _check_covariance(np.asarray(covariance))
+        _check_covariance(np.asarray(covariance, np.float64))
     return jax.tree.map(concrete, _regression_collapse(m, kernel, covariance.astype(jnp.float64)))
 
 

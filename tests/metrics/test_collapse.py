@@ -462,3 +462,11 @@ def test_two_ones_in_a_row_are_not_one_hot():
         pytest.raises(ValueError, match="m has targets that are not one-hot"),
     ):
         neural_collapse(moments(features, np.tile(rows, (10, 1))))
+
+
+def test_regression_of_a_covariance_in_half_precision():
+    rng = np.random.default_rng(0)
+    m, kernel = moments(rng.normal(size=(9, 4))), rng.normal(size=(4, 3))
+    covariance = np.float16(np.cov(rng.normal(size=(3, 9))))
+    expected = regression_collapse(m, kernel, covariance.astype(float))
+    assert regression_collapse(m, kernel, covariance) == expected
