@@ -59,7 +59,9 @@ def virtual_update(
         [[0.5, 2.0]]
     """
     x, g = _updated(inputs, input_gradients, learning_rate)
-    return x - jnp.asarray(learning_rate, jnp.promote_types(x.dtype, g.dtype)) * g
+    kind = jnp.promote_types(x.dtype, g.dtype)
+    # A learning rate below 6e-8 is 0 in float16, and ηg may leave it where X̃ does not.
+    return (x - jnp.asarray(learning_rate, jnp.promote_types(kind, jnp.float32)) * g).astype(kind)
 
 
 @in_float64

@@ -188,3 +188,11 @@ def test_the_square_of_a_small_learning_rate_is_taken_in_float64():
     large = np.float32(1e25)
     value = virtual_covariance_of(x, np.eye(2, dtype=np.float32) * 1e-10, large)[0, 0]
     np.testing.assert_allclose(value, 1e30, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("x", "g", "rate"), [(0.01, 6e4, 1e-8), (-6e4, -6e4, 2.0), (0, 1, 3e-3)])
+def test_a_step_in_half_precision_is_rounded_once(x, g, rate):
+    x, g = np.float16([[x]]), np.float16([[g]])
+    found = virtual_update(x, g, rate)
+    assert found.dtype == np.float16
+    np.testing.assert_array_equal(found, np.float16(x.astype(float) - rate * g.astype(float)))
