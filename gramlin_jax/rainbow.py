@@ -26,7 +26,7 @@ from gramlin_jax._moments.additive import accumulate
 from gramlin_jax._moments.features import Moments, moments
 from gramlin_jax.metrics.gram import polar_factor
 from gramlin_jax.support.checks import check_array, check_count, is_traced
-from gramlin_jax.support.precision import dot, in_float64, in_full_precision
+from gramlin_jax.support.precision import dot, in_float64, in_full_precision, widened
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -143,9 +143,11 @@ def sample_kernel(
     outputs = kernel.shape[1]
     width = outputs if width is None else width
     check_count("width", width)
-    kind = jnp.float32 if kernel.dtype == jnp.float64 else kernel.dtype  # see ``nulls.haar``
-    normal = jax.random.normal(key, (outputs, width), kind).astype(kernel.dtype)
-    return dot(kernel, normal) / np.sqrt(outputs).astype(kernel.dtype)
+    # For float64 see ``nulls.haar``; draws in half precision have another mean than 0.
+    normal = jax.random.normal(key, (outputs, width), jnp.float32)
+    wide = widened(kernel)
+    drawn = dot(wide, normal.astype(wide.dtype)) / np.sqrt(outputs).astype(wide.dtype)
+    return drawn.astype(kernel.dtype)
 
 
 def as_matrix(layer: Layer) -> Float[Array, "i o"]:

@@ -222,3 +222,11 @@ def test_bad_input():
         resample(KEY, network, x, others=[dense((6, 5, 5, 3))])
     with pytest.raises(ValueError, match=r"x has shape \(1, 2, 2, 1\): wanted images of at least"):
         pre_activations(Layer(jnp.ones((3, 3, 1, 2))), jnp.ones((1, 2, 2, 1)))
+
+
+def test_a_kernel_in_half_precision_has_the_trained_covariance_too():
+    kernel = jnp.asarray(abs(normal(2, 4096)), jnp.bfloat16)
+    drawn = sample_kernel(KEY, kernel, 4000)
+    assert drawn.dtype == jnp.bfloat16
+    exact, drawn = (np.asarray(k, float) for k in (kernel, drawn))
+    np.testing.assert_allclose(drawn @ drawn.T / 4000, exact @ exact.T / 4096, rtol=0.1)

@@ -278,7 +278,7 @@ MUTATIONS = [
         (ROTATION, ("wide: the turn is not corrected", "dot(weight, turn) - dot(error, u) / 2", "dot(weight, turn)")),
         (ROTATION, ("polishing with a whole step", "(state.error + dot(state.error, state.turn)) / 2", "(state.error + dot(state.error, state.turn))")),
         # virtual covariance
-        (VIRTUAL, ("virtual update upwards", "return x - jnp.asarray(learning_rate", "return x + jnp.asarray(learning_rate")),
+        (VIRTUAL, ("virtual update upwards", "return (x - jnp.asarray(learning_rate", "return (x + jnp.asarray(learning_rate")),
         (VIRTUAL, ("first order of one side", "-rate * (s + jnp.swapaxes(s, -1, -2))", "-2 * rate * s")),
         (VIRTUAL, ("second order by the rate once", "+ rate**2 * squares", "+ rate * squares")),
         (VIRTUAL, ("change of the Gram without its second order", "+ jnp.swapaxes(cross, -1, -2) + matmul(step, step_t)", "+ jnp.swapaxes(cross, -1, -2)")),
@@ -612,7 +612,7 @@ MUTATIONS = [
         (SIMILARITY, ("eigenvectors from the smallest", "[1][:, : -components - 1 : -1]", "[1][:, :components]")),
         (PAIRS, ("norms move by δ once", "+ 2 * (along + across)", "+ (along + across)")),
         (PAIRS, ("norms: no scatter along both shifts", "+ 4 * (times(p, q) * shifts[q]).sum(-1)", "+ 0 * (times(p, q) * shifts[q]).sum(-1)")),
-        (RAINBOW, ("kernels are drawn without 1/√o", "np.sqrt(outputs).astype(kernel.dtype)", "np.ones(()).astype(kernel.dtype)")),
+        (RAINBOW, ("kernels are drawn without 1/√o", "np.sqrt(outputs).astype(wide.dtype)", "np.ones(()).astype(wide.dtype)")),
         (RAINBOW, ("the rotation is read backwards", '"dc,pco->pdo", turn', '"dc,pdo->pco", turn')),
         (RAINBOW, ("filters learn", "fixed = jax.lax.stop_gradient(layer.filters)", "fixed = layer.filters")),
         (RAINBOW, ("the drawn bias is not the last row", "kernel, bias = kernel[:-1], kernel[-1]", "kernel, bias = kernel[1:], kernel[0]")),
