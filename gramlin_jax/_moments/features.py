@@ -18,7 +18,7 @@ import numpy as np
 from gramlin_jax._moments.additive import Additive, accumulate
 from gramlin_jax._moments.by_class import by_class, one_hot_sums
 from gramlin_jax._moments.pairs import Pair
-from gramlin_jax.support.checks import check_array, is_traced
+from gramlin_jax.support.checks import check_array, check_kind, is_traced
 from gramlin_jax.support.precision import dot, gram, in_float64
 
 if TYPE_CHECKING:
@@ -378,10 +378,7 @@ def check_moments(m: Any, *, targets: bool = True, name: str = "m") -> None:
         TypeError: If it is something else, or of another type than float64.
         ValueError: If the moments are stacked, or hold no targets.
     """
-    if not isinstance(m, Moments):
-        raise TypeError(
-            f"{name} is a {type(m).__name__}: wanted Moments, moments(features, targets)"
-        )
+    check_kind(name, m, Moments, "moments(features, targets)")
     if m.cross_scatter.ndim != 2:
         raise ValueError(
             f"{name} is stacked (cross_scatter {m.cross_scatter.shape}): map over it with jax.vmap"

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from gramlin_jax._moments.additive import Additive, beside
-from gramlin_jax.support.checks import check_leading_axis
+from gramlin_jax.support.checks import check_kind, check_leading_axis
 from gramlin_jax.support.precision import (
     gram,
     in_float64,
@@ -77,6 +77,11 @@ class GradientMoments(Additive):
         if self.output_sum is None:
             raise ValueError("output_sum is None: wanted it among the needs of a metric")
         return self.output_sum / beside(self.count, self.output_sum) ** 2
+
+
+def check_gradients(gradients: Any) -> None:
+    """Raise ``TypeError`` if something is not the gradient moments of one layer."""
+    check_kind("gradients", gradients, GradientMoments, "gradient_moments(...)[name]")
 
 
 class Backward(NamedTuple):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gramlin_jax.support.checks import check_count, check_floating
+from gramlin_jax.support.checks import check_count, check_floating, check_kind
 from gramlin_jax.support.precision import in_float64
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def projected(features: Float[Array, "n width"], projection: Projection) -> Floa
 
     Raises:
         ValueError: If no projection of that width has these groups.
-        TypeError: If the features are not floating point.
+        TypeError: If the features are not floating point, or ``projection`` is none.
 
     Example:
         >>> one = Projection(jnp.array([[1, 0], [2, -1]]), jnp.array([[1.0, 1.0], [-1.0, 0.0]]))
@@ -78,6 +78,7 @@ def projected(features: Float[Array, "n width"], projection: Projection) -> Floa
         [[-3.0, 1.0]]
     """
     features = check_floating("features", features)
+    check_kind("projection", projection, Projection, "random_projection(key, width, limit)")
     groups, limit = projection.order.shape
     if features.ndim != 2 or not (groups - 1) * limit < features.shape[1] <= groups * limit:
         raise ValueError(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from gramlin_jax._moments.jacobians import JacobianMoments
 from gramlin_jax.metrics.singular import check_jacobian, descending, in_singular_basis
-from gramlin_jax.support.checks import is_traced
+from gramlin_jax.support.checks import check_kind, is_traced
 from gramlin_jax.support.precision import concrete, in_float64, magnitude
 
 if TYPE_CHECKING:
@@ -124,6 +124,7 @@ def debiased_isotropy(m: JacobianMoments) -> DebiasedIsotropy:
     Raises:
         ValueError: If the moments are stacked, or (outside transformations) of fewer than two
             samples; else NaN.
+        TypeError: If ``m`` is no Jacobian moments.
 
     Source: the U-statistic of tr E[G]².
 
@@ -135,6 +136,7 @@ def debiased_isotropy(m: JacobianMoments) -> DebiasedIsotropy:
         >>> float(debiased_isotropy(m).cosine_squared) > 0.9
         True
     """
+    check_kind("m", m, JacobianMoments, "jacobian_moments(...)[name]")
     if jnp.ndim(m.products) != 2:
         raise ValueError(
             f"m is stacked (products {jnp.shape(m.products)}): map over it with jax.vmap"

@@ -11,9 +11,15 @@ import jax.numpy as jnp
 
 from gramlin_jax._moments.attention import AttentionMoments
 from gramlin_jax._moments.features import Moments, check_moments
-from gramlin_jax._moments.gradients import GradientMoments
+from gramlin_jax._moments.gradients import GradientMoments, check_gradients
 from gramlin_jax.metrics.spectra import effective_rank
-from gramlin_jax.support.checks import check_array, check_number, check_same_shape
+from gramlin_jax.support.checks import (
+    check_array,
+    check_floating,
+    check_kind,
+    check_number,
+    check_same_shape,
+)
 from gramlin_jax.support.precision import concrete, dot, eigh, in_float64, magnitude
 
 if TYPE_CHECKING:
@@ -39,6 +45,7 @@ def relative_update(
 
     Raises:
         ValueError: If the gradient has another shape than the kernel.
+        TypeError: If the kernel is not floating point, or ``gradients`` are no gradient moments.
 
     Example:
         >>> f = lambda params, x: x @ params["w"]
@@ -77,6 +84,7 @@ def relative_feature_change(
 
     Raises:
         ValueError: If the shapes differ, or the moments are stacked.
+        TypeError: As ``relative_update``, or if ``m`` is not moments in float64.
 
     Source: Yang et al., Tensor Programs V (arXiv 2203.03466), the coordinate check.
 
@@ -112,6 +120,7 @@ def dead_units(gradients: GradientMoments) -> Float[Array, ""]:
 
     Raises:
         ValueError: If ``output_sum`` was not summed.
+        TypeError: If ``gradients`` are no gradient moments.
 
     Example:
         >>> f = lambda params, x: jax.nn.relu(x @ params["w"])
@@ -120,6 +129,7 @@ def dead_units(gradients: GradientMoments) -> Float[Array, ""]:
         >>> float(dead_units(g))
         0.5
     """
+    check_gradients(gradients)
     squares = jnp.diagonal(gradients.output_products, axis1=-2, axis2=-1)
     dead = jnp.where(squares == 0, jnp.float64(1), 0)
     return concrete(jnp.where(jnp.isfinite(squares).all(), dead.mean(), jnp.nan))
@@ -140,6 +150,7 @@ def gradient_noise(gradients: GradientMoments) -> Float[Array, ""]:
 
     Raises:
         ValueError: If ``square_sum`` was not summed.
+        TypeError: If ``gradients`` are no gradient moments.
 
     Source: McCandlish et al., An empirical model of large-batch training (arXiv 1812.06162).
 
@@ -148,6 +159,7 @@ def gradient_noise(gradients: GradientMoments) -> Float[Array, ""]:
         >>> float(gradient_noise(sums))
         0.5
     """
+    check_gradients(gradients)
     if gradients.square_sum is None:
         raise ValueError("square_sum is None: wanted it among the needs of a metric")
     n, mean = jnp.asarray(gradients.count, jnp.float64), frobenius(gradients.kernel_gradient)
@@ -194,6 +206,9 @@ def attention_entropy(m: AttentionMoments) -> Float[Array, ""]:
         A float64 scalar in [0, 1]. 0: each query reads one key; 1: all that it sees, alike. NaN
         where no query sees two keys.
 
+    Raises:
+        TypeError: If ``m`` is no attention moments.
+
     Source: Zhai et al., Stabilizing transformer training by preventing attention entropy collapse
     (arXiv 2303.06296), without the division.
 
@@ -202,6 +217,7 @@ def attention_entropy(m: AttentionMoments) -> Float[Array, ""]:
         >>> float(attention_entropy(sums))
         0.25
     """
+    check_kind("m", m, AttentionMoments, "measure(...).sums[name].attention")
     total, count = (jnp.asarray(a, jnp.float64).sum() for a in (m.entropy_sum, m.count))
     return concrete(total / jnp.where(count > 0, count, jnp.nan))
 
@@ -214,7 +230,8 @@ def frobenius(array: Array) -> Array:
 
 
 def _pair(kernel: Array, gradients: GradientMoments) -> tuple[Array, Array]:
-    gradient = gradients.kernel_gradient
+    check_gradients(gradients)
+    kernel, gradient = check_floating("kernel", kernel), gradients.kernel_gradient
     check_same_shape("gradients", gradient, "kernel", kernel)
     return jnp.asarray(kernel, jnp.float64), jnp.asarray(gradient, jnp.float64)
 

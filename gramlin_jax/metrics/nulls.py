@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from gramlin_jax._moments.gradients import GradientMoments
+from gramlin_jax._moments.gradients import GradientMoments, check_gradients
 from gramlin_jax.metrics.cosines import cosine
 from gramlin_jax.metrics.singular import check_jacobian, descending, in_singular_basis
 from gramlin_jax.support.checks import check_array, check_count, check_same_shape
@@ -126,7 +126,7 @@ def fact_null(
 
     Raises:
         ValueError: If shapes do not match or ``samples`` < 2.
-        TypeError: If the kernel is not floating point.
+        TypeError: If the kernel is not floating point, or ``gradients`` are no gradient moments.
 
     Source: arXiv 2507.05644, for the value.
 
@@ -138,6 +138,7 @@ def fact_null(
         (1.0, True)
     """
     kernel = check_array("kernel", kernel, ("i", "o")).astype(jnp.float64)
+    check_gradients(gradients)
     gradient = jnp.asarray(gradients.kernel_gradient, jnp.float64)
     check_same_shape("kernel", kernel, "gradients.kernel_gradient", gradient)
     kernel, gradient = (a / jnp.abs(a).max() for a in (kernel, gradient))

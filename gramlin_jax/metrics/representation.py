@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax.numpy as jnp
 
 from gramlin_jax._moments.features import Moments, check_moments
-from gramlin_jax._moments.gradients import GradientMoments
+from gramlin_jax._moments.gradients import GradientMoments, check_gradients
 from gramlin_jax.metrics.cosines import cosine
 from gramlin_jax.support.checks import check_array
 from gramlin_jax.support.precision import concrete, dot, in_float64, magnitude
@@ -60,7 +60,8 @@ def representation_alignments(
 
     Raises:
         ValueError: If shapes do not match, or the gradient moments have no ``output_sum``.
-        TypeError: If ``m`` is not moments in float64 or the kernel not floating point.
+        TypeError: If ``m`` is not moments in float64, the kernel not floating point, or
+            ``gradients`` are no gradient moments.
 
     Source: arXiv 2410.03006, section 3.
 
@@ -87,6 +88,7 @@ def representation_matrices(
         TypeError: As ``representation_alignments``.
     """
     check_moments(m, targets=False)
+    check_gradients(gradients)
     kernel = check_array("kernel", kernel, ("i", "o")).astype(jnp.float64)
     h, delta = (jnp.asarray(a) for a in (m.feature_products, gradients.output_products))
     if h.shape[0] != kernel.shape[0] or delta.shape[0] != kernel.shape[1]:

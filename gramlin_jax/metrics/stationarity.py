@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import jax.numpy as jnp
 
-from gramlin_jax._moments.gradients import GradientMoments
+from gramlin_jax._moments.gradients import GradientMoments, check_gradients
 from gramlin_jax.metrics.cosines import cosine
 from gramlin_jax.support.checks import check_array, check_number, check_same_shape, is_traced
 from gramlin_jax.support.precision import concrete, dot, in_float64, magnitude
@@ -68,7 +68,7 @@ def fact(
 
     Raises:
         ValueError: If shapes do not match or (outside transformations) λ is not positive.
-        TypeError: If the kernel is not floating point.
+        TypeError: If the kernel is not floating point, or ``gradients`` are no gradient moments.
 
     Source: arXiv 2507.05644, theorem 1.
 
@@ -103,7 +103,7 @@ def stationarity_identities(
 
     Raises:
         ValueError: If shapes do not match or (outside transformations) λ is not positive.
-        TypeError: If the kernel is not floating point.
+        TypeError: If the kernel is not floating point, or ``gradients`` are no gradient moments.
 
     Source: arXiv 2507.05644, theorem 1, for the first.
 
@@ -131,6 +131,7 @@ def _checked(
     kernel: Array, gradients: GradientMoments, weight_decay: float | Array
 ) -> tuple[Array, Array, Array]:
     kernel = check_array("kernel", kernel, ("i", "o")).astype(jnp.float64)
+    check_gradients(gradients)
     gradient = jnp.asarray(gradients.kernel_gradient, jnp.float64)
     check_same_shape("kernel", kernel, "gradients.kernel_gradient", gradient)
     check_number("weight_decay", weight_decay)

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 
-from gramlin_jax._moments.gradients import GradientMoments
+from gramlin_jax._moments.gradients import GradientMoments, check_gradients
 from gramlin_jax.metrics.cosines import cosine
 from gramlin_jax.support.checks import (
     check_floating,
+    check_kind,
     check_matrices,
     check_number,
     check_same_shape,
@@ -115,7 +116,7 @@ def feature_learning_sides(
 
     Raises:
         ValueError: If the shapes do not match, or the tap belongs to a named activation.
-        TypeError: If Δ is not floating point.
+        TypeError: If Δ is not floating point, or ``tap`` is no tap.
 
     Source: arXiv 2605.06258, section 3 (Feature Learning Equation).
 
@@ -125,6 +126,7 @@ def feature_learning_sides(
         >>> [side.tolist() for side in feature_learning_sides(taps["w"], jnp.ones((3, 1)))]
         [[[3.0, 3.0], [3.0, 3.0]], [[3.0, 3.0], [3.0, 3.0]]]
     """
+    check_kind("tap", tap, Tap, "tap(f)(params, x)[1][name]")
     if tap.kernel is None or tap.inputs is None:
         raise ValueError(
             "tap has no kernel, as a named activation: wanted the tap of a linear site"
@@ -161,7 +163,7 @@ def virtual_covariance(
 
     Raises:
         ValueError: If the shapes do not match.
-        TypeError: If the kernel is not floating point.
+        TypeError: If the kernel is not floating point, or ``gradients`` are no gradient moments.
 
     Source: arXiv 2605.06258, section 3 (virtual covariance).
 
@@ -172,6 +174,7 @@ def virtual_covariance(
         [[-0.5, -1.0], [-1.0, -1.5]]
     """
     kernel = check_matrices("kernel", kernel).astype(jnp.float64)
+    check_gradients(gradients)
     check_same_shape("kernel", kernel, "gradients.kernel_gradient", gradients.kernel_gradient)
     s = matmul(kernel, jnp.swapaxes(gradients.kernel_gradient, -1, -2))
     kernel_t = jnp.swapaxes(kernel, -1, -2)

@@ -72,6 +72,12 @@ def check_finite_number(name: str, value: Any) -> float:
     return number
 
 
+def check_kind(name: str, value: Any, kind: type, example: str) -> None:
+    """Raise ``TypeError`` if something is not of a class; ``example`` says where it comes from."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is a {type(value).__name__}: wanted {kind.__name__}, {example}")
+
+
 def check_function(name: str, value: Any, example: str) -> None:
     """Raise ``TypeError`` if something cannot be called."""
     if not callable(value):

@@ -12,7 +12,9 @@ from gramlin_jax import (
     dead_units,
     feature_rank,
     gradient_noise,
+    metrics,
     moments,
+    projected,
     relative_feature_change,
     relative_update,
     spectral_entropy,
@@ -116,3 +118,38 @@ def test_noise_of_gradients_from_their_squares():
         relative_update(jnp.ones((2, 1)), same, np.ones(2))
     with pytest.raises(ValueError, match="square_sum is None: wanted it among the needs"):
         gradient_noise(gradients())
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        ("dead_units", [], []),
+        ("fact", ["kernel"], [0.1]),
+        ("fact_null", ["key", "kernel"], []),
+        ("gradient_noise", [], []),
+        ("relative_feature_change", ["moments", "kernel"], [0.1]),
+        ("relative_update", ["kernel"], [0.1]),
+        ("representation_alignments", ["moments", "kernel"], []),
+        ("stationarity_identities", ["kernel"], [0.1]),
+        ("virtual_covariance", ["kernel"], [0.1]),
+    ],
+)
+def test_gradients_of_all_layers_are_not_those_of_one(name, before, after):
+    given = {"key": jax.random.key(0), "kernel": KERNEL, "moments": exact_moments(X)}
+    function, first = getattr(metrics, name), [given[each] for each in before]
+    for wrong, kind in (({"w": gradients()}, "dict"), (KERNEL, "ndarray")):
+        with pytest.raises(TypeError, match=f"gradients is a {kind}: wanted GradientMoments"):
+            function(*first, wrong, *after)
+
+
+def test_other_sums_and_complex_kernels_are_named():
+    with pytest.raises(TypeError, match="m is a dict: wanted JacobianMoments"):
+        metrics.debiased_isotropy({"w": None})
+    with pytest.raises(TypeError, match="m is a NoneType: wanted AttentionMoments"):
+        metrics.attention_entropy(None)
+    with pytest.raises(TypeError, match="tap is a dict: wanted Tap"):
+        metrics.feature_learning_sides({"w": None}, KERNEL)
+    with pytest.raises(TypeError, match="projection is a PRNGKeyArray: wanted Projection"):
+        projected(X, jax.random.key(0))
+    with pytest.raises(TypeError, match="kernel has dtype complex128: wanted floating point"):
+        relative_update(KERNEL + 1j, gradients(), 0.1)  # of which the real part was taken
