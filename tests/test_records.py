@@ -3,6 +3,7 @@ import json
 import math
 import sys
 import threading
+import time
 import warnings
 
 import numpy as np
@@ -289,6 +290,14 @@ def test_steps_measured_again_take_the_place_of_those_before(recorded):
     recorded.append(10, made(5.0))
     again = Records.load(recorded.path)
     assert recorded.steps == again.steps == (0, 10) and again[10].loss == 10
+
+
+def test_each_of_many_steps_costs_the_same(tmp_path):
+    records, measurement = Records(tmp_path / "many.jsonl"), made()
+    began = time.process_time()
+    for step in range(20_000):
+        records._put(step, measurement)
+    assert len(records) == 20_000 and time.process_time() - began < 1
 
 
 def test_frames_and_series_over_steps(recorded):

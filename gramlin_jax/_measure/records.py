@@ -185,8 +185,9 @@ class Records:
         return curves(self.steps, values, np.where(known.any(0), floor, np.nan), metric)
 
     def _put(self, step: int, measurement: Measurement) -> None:
-        kept = {s: m for s, m in self._measurements.items() if s < step}
-        self._measurements = {**kept, step: measurement}
+        while self._measurements and next(reversed(self._measurements)) >= step:
+            self._measurements.popitem()
+        self._measurements[step] = measurement
 
     def _read(self) -> None:
         notes, content = [], self.path.read_bytes()

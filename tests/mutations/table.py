@@ -582,7 +582,7 @@ MUTATIONS = [
         (RECORDS, ("what was not written is lost", "self._unwritten + line", "line")),
         (RECORDS, ("each step on a full disk is shown", "if not failed_before:", "if True:")),
         (RECORDS, ("what was written is written again", 'self._unwritten = b""\n        except', "pass\n        except")),
-        (RECORDS, ("steps after a resume stay", "if s < step}", "if s != step}")),
+        (RECORDS, ("steps after a resume stay", ">= step:", "== step:")),
         (RECORDS, ("checksums are not compared", "if checksum != _checksum(record):", "if False:")),
         (RECORDS, ("infinite numbers are null", "return str(value) if isinstance(value, float)", "return None if isinstance(value, float)")),
         (APPENDED, ("torn lines stay", "file.truncate(whole)\n            try:", "pass\n            try:")),
