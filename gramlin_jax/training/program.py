@@ -79,8 +79,8 @@ class Run:
 
     def start(self, hyper: Hyper) -> State:
         """The initial parameters, drawn from ``hyper["seed"]``, and the optimiser's state."""
-        params = self.init(jax.random.key(hyper["seed"]))
-        return State(params, self._optimizer(hyper).init(params))
+        params = jax.tree.map(_strong, self.init(jax.random.key(hyper["seed"])))
+        return State(params, jax.tree.map(_strong, self._optimizer(hyper).init(params)))
 
     def step(self, state: State, batch: PyTree, key: Array, hyper: Hyper) -> tuple[State, Metrics]:
         """One update on one batch.
@@ -174,6 +174,15 @@ class Run:
         if not hasattr(made, "update"):
             raise TypeError(f"optimizer gives {made!r}: wanted one of Optax's, or hyper -> one")
         return optax.with_extra_args_support(made)
+
+
+def _strong(leaf: Any) -> Any:
+    """A leaf whose type is weak, as a Python number's, in the type that an update gives it.
+
+    Else the first epoch would be compiled for a type of its own.
+    """
+    kind = jax.typeof(leaf)
+    return lax.convert_element_type(leaf, kind.dtype) if kind.weak_type else leaf
 
 
 def _epoch_keys(hyper: Hyper, epoch: int | Array) -> tuple[Array, Array]:

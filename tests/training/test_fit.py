@@ -5,6 +5,7 @@ import numpy as np
 import optax
 import pytest
 from conftest import torch_params
+from counting import compilations
 from toy import MODEL, Slices, toy, train
 
 from gramlin_jax.models import DNN
@@ -146,6 +147,21 @@ def test_one_compilation_for_all_epochs():
     chex.clear_trace_counter()
     # Shape inference once, the epoch twice (whole and last batch), no more with more epochs.
     train(loss=loss, epochs=6)
+
+
+@pytest.mark.parametrize("optimizer", [optax.sgd(0.01, momentum=0.8), optax.lbfgs()])
+@pytest.mark.parametrize("data", [np.arange(8.0), lambda epoch: [np.arange(8.0)]])
+def test_one_compilation_for_parameters_that_are_pythons_numbers(optimizer, data):
+    def loss(params, batch, key, hyper):
+        return jnp.mean((params["slope"] * batch - batch) ** 2), {}
+
+    made = []
+    for epochs in (1, 1, 3):
+        with compilations() as programs:
+            options = dict(init=lambda key: {"slope": 0.5}, batch_size=None, epochs=epochs)
+            fitted = train(data, loss=loss, optimizer=optimizer, **options)
+        made.append(len(programs))
+    assert made[2] == made[1] and fitted.params["slope"].dtype == jnp.float32
 
 
 def test_one_compilation_for_each_shape_of_a_batch():
