@@ -174,9 +174,9 @@ class Measure(Hook):
         training.measured_data = None if self.data is None else self._data
         training.measured_at = at
         self._function, alone = compiled_over_runs(
-            self._measured, execution=training.execution, shared=(2,), mesh=training.mesh
+            self.function, execution=training.execution, shared=(2,), mesh=training.mesh
         )
-        arguments = (training.state, training.hyper, self._data)
+        arguments = (training.state.params, training.hyper, self._data)
         training.programs["Measure.function"] = lowering(alone, *arguments)
         self._data = placed(self._data, Placement(training.mesh))
         if len(at):
@@ -187,15 +187,12 @@ class Measure(Hook):
         """Measure, if this is one of the epochs."""
         if training.epoch in training.measured_at:
             column = int(np.searchsorted(training.measured_at, training.epoch))
-            values = self._function(training.state, training.hyper, self._data)
+            values = self._function(training.state.params, training.hyper, self._data)
             record(training.measured, column, values)
 
     def end(self, training: Training) -> None:
         """Measure after the last epoch, if it is one of the epochs."""
         self.before_epoch(training)
-
-    def _measured(self, state: State, hyper: Hyper, data: PyTree) -> Any:
-        return self.function(state.params, hyper, data)
 
 
 @dataclasses.dataclass

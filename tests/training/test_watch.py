@@ -5,7 +5,7 @@ import pytest
 from toy import Slices, toy, train
 
 from gramlin_jax import moments, target_linearity
-from gramlin_jax.training import Checkpoint, Hook, Watch
+from gramlin_jax.training import Checkpoint, Hook, Measure, Watch
 
 OPTIONS = {"metrics": ["target_linearity", "kernel_norm"]}
 SEEDS = {"seed": np.arange(2)}
@@ -59,6 +59,19 @@ def test_batches_fade_in_each_epoch_anew():
     train(hooks=[hook], epochs=2)
     counts = [hook.measurements[epoch][0].count for epoch in (1, 2)]
     np.testing.assert_allclose(counts, 16 * 1.5**2 / 1.25)  # (Σw)²/Σw² of two batches of 16
+
+
+def test_a_measure_behind_it_is_compiled_once():
+    traces = []
+
+    def total(params, hyper, data):
+        traces.append(params)
+        return params["params"]["Dense_0"]["kernel"].sum()
+
+    train(hooks=[Watch(one_hot, 2, OPTIONS), Measure(total)], epochs=2)
+    both, traces[:] = len(traces), []
+    train(hooks=[Measure(total)], epochs=2)
+    assert both == len(traces)
 
 
 def test_two_watches_are_refused():
