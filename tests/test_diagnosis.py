@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.ad_checkpoint import checkpoint_name
 
 from gramlin_jax import DIAGNOSTIC, Measurement, Records, diagnose, measure
 from gramlin_jax.data import load
@@ -187,6 +188,28 @@ def test_values_that_stop_being_finite_are_found_at_their_step(healthy):
     first, *others = [(f.kind, f.layer, f.step) for f in diagnosis]
     assert first == ("not finite", "hidden", 10)
     assert "not finite" not in {kind for kind, *_ in others}
+
+
+@pytest.mark.parametrize("scanned", [False, True])
+def test_named_activations_have_no_kernel_that_could_be_lost(scanned, tmp_path):
+    """Also where only numbers are left of what was measured, as in Records."""
+
+    def named(params, x):
+        def layer(h, kernel):
+            return jnp.tanh(checkpoint_name(h, "stream") @ kernel), None
+
+        h, kernels = x @ params["in"], params["stack"]
+        h = jax.lax.scan(layer, h, kernels)[0] if scanned else layer(h, kernels[1])[0]
+        return h @ params["out"]
+
+    params = {"in": jnp.eye(64, 9), "out": jnp.ones((9, 10)), "stack": jnp.ones((2, 9, 9))}
+    params["stack"] = params["stack"].at[1, 0, 0].set(jnp.nan)
+    lost = measure(named, params, TRAIN, loss=cross_entropy, metrics=DIAGNOSTIC)
+    records = Records(tmp_path / "log.jsonl")
+    records.append(0, lost)
+    for watched in (lost, records):
+        (layer,) = [f.layer for f in diagnose(watched) if f.kind == "not finite"]
+        assert layer == ("stack[1]" if scanned else "stack")
 
 
 def test_steps_of_any_integers_are_written_as_json():

@@ -37,7 +37,7 @@ class Numbers:
 
     def __init__(self, measurement: Measurement) -> None:
         self.loss, self.layers = float(measurement.loss), measurement.layers
-        self._sums = measurement.sums
+        self._sums, self._coverage = measurement.sums, measurement.coverage.splitlines()
         self._values = {}
         for layer, values in measurement.metrics.items():
             sums = self._sums.get(layer)
@@ -71,8 +71,14 @@ class Numbers:
 
     def has_kernel(self, layer: str) -> bool:
         """Whether it is no named activation, which has no kernel whose norm could be NaN."""
-        sums = self._sums.get(layer)
-        return sums.kernel is not None if sums else not math.isfinite(self.loss)
+        if sums := self._sums.get(layer):
+            return sums.kernel is not None
+        names = layer, layer.rpartition("[")[0]  # the second of one that a scan stacks
+        return not any(
+            line.startswith(f"{name}: named activation")
+            for line in self._coverage
+            for name in names
+        )
 
 
 def not_finite(numbers: Numbers) -> Iterator[Symptom]:
