@@ -376,7 +376,8 @@ def test_it_is_a_mapping_of_layers_and_shows_its_table(measured):
 def test_it_is_a_pytree(measured):
     doubled = jax.tree.map(lambda a: 2 * a, measured)
     assert doubled["in"]["kernel_norm"] == 2 * measured["in"]["kernel_norm"]
-    assert doubled.notes == measured.notes
+    assert doubled.notes == measured.notes and doubled.layers == measured.layers
+    assert doubled.table().splitlines()[0].split() == measured.table().splitlines()[0].split()
 
 
 @pytest.mark.long

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from gramlin_jax._measure.measurement import Measurement
+from gramlin_jax._measure.measurement import Measurement, ordered
 from gramlin_jax._measure.plan import Plan
 from gramlin_jax._measure.tracing import program
 from gramlin_jax.metrics.collapse import no_collapse_because
@@ -71,10 +71,12 @@ def measured(
         notes.append(("accuracy", f"of one-hot rows, each 0 and 1 of which is a label: {wanted}"))
     numbers = {name: float(value) for name, value in total["numbers"].items()}
     return Measurement(
-        metrics={
-            label: {metric.name: float(value[metric.name]) for metric in metrics}
-            for label, value in values.items()
-        },
+        metrics=ordered(
+            {
+                label: {metric.name: float(value[metric.name]) for metric in metrics}
+                for label, value in values.items()
+            }
+        ),
         sums=sums,
         loss=numbers["loss"] / numbers["weight"] if numbers["weight"] else math.nan,
         accuracy=numbers["correct"] / numbers["labels"] if numbers["labels"] else math.nan,

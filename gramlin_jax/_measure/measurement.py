@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,7 +72,7 @@ class Measurement:
     def __getitem__(self, layer: str) -> dict[str, float]:
         if layer not in self.metrics:
             raise KeyError(f"layer is {layer!r}: wanted one of {', '.join(self.layers)}")
-        return self.metrics[layer]
+        return dict(self.metrics[layer])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.metrics)
@@ -205,10 +206,12 @@ class Measurement:
     ) -> Measurement:
         """What ``to_dict`` gave, without its sums or with these."""
         return Measurement(
-            metrics={
-                layer: {name: float(value) for name, value in values.items()}
-                for layer, values in plain["layers"].items()
-            },
+            metrics=ordered(
+                {
+                    layer: {name: float(value) for name, value in values.items()}
+                    for layer, values in plain["layers"].items()
+                }
+            ),
             sums=sums or {},
             loss=float(plain["loss"]),
             accuracy=float(plain["accuracy"]),
@@ -241,6 +244,11 @@ class Measurement:
         places = {layer: f"{i}/" for i, layer in enumerate(plain["layers"])}
         sums = {k: _rebuilt(arrays, p) for k, p in places.items() if f"{p}learning_rate" in arrays}
         return Measurement.from_dict(plain, sums)
+
+
+def ordered(metrics: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """The metrics in dictionaries whose order JAX keeps; it sorts the names of others."""
+    return OrderedDict((layer, OrderedDict(values)) for layer, values in metrics.items())
 
 
 # What noise would get, by metric.
