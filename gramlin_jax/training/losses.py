@@ -35,8 +35,8 @@ def classification_loss(
         ``(params, batch, key, hyper) -> (loss, {"accuracy": ...})``, scalars.
 
     Raises:
-        TypeError: From the loss, if x is not of floating point, labels are not integers (n,), or
-            ``apply`` does not return (logits, features).
+        TypeError: From the loss, if a batch is no pair of arrays, x is not of floating point,
+            labels are not integers (n,), or ``apply`` does not return (logits, features).
 
     Example:
         >>> loss = classification_loss(lambda params, x: (x @ params, None))
@@ -47,6 +47,9 @@ def classification_loss(
 
     def loss(params: PyTree, batch: Any, key: Array, hyper: Hyper) -> Any:
         del key, hyper
+        if not _is_pair(batch):
+            shapes = jax.tree.map(jnp.shape, batch)
+            raise TypeError(f"batch has shapes {shapes}: wanted a pair of arrays (x, labels)")
         x, labels = batch
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise TypeError(f"x has dtype {x.dtype}: wanted floating point; divide pixels by 255")
@@ -59,6 +62,11 @@ def classification_loss(
         return loss, {"accuracy": jnp.mean(hits(logits, labels))}
 
     return loss
+
+
+def _is_pair(batch: Any) -> bool:
+    arrays = isinstance(batch, tuple | list) and all(hasattr(part, "dtype") for part in batch)
+    return arrays and len(batch) == 2
 
 
 def _logits(output: Any) -> Array:

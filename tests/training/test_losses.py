@@ -23,6 +23,18 @@ def test_inputs_of_the_wrong_type():
         train((x, np.eye(3, dtype=np.float32)[y]))
 
 
+X, Y = toy(2)
+
+
+@pytest.mark.parametrize(
+    "batch", [{"x": X, "y": Y}, (X, Y, Y), X, [(X, Y), (X, Y)], [(X, Y)] * 3], ids=str
+)
+def test_batches_of_another_form_are_named(batch):
+    loss = classification_loss(MODEL.apply)
+    with pytest.raises(TypeError, match=r"batch has shapes .*: wanted a pair of arrays \(x, lab"):
+        loss(init(jax.random.key(0)), batch, None, {})
+
+
 @pytest.mark.parametrize("n", [16, 2])  # two rows of logits unpack as if they were a pair
 def test_logits_alone_are_refused(n):
     x, y = toy(n)
