@@ -23,11 +23,15 @@ def as_jax(name: str, tree: PyTree) -> PyTree:
 
     Raises:
         ValueError: If that would change an integer, or more than round a number.
+        TypeError: If it holds text, dates or objects.
     """
 
     def convert(path: Any, leaf: Any) -> Any:
         if not isinstance(leaf, jax.Array):
             array = np.asarray(leaf)
+            if array.dtype.kind in "OSUMm":
+                kind = f"{name}{jax.tree_util.keystr(path)} has dtype {array.dtype}"
+                raise TypeError(f"{kind}: wanted numbers")
             dtype = jax.dtypes.canonicalize_dtype(array.dtype)
             check_held(f"{name}{jax.tree_util.keystr(path)}", array, dtype)
         return jnp.asarray(leaf)

@@ -136,6 +136,14 @@ def test_data_that_would_change_are_refused(data, message):
             train(given, hooks=hooks)
 
 
+@pytest.mark.parametrize("kind", [str, object, "datetime64[s]"])
+def test_data_that_are_no_numbers_are_named(kind):
+    data = X, Y.astype(kind)
+    for name, given in (("data", data), ("a batch of data", Slices(data, 50))):
+        with pytest.raises(TypeError, match=rf"{name}\[1\] has dtype .*: wanted numbers"):
+            train(given)
+
+
 def test_data_that_are_only_rounded_are_taken():
     constant = np.full((50, 1), 0.1)  # rounding moves it, but it has no differences
     noisy = constant + 1e-17 * np.arange(50)[:, None]
