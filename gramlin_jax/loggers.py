@@ -232,6 +232,9 @@ class Monitoring:
 
 
 def _whole(step: Any) -> int:
-    if step != int(step):  # cut, it would be another step
-        raise ValueError(f"step is {step!r}: wanted a whole number")
-    return int(step)
+    try:
+        if (whole := int(step)) == step:  # cut, it would be another step
+            return whole
+    except (TypeError, ValueError, OverflowError):  # None, NaN, infinity
+        pass
+    raise ValueError(f"step is {step!r}: wanted a whole number")

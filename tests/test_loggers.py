@@ -72,8 +72,9 @@ def test_a_file_of_something_else_that_comes_later_stops_nothing(tmp_path):
 def test_a_step_between_two_is_refused(tmp_path):
     for logger in (JSONLines(tmp_path / "log.jsonl"), Monitoring()):
         logger(VALUES, jax.numpy.int32(2))
-        with pytest.raises(ValueError, match="step is 2.5: wanted a whole number"):
-            logger(VALUES, 2.5)
+        for step in (2.5, None, math.nan, math.inf, "2"):
+            with pytest.raises(ValueError, match=f"step is {step!r}: wanted a whole number"):
+                logger(VALUES, step)
 
 
 def test_a_value_called_step_is_refused(tmp_path):
