@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from tqdm.auto import tqdm
 
 from gramlin_jax.loggers import Logger, Loggers
+from gramlin_jax.support.checks import check_function
 from gramlin_jax.support.conversion import as_jax
 from gramlin_jax.support.devices import Placement, placed
 from gramlin_jax.support.fingerprints import fingerprint
@@ -158,6 +159,7 @@ class Measure(Hook):
         """Check the settings and allocate the measurements."""
         if training.measured is not None:
             raise ValueError("hooks has two Measure: wanted one, whose function returns both")
+        check_function("Measure.function", self.function, "lambda params, hyper, data: …")
         epochs = range(training.epochs + 1)
         if self.at is not None and not np.iterable(self.at):
             raise ValueError(f"Measure.at is {self.at}: wanted several epochs, as ({self.at},)")

@@ -114,7 +114,8 @@ def fit(
             once, a size is not positive, ``loss`` does not return a scalar and a dict of
             scalars, ``sweep`` does not fit, the devices of ``mesh`` do not divide its runs, or a
             hook refuses.
-        TypeError: If ``hooks`` is no list of hooks, or ``optimizer`` gives none.
+        TypeError: If ``data`` holds no numbers, ``init`` or ``loss`` is no function, ``sweep`` has
+            no names, ``hooks`` is no list of hooks, or ``optimizer`` gives none.
 
     Example:
         >>> import optax

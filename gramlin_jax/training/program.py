@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from gramlin_jax.support.checks import check_count, check_leading_axis
+from gramlin_jax.support.checks import check_count, check_function, check_leading_axis
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
@@ -53,6 +53,7 @@ class Run:
     Raises:
         ValueError: If ``batch_size`` is not positive; from ``step``, if ``loss`` does not return
             a scalar and metrics.
+        TypeError: If ``init`` or ``loss`` is no function.
 
     Example:
         >>> def loss(params, batch, key, hyper):
@@ -74,6 +75,8 @@ class Run:
     shuffle: bool = True
 
     def __post_init__(self) -> None:
+        check_function("init", self.init, "lambda key: params")
+        check_function("loss", self.loss, "classification_loss(model.apply)")
         if self.batch_size is not None:
             check_count("batch_size", self.batch_size)
 

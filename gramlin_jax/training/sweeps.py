@@ -162,7 +162,11 @@ def check_sweep(sweep: Mapping[str, Any] | None) -> dict[str, np.ndarray]:
     Raises:
         ValueError: If lengths differ, one is 0, a seed is not an integer of 32 bits, or a value is
             not a number or not held by the type of the calculation.
+        TypeError: If it has no names.
     """
+    if not hasattr({} if sweep is None else sweep, "items"):
+        kind = type(sweep).__name__
+        raise TypeError(f"sweep is a {kind}: wanted values by name, as grid(seed=range(3))")
     hyper = {name: np.asarray(values) for name, values in (sweep or {}).items()}
     shapes = {name: values.shape for name, values in hyper.items()}
     if any(len(shape) != 1 or not shape[0] for shape in shapes.values()) or (

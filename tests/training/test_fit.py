@@ -200,9 +200,13 @@ def test_bad_input(options, message):
         ({"hooks": [Hook]}, "hooks is .*: wanted a list of hooks"),
         ({"optimizer": "sgd"}, "optimizer gives 'sgd': wanted one of Optax's"),
         ({"optimizer": lambda hyper: None}, "optimizer gives None: wanted one of Optax's"),
+        ({"init": {"kernel": X}}, "init is a dict: wanted a function, as lambda key: params"),
+        ({"loss": "squared"}, "loss is a str: wanted a function"),
+        ({"hooks": [Measure(None)]}, "Measure.function is a NoneType: wanted a function"),
+        ({"sweep": [("seed", 0)]}, "sweep is a list: wanted values by name, as grid"),
     ],
 )
-def test_what_is_no_hook_or_optimizer(options, message):
+def test_what_is_of_another_kind(options, message):
     with pytest.raises(TypeError, match=message):
         train(**options)
 
