@@ -369,7 +369,8 @@ def test_saved_and_loaded(measured, tmp_path):
 
 def test_it_is_a_mapping_of_layers_and_shows_its_table(measured):
     assert list(measured) == list(measured.layers) and len(measured) == 5
-    assert "in" in measured and "inn" not in measured
+    assert "in" in measured and "inn" not in measured and measured.get("inn") is None
+    assert dict(measured) == dict(measured.items()) == measured.metrics
     assert repr(measured) == str(measured) == measured.table()
 
 

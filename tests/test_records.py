@@ -164,6 +164,7 @@ def test_records_come_back_as_they_were(recorded):
     assert again[10].metrics == made().metrics and again[10].loss == 2
     assert str(again[10]) == str(made()) and again[10].coverage == "all"
     assert "3 measurements, steps 0 to 20" in str(again)
+    assert [step for step, m in again.items() if m.loss > 1] == [10, 20]
     for line in recorded.path.read_text().splitlines():
         assert json.loads(line)["layers"]  # others can read it, too
     with pytest.raises(KeyError, match="step is 5: wanted one of 0, 10, 20"):

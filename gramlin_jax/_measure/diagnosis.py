@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from gramlin_jax._measure.measurement import Measurement
-from gramlin_jax._measure.records import Records
 from gramlin_jax._measure.symptoms import (
     CHECKS,
     FULL,
@@ -93,7 +92,7 @@ class Diagnosis:
 
 
 HEAD = ("layer", "finding", "step", "value", "null")
-Watched = Measurement | Records | Mapping[int, Measurement]
+Watched = Measurement | Mapping[int, Measurement]
 
 
 def diagnose(watched: Watched, *, heldout: Watched | None = None) -> Diagnosis:
@@ -163,12 +162,10 @@ MEMORY = "memorisation"
 
 
 def _series(name: str, watched: Watched) -> dict[int, Numbers]:
-    steps: dict[int, Any] = {0: watched}
-    if not isinstance(watched, Measurement):
-        if not isinstance(watched, Records | Mapping):
-            kind = type(watched).__name__
-            raise TypeError(f"{name} is a {kind}: wanted a Measurement, or several by step")
-        steps = {step: watched[step] for step in watched}
+    if not isinstance(watched, Mapping):
+        kind = type(watched).__name__
+        raise TypeError(f"{name} is a {kind}: wanted a Measurement, or several by step")
+    steps: dict[Any, Any] = {0: watched} if isinstance(watched, Measurement) else dict(watched)
     for step, measurement in steps.items():
         if not isinstance(measurement, Measurement) or not isinstance(step, int | np.integer):
             kinds = f"{type(measurement).__name__} at step {step!r}"

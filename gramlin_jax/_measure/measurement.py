@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Measurement:
+class Measurement(Mapping[str, dict[str, float]]):
     """Metrics of every layer, and the sums that they were computed from: a pytree.
 
-    ``measurement[layer]`` are a layer's metrics by name, ``for layer in measurement`` are the
-    layers, and ``print(measurement)`` is the table.
+    It is a mapping of layers: ``measurement[layer]`` are a layer's metrics by name.
+    ``print(measurement)`` is the table.
 
     Attributes:
         metrics: Values by layer and metric, float64. Unless chosen otherwise:

@@ -6,7 +6,7 @@ import json
 import math
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Records:
+class Records(Mapping[int, Measurement]):
     """A series of measurements over steps, in a file that only grows: a mapping of steps.
 
     The file holds one line of JSON for each measurement: its metrics, loss, accuracy, notes and a
