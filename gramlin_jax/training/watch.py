@@ -37,7 +37,8 @@ class Watch(Hook):
         options: Further arguments of ``Probe``.
         logger: Takes ``Measurement.scalars`` after each epoch; in a sweep the names are followed
             by the run, as in ``Log``.
-        measurements: By epoch (the first is 1), one for each run, without their sums.
+        measurements: By epoch (the first is 1), one for each run, without their sums. Where a run
+            goes on from a checkpoint, of the epochs since then; what logs them keeps all.
 
     Raises:
         ValueError: When training begins, as ``Probe``, or if there is another ``Watch``.
