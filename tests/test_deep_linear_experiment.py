@@ -137,6 +137,16 @@ def test_what_is_not_known_decides_nothing():
     assert verdicts(training_error=np.array([[0, 0, 0], [0, 0, 0], [0, nan, 0]]))[1] is None
 
 
+def test_the_table_counts_the_seeds_that_learn():
+    """A depth at which 2 of 3 seeds learn was called "never"."""
+    steps = np.array([[[10, 20, 30]] * 5, [[10, np.nan, 20]] * 4 + [[np.nan] * 3]])
+    accuracy = made_up().data["accuracy"].values
+    result = made_up(learning_steps=steps, sequential_accuracy=accuracy)
+    orthogonal, gaussian = table(result).splitlines()[-2:]
+    assert "32 layers: 20 ± 10" in orthogonal
+    assert "16 layers: 15 ± 7 (2 of 3 seeds), 32 layers: never" in gaussian
+
+
 def test_a_figure_of_networks_that_never_learn(smoke):
     _, result = smoke
     never = result.data["learning_steps"].where(False)

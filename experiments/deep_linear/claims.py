@@ -155,4 +155,9 @@ def table(result: Result) -> str:
 
 
 def _mean(steps: xr.DataArray) -> str:
-    return "never" if np.isnan(steps).any() else plus_minus(steps, ".0f")
+    """Of the seeds that learn, and how many these are if not all."""
+    learnt = steps.dropna("seed")
+    if not learnt.size:
+        return "never"
+    count = f" ({learnt.size} of {steps.size} seeds)" if learnt.size < steps.size else ""
+    return plus_minus(learnt, ".0f") + count

@@ -78,8 +78,9 @@ def captions(result: Result) -> dict[str, str]:
             "depth, the relative difference of kernels trained by covariances and by data, dotted: "
             "float64's rounding; (d) time of each mode to half of its strength against the law "
             "τ ln(s/u₀ − 1)/2s, from several starts u₀; (e) steps to learn at the best learning "
-            "rate, by depth; (f) and on: strength of each mode (points) and the exact curves, from "
-            f"u₀ = {config.start:g}. {over_seeds(config.seeds).capitalize()}."
+            "rate, by depth, where all seeds learn; (f) and on: strength of each mode (points) and "
+            f"the exact curves, from u₀ = {config.start:g}. "
+            f"{over_seeds(config.seeds).capitalize()}."
         ),
         "random_weights": (
             f"Modes on {named(config.dataset)} from small Gaussian weights (points) and the exact "
@@ -147,7 +148,7 @@ def _depths(axes: Axes, steps: xr.DataArray) -> None:
         if learnt.sizes["layers"]:
             points(axes, learnt, colour, fmt="o-", label=init)
         else:
-            axes.plot([], [], "o-", color=colour, label=f"{init}: never")
+            axes.plot([], [], "o-", color=colour, label=f"{init}: not in all seeds")
     axes.set_xscale("log", base=2)
     axes.set_xticks(steps["layers"].values, [str(n) for n in steps["layers"].values])
     axes.set_yscale("log")
