@@ -70,9 +70,9 @@ def test_a_loss_that_grows_is_named():
         check_descent(np.array([1.0, np.nan]), "learning_rate", 9.0)
 
 
-def made_up(**arrays):
+def made_up(scaling=PAPER.scaling, **arrays):
     """A result of the notebook's setting of which all claims are true, but for arrays named."""
-    config = dataclasses.replace(PAPER, seeds=3)
+    config = dataclasses.replace(PAPER, seeds=3, scaling=scaling)
     noise = 0.01 * np.arange(-1, 2)[:, None]
     steps = np.arange(101)
     loss, accuracy = (
@@ -100,8 +100,8 @@ def made_up(**arrays):
     return Result(config, data, {})
 
 
-def verdicts(**arrays):
-    return [claim.holds for claim in check(made_up(**arrays))]
+def verdicts(**changes):
+    return [claim.holds for claim in check(made_up(**changes))]
 
 
 def test_check_can_find_each_claim_false():
@@ -135,6 +135,15 @@ def test_what_is_not_known_decides_nothing():
     half[0, 0] = nan
     assert verdicts(half_time=half)[4] is None
     assert verdicts(training_error=np.array([[0, 0, 0], [0, 0, 0], [0, nan, 0]]))[1] is None
+
+
+def test_depths_in_any_order():
+    """The first was taken for the shallowest, and a single one for both."""
+    steps = made_up().data["learning_steps"].values
+    swapped = {"scaling": PAPER.scaling[::-1], "learning_steps": steps[:, ::-1]}
+    assert verdicts(**swapped)[5:7] == [True, True]
+    assert "from 50 to 200 steps; 3 learn at 32" in check(made_up(**swapped))[6].evidence
+    assert verdicts(scaling=(2,), learning_steps=steps[:, :1])[5:7] == [None, None]
 
 
 def test_the_table_counts_the_seeds_that_learn():
