@@ -136,9 +136,10 @@ CONFIG = Config(variations=("base",), init_scales=(1.0,), weight_decays=(0.01,),
 SHAPE = 1, 1, 1, 3, 2, 2
 
 
-def made(**changes):
+def made(decays=(0.01,), **changes):
     """A result in which all claims hold, but for these arrays."""
-    at = lambda start, end: np.stack([np.full((1, 1, 1, 3, 2), v) for v in (start, end)], 4)  # noqa: E731
+    shape = 1, 1, len(decays), 3, 2
+    at = lambda start, end: np.stack([np.full(shape, v) for v in (start, end)], 4)  # noqa: E731
     arrays = {
         "p": np.repeat(at(0.5, 0.01)[..., None], len(FORMS), -1),
         "alignment": np.repeat(at(0.6, 0.9)[..., None], len(FORMS), -1),
@@ -153,8 +154,9 @@ def made(**changes):
     }
     arrays["alignment"][..., FORMS.index("fact")] = 0.95
     arrays |= {name: value(arrays[name].copy()) for name, value in changes.items()}
-    data = label(arrays, ansatz.DIMENSIONS, ansatz.coordinates(CONFIG))
-    return Result(CONFIG, data, {})
+    config = dataclasses.replace(CONFIG, weight_decays=decays)
+    data = label(arrays, ansatz.DIMENSIONS, ansatz.coordinates(config))
+    return Result(config, data, {})
 
 
 def verdicts(**changes):
@@ -194,6 +196,18 @@ def test_claims_hold_fail_and_are_undecided():
     # A correlation of 0.8 that is not significant, and none that high.
     assert verdicts(p=put(0.2, 1, -1, everywhere, 0))[2] is False
     assert verdicts(alignment=put(0.7, everywhere, -1, everywhere, 0))[2] is None
+
+
+def test_fact_is_compared_at_the_largest_weight_decay():
+    """It was at the last one, and without any weight decay, too."""
+
+    def nearer_at_the_first(alignment):
+        alignment[:, :, 1, ..., FORMS.index("fact")] = -1
+        return alignment
+
+    assert verdicts(decays=(0.01, 0.0), alignment=nearer_at_the_first)[10] is True
+    assert verdicts(decays=(0.0, 0.01), alignment=nearer_at_the_first)[10] is False
+    assert verdicts(decays=(0.0,))[10] is None
 
 
 def test_the_table_leaves_out_layers_that_are_not_there():

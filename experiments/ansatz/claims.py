@@ -61,7 +61,7 @@ def check(result: Result) -> list[Claim]:
     6. Without the activation's derivative the correlation is lower.
     7. The leading right singular vectors capture 95 % of what the AGOP's eigenvectors do.
     8. Reweighted by W, directions influence the outputs more alike than those of the input do.
-    9. FACT is nearer to WᵀW than the AGOP is: for SGD with the largest weight decay.
+    9. FACT is nearer to WᵀW than the AGOP is: for SGD with the largest weight decay, if positive.
     10. Each of the six alignments is significant after training.
     11. W has full rank.
     """
@@ -134,7 +134,8 @@ def _fact_claim(result: Result) -> Claim:
     """FACT against the ansatz where it is a theorem: SGD's coupled decay, the largest one."""
     settings = result.config.settings()
     coupled = [name for name, setting in settings.items() if setting.optimizer == "sgd"]
-    end = trained(result).isel(weight_decay=-1).sel(setting=coupled)["alignment"]
+    decay = max(result.config.weight_decays)
+    end = trained(result).sel(weight_decay=decay, setting=coupled)["alignment"].where(decay > 0)
     fact, nfa = (end.sel(form=form, drop=True) for form in ("fact", "nfa"))
     return _claim("with weight decay FACT is nearer than the ansatz", fact > nfa, fact)
 
