@@ -210,6 +210,15 @@ def test_fact_is_compared_at_the_largest_weight_decay():
     assert verdicts(decays=(0.0,))[10] is None
 
 
+def test_a_layer_without_an_ansatz_is_not_compared():
+    """Where J is 0 the correlation is NaN; it counted as lower than any other."""
+    claims = check(made(alignment=put(np.nan, everywhere := slice(None), -1, 0, 0)))
+    for place in (6, 7, 10):
+        assert claims[place].holds is True and "100.0% of 3 layers" in claims[place].evidence
+    nowhere = check(made(alignment=put(np.nan, everywhere, -1, everywhere, 0)))
+    assert [nowhere[place].evidence for place in (6, 7, 10)] == ["no layer"] * 3
+
+
 def test_the_table_leaves_out_layers_that_are_not_there():
     frame = layers(made(rank=put(np.nan, everywhere := slice(None), everywhere, 1)))
     assert len(frame) == 3 and set(frame["layer"]) == {1}

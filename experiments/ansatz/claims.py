@@ -70,7 +70,8 @@ def check(result: Result) -> list[Claim]:
     nfa, p = (data[name].sel(form="nfa", drop=True) for name in ("alignment", "p"))
     iso = data["range_isotropy"]
     high = p.where(nfa >= HIGH)
-    others = end["replaced"].max("replacement")
+    after = nfa.isel(epoch=-1)
+    others, plain = end["replaced"].max("replacement"), end["nfa_without_derivative"]
     influence = end["influence_outputs"] > end["influence_inputs"]
     claims = [
         _claim("after training the ansatz is significant", p.isel(epoch=-1) <= LEVEL, p, -1),
@@ -84,12 +85,8 @@ def check(result: Result) -> list[Claim]:
             -1,
         ),
         _claim("the exponent is 1", abs(end["exponent"] - 1) <= 0.1, end["exponent"]),
-        _claim("no replaced kernel fits the ansatz as well", nfa.isel(epoch=-1) > others, others),
-        _claim(
-            "the activation's derivative matters",
-            nfa.isel(epoch=-1) > end["nfa_without_derivative"],
-            end["nfa_without_derivative"],
-        ),
+        _claim("no replaced kernel fits the ansatz as well", after > others, _where(after, others)),
+        _claim("the activation's derivative matters", after > plain, _where(after, plain)),
         _claim("singular vectors capture the AGOP", end["ky_fan"] >= 0.95, end["ky_fan"]),
         _claim("reweighted directions have like influence", influence, end["influence_outputs"]),
         _fact_claim(result),
@@ -130,6 +127,11 @@ def _claim(
     return Claim(statement, holds, f"{share:.1%} of {total} layers; {values}")
 
 
+def _where(other: xr.DataArray, shown: xr.DataArray) -> xr.DataArray:
+    """``shown`` where it can be compared with ``other``, which is NaN where J is 0."""
+    return shown.where(other.notnull())
+
+
 def _fact_claim(result: Result) -> Claim:
     """FACT against the ansatz where it is a theorem: SGD's coupled decay, the largest one."""
     settings = result.config.settings()
@@ -137,7 +139,7 @@ def _fact_claim(result: Result) -> Claim:
     decay = max(result.config.weight_decays)
     end = trained(result).sel(weight_decay=decay, setting=coupled)["alignment"].where(decay > 0)
     fact, nfa = (end.sel(form=form, drop=True) for form in ("fact", "nfa"))
-    return _claim("with weight decay FACT is nearer than the ansatz", fact > nfa, fact)
+    return _claim("with weight decay FACT is nearer than the ansatz", fact > nfa, _where(nfa, fact))
 
 
 def layers(result: Result) -> pd.DataFrame:
