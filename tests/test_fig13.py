@@ -107,7 +107,7 @@ def test_check_can_find_each_claim_false():
     level = test.copy()
     level[1, 1] = level[0, 1]
     assert verdicts(test_accuracy=level)[0] is False, "one run"
-    assert verdicts(test_accuracy=test[..., [0, 3, 2, 1]], train_accuracy=0.3 * train)[1] is False
+    assert verdicts(test_accuracy=test[..., [0, 3, 2, 3]], train_accuracy=0.3 * train)[1] is False
     assert verdicts(train_accuracy=test)[1] is False, "in the same epoch is not first"
     assert verdicts(test_accuracy=0.1 * test)[1:5] == [None] * 4, "no run generalises"
     linearity, heldout = whole["target_linearity"], whole["heldout"]
@@ -143,6 +143,17 @@ def test_evidence_counts_epochs():
     found = check(made_up())[1]
     assert found.evidence.startswith("4 of the 4 runs, out of 6, that generalise")
     assert found.evidence.endswith("test accuracy follows 20 to 20 epochs later")
+
+
+def test_a_run_that_forgets_again_does_not_generalise():
+    """All runs but two pass one half on their way, before they memorise; two end above it."""
+    train, test = np.zeros((3, 2, 4)), np.zeros((3, 2, 4))
+    train[..., 2:], test[..., 1] = 1, 0.7
+    test[0, :, 1], test[0, :, 3] = 0, 0.9
+    _, first, *others = check(made_up(train_accuracy=train, test_accuracy=test))
+    assert first.holds is True and first.evidence.startswith("2 of the 2 runs, out of 6")
+    assert first.evidence.endswith("test accuracy follows 10 to 10 epochs later")
+    assert "among the 2 that do" in others[0].evidence
 
 
 @pytest.mark.parametrize(

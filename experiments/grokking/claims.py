@@ -87,9 +87,9 @@ def _decay_claim(accuracy: xr.DataArray) -> Claim:
 
 def _memorised_first(train: xr.DataArray, test: xr.DataArray) -> Claim:
     memorised, learnt = first_epoch(train >= LEARNT), first_epoch(test >= LEARNT)
-    generalised = learnt.notnull()
+    generalised = test.isel(epoch=-1) >= LEARNT
     first = generalised & (memorised < learnt)
-    delays = learnt - memorised
+    delays = (learnt - memorised).where(generalised)
     count = int(generalised.sum())
     evidence = f"{first.sum():d} of the {count} runs, out of {learnt.size}, that generalise"
     if delays.notnull().any():
