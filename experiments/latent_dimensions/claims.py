@@ -27,8 +27,8 @@ It also reads about 50 and 15 learned components off the spectra of the MLP's we
 
 LITTLE = 0.01
 """An accuracy that may be lost by clipping."""
-ROUNDING = 1e-9
-"""What makes "at most" of "less than"."""
+ROUNDING = 1e-6
+"""What makes "at most" of "less than": accuracies are float32."""
 
 
 SAYS = {
@@ -122,7 +122,7 @@ def guess(result: Result) -> float:
 
 def enough(curves: xr.DataArray, end: xr.DataArray) -> xr.DataArray:
     """The smallest number of components from which on accuracy loses at most ``LITTLE``."""
-    short = (end - curves > LITTLE) & curves.notnull()
+    short = (end - curves > LITTLE + ROUNDING) & curves.notnull()
     last = curves["rank"].where(short).max("rank").fillna(0)
     return curves["rank"].where(curves["rank"] > last).min("rank")
 
