@@ -106,19 +106,21 @@ def _about(runs: xr.DataArray) -> str:
 
 
 def table(result: Result) -> Table:
-    """By loss, layers and the last one's geometry: first, as the terminal phase begins, last."""
-    heads, columns = [""], []
+    """By loss, layers and the last one's geometry: first, as the terminal phase begins, last.
+
+    In place of a terminal phase that a seed does not reach stands –.
+    """
+    heads, cells, names = [""], [], list(_rows(result.data.isel(loss=0, epoch=0)))
     for loss, data in by_loss(result).items():
-        begin = first_epoch(data["train_accuracy"] >= TERMINAL).fillna(data["epoch"][-1])
+        begin = first_epoch(data["train_accuracy"] >= TERMINAL)
         for time, of in (
             ("start", data.isel(epoch=0)),
-            ("terminal phase", data.sel(epoch=begin)),
+            ("terminal phase", None if begin.isnull().any() else data.sel(epoch=begin)),
             ("end", data.isel(epoch=-1)),
         ):
             heads.append(f"{loss}, {time}")
-            columns.append(_rows(of))
-    names = [name.replace("_", " ") for name in columns[0]]
-    cells = [[_about(runs) for runs in column.values()] for column in columns]
+            cells.append([_about(v) for v in _rows(of).values()] if of else ["–"] * len(names))
+    names = [name.replace("_", " ") for name in names]
     return Table(heads, list(zip(names, *cells, strict=True)))
 
 
