@@ -26,7 +26,7 @@ from gramlin_jax.support.files import (
 from gramlin_jax.support.versions import versions
 
 from .registry import Experiment, find
-from .shared.provenance import DATA, changes, commit, record_versions
+from .shared.provenance import DATA, VERSIONS, changes, commit, record_versions
 from .shared.results import (
     Result,
     label,
@@ -102,10 +102,12 @@ def _performed(
 def _timed(
     experiment: Experiment, config: Any, folder: Path, data_dir: str | None, mesh: Mesh | None
 ) -> Result:
-    changed, start = record_versions(folder), time.monotonic()
+    begun, start = (folder / VERSIONS).exists(), time.monotonic()
+    changed = record_versions(folder)
     result = experiment.run(config, folder=folder, data_dir=data_dir, mesh=mesh)
-    info = {**result.info, **versions(), "seconds": round(time.monotonic() - start, 1)}
-    info["commit"] = commit()
+    info = {**result.info, **versions(), "commit": commit()}
+    if not begun:  # what sessions took that were cut off is not known
+        info["seconds"] = round(time.monotonic() - start, 1)
     if changed:
         info["changes"] = changed
     return dataclasses.replace(result, info={**info, "of": _identity(experiment.name, config)})

@@ -83,8 +83,10 @@ def test_a_kill_at_any_file_event_loses_nothing(tiny):
     again = [*unfinished[some[0] :: some[0]], *finished[:: some[1]]]
     again = again if MORE > 1 else [copy for copy in again if copy != unfinished[-1]]
     for copy in again:
+        begun = (copy / "versions.json").exists()
         found, done = perform(NAME, TINY, copy)
         assert done == (copy in finished), copy
+        assert ("seconds" in found.info) == (done or not begun), "the last session's alone"
         assert found.data.identical(result.data), copy
         names = {path.name for path in copy.iterdir()}
         assert names == {path.name for path in folder.iterdir()}, copy
