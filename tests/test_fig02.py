@@ -120,6 +120,15 @@ def test_check_can_find_each_claim_false():
     assert check(made_up(target_linearity=lost))[2].holds is None
 
 
+def test_no_mean_leaves_out_a_run_that_diverged():
+    """The others' stood for it, in the evidence on the complement and in the table."""
+    whole = {name: values.values.copy() for name, values in made_up().data.items()}
+    whole["test_accuracy"][2, 1, 0, 1] = whole["target_linearity"][2, 1, 0] = np.nan
+    result = made_up(**whole)
+    assert "0.1: nan, nan of 0.200, 0.200, test accuracy nan" in check(result)[2].evidence
+    assert [row[-1] for row in table(result).rows] == ["0.510, 0.510", "nan, nan"]
+
+
 def test_of_one_learning_rate_each_claim_is_made_once():
     result = made_up()
     config = dataclasses.replace(result.config, learning_rates=(0.1,))

@@ -129,7 +129,7 @@ def _complement_claim(result: Result) -> Claim:
     by_rate = "; ".join(
         f"{rate:g}: {_layers(complement.sel(learning_rate=rate))} of "
         f"{_layers(original.sel(learning_rate=rate))}, test accuracy "
-        f"{accuracy.sel(learning_rate=rate).mean():.3f}"
+        f"{accuracy.sel(learning_rate=rate).mean(skipna=False):.3f}"
         for rate in result.config.learning_rates
     )
     return Claim(
@@ -141,7 +141,7 @@ def _complement_claim(result: Result) -> Claim:
 
 
 def _layers(gains: xr.DataArray) -> str:
-    return ", ".join(f"{gain:.3f}" for gain in gains.mean("seed"))
+    return ", ".join(f"{gain:.3f}" for gain in gains.mean("seed", skipna=False))
 
 
 def table(result: Result) -> Table:
