@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -96,9 +97,17 @@ class Batches:
                 f"batch_size is {run.batch_size} where data yields batches: wanted None"
             )
         self._made, self.run = data, run
-        self._pass: Iterator[Any] | None = None
-        self.first, _ = next(self._batches(0))
+        batches = self._iterator(0)
+        if batches is self._iterator(0):
+            raise ValueError(
+                f"data gives the same {type(batches).__name__} again, which can be read once: "
+                "wanted an iterable that starts anew each epoch, or a callable epoch -> iterable"
+            )
+        begun = _checked(batches, 0)
+        self.first, size = next(begun)
         check_finite("the first batch of data", self.first)
+        # Epoch 0 goes on here: no batch is lost of a source that can be read once.
+        self._begun: Iterator[Any] = itertools.chain([(self.first, size)], begun)
 
     def example(self) -> PyTree:
         """A batch."""
@@ -117,7 +126,9 @@ class Batches:
         def train(state: State, hyper: Hyper, epoch: int) -> tuple[State, Metrics]:
             means: Metrics = {}
             seen = 0
-            for i, (batch, size) in enumerate(self._batches(epoch)):
+            begun = self._begun if epoch == 0 else _checked(self._iterator(epoch), epoch)
+            self._begun = iter(())
+            for i, (batch, size) in enumerate(begun):
                 seen += size
                 state, metrics = step.call(state, batch, hyper, np.int32(epoch), np.int32(i))
                 means = _moved(means, metrics, size / seen) if means else metrics
@@ -133,26 +144,19 @@ class Batches:
         """What must be the same for a run to be resumed."""
         return {"batch_size": None, "shuffle": None, "data": fingerprint(self.first)}
 
-    def _batches(self, epoch: int) -> Iterator[tuple[PyTree, int]]:
-        """The batches of an epoch as JAX arrays, and their sizes.
+    def _iterator(self, epoch: int) -> Iterator[Any]:
+        return iter(self._made(epoch) if callable(self._made) else self._made)
 
-        Raises:
-            ValueError: If there are none, or the iterator is the one of the pass before.
-        """
-        made = self._made(epoch) if callable(self._made) else self._made
-        batches = iter(made)
-        if batches is self._pass:
-            raise ValueError(
-                f"data is a {type(made).__name__} that can be read once: wanted an iterable that "
-                "starts anew each epoch, or a callable epoch -> iterable"
-            )
-        self._pass, empty = batches, True
-        for batch in batches:
-            empty = False
-            batch = as_jax("a batch of data", batch)
-            yield batch, check_leading_axis("a batch of data", batch)
-        if empty:
-            raise ValueError(f"data has no batch in epoch {epoch}: wanted at least one")
+
+def _checked(batches: Iterator[Any], epoch: int) -> Iterator[tuple[PyTree, int]]:
+    """The batches of an epoch as JAX arrays, and their sizes; ``ValueError`` if there are none."""
+    empty = True
+    for batch in batches:
+        empty = False
+        batch = as_jax("a batch of data", batch)
+        yield batch, check_leading_axis("a batch of data", batch)
+    if empty:
+        raise ValueError(f"data has no batch in epoch {epoch}: wanted at least one")
 
 
 def source_of(data: Any, run: Run) -> Arrays | Batches:

@@ -75,11 +75,16 @@ def over_runs(
         mesh: Devices, each of which takes an equal share of the runs. They exchange nothing, so
             that under ``"map"`` every bit is that of one device; None: JAX's default device.
 
+    Raises:
+        ValueError: If ``execution`` is another word.
+
     Example:
         >>> add = over_runs(lambda a, b: a + b, execution="vmap", shared=(1,))
         >>> add(np.arange(3), 10).tolist()
         [10, 11, 12]
     """
+    if execution not in ("vmap", "map"):
+        raise ValueError(f"execution is {execution!r}: wanted 'vmap' or 'map'")
 
     def lifted(*args: Any) -> Any:
         same = {i: args[i] for i in shared}

@@ -59,7 +59,28 @@ def test_a_callable_is_told_the_epoch():
         return params["params"]["Dense_0"]["bias"].sum(), {"x": batch[0].mean()}
 
     assert train(batches, loss=loss).history["x"].tolist() == [[0, 1, 2]]
-    assert told == [0, 0, 1, 2]  # once for the shapes
+    assert told == [0, 0, 1, 2]  # once to see whether it starts anew
+
+
+class Renewed:
+    """Gives a new generator each time, over batches that can be read once."""
+
+    def __init__(self, batches):
+        self.batches = iter(batches)
+
+    def __iter__(self):
+        return (batch for batch in self.batches)
+
+
+def test_no_batch_is_lost_of_what_can_be_read_once():
+    def loss(params, batch, key, hyper):
+        return params["params"]["Dense_0"]["bias"].sum(), {"x": batch[0].mean()}
+
+    batches = [(np.full((4, 6), i, np.float32), np.zeros(4, int)) for i in range(3)]
+    history = train(Renewed(batches), loss=loss, epochs=1).history
+    assert history["x"].tolist() == [[1]]  # of 0, 1 and 2
+    with pytest.raises(ValueError, match="data has no batch in epoch 1"):
+        train(Renewed(batches), loss=loss, epochs=2)
 
 
 class Stored:

@@ -4,7 +4,12 @@ import numpy as np
 import optax
 import pytest
 
-from gramlin_jax.training import check_sweep, choose_execution, fit, grid
+from gramlin_jax.training import check_sweep, choose_execution, fit, grid, over_runs
+
+
+def test_other_executions_are_refused():
+    with pytest.raises(ValueError, match="execution is 'pmap': wanted 'vmap' or 'map'"):
+        over_runs(jnp.add, execution="pmap")
 
 
 def test_choice_of_execution():
