@@ -219,6 +219,14 @@ def test_a_layer_without_an_ansatz_is_not_compared():
     assert [nowhere[place].evidence for place in (6, 7, 10)] == ["no layer"] * 3
 
 
+def test_few_rotations_decide_nothing():
+    """The least p of 18 rotations is 1/19: nothing could be significant, and claims failed."""
+    for rotations, verdict in ((18, None), (19, True)):
+        config = dataclasses.replace(CONFIG, rotations=rotations)
+        found = [claim.holds for claim in check(dataclasses.replace(made(), config=config))]
+        assert found == [*[verdict] * 3, *[True] * 8, *[verdict] * 6, True]
+
+
 def test_the_table_leaves_out_layers_that_are_not_there():
     frame = layers(made(rank=put(np.nan, everywhere := slice(None), everywhere, 1)))
     assert len(frame) == 3 and set(frame["layer"]) == {1}

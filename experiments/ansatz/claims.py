@@ -45,12 +45,19 @@ def trained(result: Result) -> xr.Dataset:
     return result.data.isel(epoch=-1)
 
 
+def _decidable(result: Result) -> Result:
+    """With NaN for every p where the least that so few rotations can give is not significant."""
+    reached = xr.DataArray(1 / (result.config.rotations + 1) <= LEVEL)
+    p = result.data["p"].where(reached)
+    return dataclasses.replace(result, data=result.data.assign(p=p))
+
+
 def check(result: Result) -> list[Claim]:
     """Check what the ansatz, the note on it and its rivals say, layer by layer.
 
     A claim holds if it is true of at least 95 % of the layers of every seed, and fails if it is
     true of less than half of a seed's; in between it is undecided. Significant means p ≤ 0.05 under
-    rotations.
+    rotations, of which 19 or more are needed to decide it.
 
     1. After training the ansatz is significant; before, it is not.
     2. A correlation of at least 0.8 is significant, in all layers before and after training.
@@ -65,6 +72,7 @@ def check(result: Result) -> list[Claim]:
     10. Each of the six alignments is significant after training.
     11. W has full rank.
     """
+    result = _decidable(result)
     data, end = result.data, trained(result)
     start = data.isel(epoch=0)
     nfa, p = (data[name].sel(form="nfa", drop=True) for name in ("alignment", "p"))
@@ -94,7 +102,7 @@ def check(result: Result) -> list[Claim]:
             _claim(
                 f"the alignment of {pair} is significant",
                 end["p"].sel(form=form) <= LEVEL,
-                end["alignment"].sel(form=form),
+                _where(end["p"], end["alignment"]).sel(form=form),
             )
             for form, pair in ALIGNMENTS.items()
         ),
@@ -128,7 +136,7 @@ def _claim(
 
 
 def _where(other: xr.DataArray, shown: xr.DataArray) -> xr.DataArray:
-    """``shown`` where it can be compared with ``other``, which is NaN where J is 0."""
+    """``shown`` where ``other`` is known: a correlation with J = 0 is NaN, as are its p."""
     return shown.where(other.notnull())
 
 
@@ -167,7 +175,7 @@ def layers(result: Result) -> pd.DataFrame:
 
 def table(result: Result) -> str:
     """Medians over the layers of each setting after training."""
-    end = trained(result)
+    end = trained(_decidable(result))
     nfa = end.sel(form="nfa")
     dims = ["init_scale", "weight_decay", "seed", "layer"]
     heads = ("setting", "networks", "accuracy", "NFA", "null", "p≤.05", "FACT", "iso.", "α", "R²")
