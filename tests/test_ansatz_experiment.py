@@ -93,6 +93,12 @@ def test_rescaled_inputs_and_regression_targets():
     np.testing.assert_allclose(y[:, 0], (x.sum(1) ** 2 / 64 - 1) / 2**0.5, rtol=0.05, atol=0.05)
 
 
+def test_samples_are_a_bound():
+    """More than the data set has were an error, of an argument n."""
+    x, y, _ = training_data(Config(samples=2000), Setting())
+    assert len(x) == len(y) == 1437
+
+
 def test_losses():
     out, y = jnp.array([[1.0, -2.0], [0.0, 0.0]]), jnp.array([[0.0, 1.0], [1.0, 0.0]])
     assert float(batch_loss("squared_error", out, y)) == pytest.approx((10 / 2 + 1 / 2) / 2)

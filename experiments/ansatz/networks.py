@@ -93,7 +93,8 @@ def training_data(
         data = staircase(config.samples, DIMENSION)
         x, y, source = data.flat, data.y.reshape(config.samples, -1), data.source
     else:
-        data = load(setting.dataset, "train", data_dir=data_dir).take(config.samples)
+        data = load(setting.dataset, "train", data_dir=data_dir)
+        data = data.take(min(config.samples, len(data)))
         x, y, source = _reduced(data.flat.astype(float)), data.targets, data.source
     if setting.inputs == "rescaled":
         x = x * 10 ** np.random.default_rng(1).uniform(-1, 1, x.shape[1])
