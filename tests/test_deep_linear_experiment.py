@@ -8,7 +8,7 @@ import pytest
 from experiments import deep_linear
 from experiments.deep_linear.claims import PUBLISHED, check, table
 from experiments.deep_linear.draw import plot
-from experiments.deep_linear.modes import crossing
+from experiments.deep_linear.modes import crossing, modes_of, run_half_times, run_modes
 from experiments.deep_linear.notebook import check_descent, unit_kernels, whitened
 from experiments.runs import perform
 from experiments.shared.results import Result, label
@@ -172,3 +172,14 @@ def test_a_figure_of_networks_that_never_learn(smoke):
 def test_configurations_that_cannot_run(name, value):
     with pytest.raises(ValueError, match=f"^{name} is "):
         dataclasses.replace(SMOKE, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("run", "name", "value"), [(run_modes, "start", 0.25), (run_half_times, "starts", (0.1, 0.3))]
+)
+def test_starts_beyond_half_of_a_mode_are_named(run, name, value):
+    """A start was called u0, as the argument of the curves is."""
+    modes = modes_of(np.eye(3), np.diag([1.0, 0.7, 0.5]))
+    config = dataclasses.replace(SMOKE, **{name: value})
+    with pytest.raises(ValueError, match=f"^{name} is .*: wanted strengths below 0.25, half of"):
+        run(config, modes)

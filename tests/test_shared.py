@@ -319,6 +319,8 @@ def test_splits():
     np.testing.assert_array_equal(few.x, every.x[:20])
     np.testing.assert_array_equal(same.x, test.x)
     assert classes_of(few) == 10
+    with pytest.raises(ValueError, match="samples is 1438: wanted at most 1437"):
+        load_splits("digits", samples=1438)
     with pytest.raises(ValueError, match="dataset is x, for regression: wanted one with classes"):
         classes_of(SimpleNamespace(num_classes=None, name="x"))
 

@@ -85,7 +85,12 @@ def followed(
 
 
 def run_modes(config: Config, modes: Modes) -> dict[str, np.ndarray]:
-    """Strengths and exact curves of each case, with two learning rates, and of random starts."""
+    """Strengths and exact curves of each case, with two learning rates, and of random starts.
+
+    Raises:
+        ValueError: If the start is not below half of every singular value.
+    """
+    _check_start("start", config.start, modes)
     rows = [_case(config, modes, case) for case in CASES]
     names = "times", "strength", "exact", "mode_error"
     found = {
@@ -136,19 +141,23 @@ def run_half_times(config: Config, modes: Modes) -> dict[str, np.ndarray]:
     Raises:
         ValueError: If a start is not below half of every singular value.
     """
+    _check_start("starts", config.starts, modes)
     found, law = [], []
     for start in config.starts:
-        if start >= modes.s[-1] / 2:
-            raise ValueError(
-                f"starts is {config.starts}: wanted strengths below {modes.s[-1] / 2:.3g}, half of "
-                "the weakest mode's"
-            )
         kernels = diagonal(modes, config.hidden, [start**0.5] * 2, seed=0)
         times = np.asarray(half_time(modes.s, start))
         run = followed(kernels, modes, config.flow_rate, 1.2 * times[-1], config.points)
         found.append(crossing(*run, modes.s))
         law.append(times)
     return {"half_time": np.stack(found), "half_time_law": np.stack(law)}
+
+
+def _check_start(name: str, start: float | tuple[float, ...], modes: Modes) -> None:
+    if np.max(start) >= modes.s[-1] / 2:
+        raise ValueError(
+            f"{name} is {start}: wanted strengths below {modes.s[-1] / 2:.3g}, half of the weakest "
+            "mode's"
+        )
 
 
 def crossing(times: np.ndarray, u: np.ndarray, s: np.ndarray) -> np.ndarray:

@@ -136,9 +136,13 @@ def load_splits(
         folder: Of the run; it keeps fingerprints of all samples, see ``claim_data``.
 
     Raises:
-        ValueError: If the folder holds a run of other data.
+        ValueError: If the folder holds a run of other data, or there are fewer samples.
     """
     train, test = (load(dataset, split, data_dir=data_dir) for split in ("train", "test"))
+    if samples > len(train):
+        raise ValueError(
+            f"samples is {samples}: wanted at most {len(train)}, the training samples of {dataset}"
+        )
     claim_data(folder, {"train x": train.x, "train y": train.y, "test x": test.x, "test y": test.y})
     return (train.take(samples) if samples else train), test
 
