@@ -90,6 +90,38 @@ def test_layers_of_a_scan_and_named_activations_have_lines_of_their_own(measured
     assert "bias: bias or elementwise" in measured.coverage
 
 
+def test_layers_of_one_scan_take_turns():
+    """By depth, as a table, a slope over depth and a diagnosis read them: a[0] feeds b[0]."""
+
+    def deep(params, x):
+        def block(h, kernels):
+            return jnp.tanh(h @ kernels["a"]) @ kernels["b"], None
+
+        def group(h, kernels):
+            h, _ = jax.lax.scan(block, h, kernels["inner"])
+            return h @ kernels["last"], None
+
+        h, _ = jax.lax.scan(block, x, params["first"])
+        h, _ = jax.lax.scan(block, h @ params["between"], params["second"])
+        return jax.lax.scan(group, h, params["groups"])[0]
+
+    eye = jnp.eye(4)
+    blocks = {"a": jnp.stack([eye] * 2), "b": jnp.stack([eye, 2 * eye])}
+    groups = {"inner": jax.tree.map(lambda k: jnp.stack([k] * 2), blocks)}
+    groups |= {"last": blocks["a"]}
+    params = {"first": blocks, "second": blocks, "between": eye, "groups": groups}
+    m = measure(deep, params, (X, X), loss=squares, metrics=["kernel_norm"])
+    turns = [f"{name}[{i}]" for i in range(2) for name in ("a", "b")]
+    nested = [
+        f"groups/{name}"
+        for i in range(2)
+        for name in [*(f"inner/{x}[{i}, {j}]" for j in range(2) for x in "ab"), f"last[{i}]"]
+    ]
+    of = lambda scan: [f"{scan}/{layer}" for layer in turns]  # noqa: E731
+    assert list(m.layers) == [*of("first"), "between", *of("second"), *nested]
+    np.testing.assert_allclose(m["second/b[1]"]["kernel_norm"], 4)
+
+
 @pytest.mark.long
 def test_some_layers_only(measured):
     some = measure(network, PARAMS, (X, LABELS), loss=cross_entropy, batch_size=64, layers=["in"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
+import operator
 from collections.abc import Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -43,18 +45,16 @@ def measured(
     """
     sums: dict[str, LayerSums] = {}
     notes = [(name, remark) for name, remark in remarks.items() if remark]
-    for name in plan.names:
-        note, reads_rows = _note(plan, name), _reads_rows(plan, name)
-        for label, part in _unstacked(name, plan.traced.layers.sites[name], total):
-            sums[label] = LayerSums(
-                **part,
-                learning_rate=learning_rate,
-                reads_rows=reads_rows,
-                pooled=_pooled(plan, name),
-                classes=plan.classes,
-                fixed_jacobian=name in plan.fixed,
-            )
-            notes += [(label, note)] if note else []
+    for name, label, part in _in_turn(plan, total):
+        sums[label] = LayerSums(
+            **part,
+            learning_rate=learning_rate,
+            reads_rows=_reads_rows(plan, name),
+            pooled=_pooled(plan, name),
+            classes=plan.classes,
+            fixed_jacobian=name in plan.fixed,
+        )
+        notes += [(label, note)] if (note := _note(plan, name)) else []
     values = {label: jax.device_get(evaluate(layer, metrics)) for label, layer in sums.items()}
     for label, value in values.items():
         if np.isnan(value.get("target_linearity", 0)) and sums[label].moments is not None:
@@ -125,22 +125,35 @@ def _pooled(plan: Plan, name: str) -> bool:
 PARTS = "kernel", "gradients", "jacobians", "attention"
 
 
+def _in_turn(plan: Plan, total: Mapping[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    """Sites, layers and their sums in the order of the computation: those of a scan take turns."""
+    first: dict[int, int] = {}
+    found = []
+    for position, name in enumerate(plan.names):
+        site = plan.traced.layers.sites[name]
+        starts = [first.setdefault(scan, position) for scan in site.scans]
+        for index, label, part in _unstacked(name, site, total):
+            turns = itertools.chain(*zip(starts, index, strict=True))
+            found.append(((*turns, position), (name, label, part)))
+    return [layer for _, layer in sorted(found, key=operator.itemgetter(0))]
+
+
 def _unstacked(
     name: str, site: Site, total: Mapping[str, Any]
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A site's sums and kernel; of one layer after the other where a scan stacks layers."""
+) -> Iterator[tuple[tuple[int, ...], str, dict[str, Any]]]:
+    """A site's sums and kernel; of each of its layers where a scan stacks them, with its index."""
     moments = total["moments"].get(name)
     blocks = {part: total[part].get(name) for part in PARTS}
     shape = site.stack[: site.layers]
     if not shape:
-        yield name, {"moments": moments, **blocks}
+        yield (), name, {"moments": moments, **blocks}
         return
     for flat, index in enumerate(np.ndindex(shape)):
         label = f"{name}[{', '.join(map(str, index))}]"
         of_layer = jax.tree.map(lambda a: a[flat], moments)  # noqa: B023
         # A count belongs to all layers and has no axis of theirs.
         cut = jax.tree.map(lambda a: a[index] if np.ndim(a) else a, blocks)  # noqa: B023
-        yield label, {"moments": of_layer, **cut}
+        yield index, label, {"moments": of_layer, **cut}
 
 
 @with_nan

@@ -35,6 +35,7 @@ class Site:
             axis but one, (…, out, in), not on the last, (…, in, out); None where on neither.
         sliced: Whether the kernel lacks an axis of this parameter, as ``w[0]`` the first of w.
         varying: Axes of a surrounding ``shard_map`` over which the outputs differ.
+        scans: Numbers of these scans: the layers of sites of one scan take turns.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Site:
     transposed: bool | None = None
     sliced: bool = False
     varying: frozenset[str] = frozenset()
+    scans: tuple[int, ...] = ()
 
     @property
     def has_kernel(self) -> bool:
@@ -198,6 +200,7 @@ def describe(plan: Plan, paths: list[str], sizes: list[int]) -> tuple[Layers, di
     """
     sites: dict[str, Site] = {}
     numbers: dict[str, int] = {}
+    scans: dict[int, int] = {}
     of_leaf: list[list[str]] = [[] for _ in paths]
     for found in plan.sites:
         if found.over_keys:
@@ -209,11 +212,12 @@ def describe(plan: Plan, paths: list[str], sizes: list[int]) -> tuple[Layers, di
             name,
             found.primitive,
             tuple(paths[index] for index in largest),
-            *(found.stack, found.rows, found.fan_in, found.fan_out, found.layers),
+            *(found.stack, found.rows, found.fan_in, found.fan_out, len(found.scans)),
             *(found.dtype, found.kernel_dtype),
             found.transposed.get(largest[0]) if largest else None,
             bool(largest) and largest[0] in found.sliced,
             found.varying,
+            tuple(scans.setdefault(scan, len(scans)) for scan in found.scans),
         )
         for index in largest:
             of_leaf[index].append(name)

@@ -87,7 +87,7 @@ class Found:
         name: Name of a named activation.
         loops: Scans in which the kernel changes from step to step.
         stack, rows, fan_in, fan_out: Sizes, see ``matricize``; a named activation has no fan_out.
-        layers: Number of leading axes of the stack that are steps of scans.
+        scans: Numbers of those scans whose steps are the leading axes of the stack.
         dtype: Type of the pre-activations, or of the named activation.
         kernel_dtype: Type of the kernel.
         transposed: By leaf, whether it is stored (…, out, in), see ``axes.transposed``.
@@ -106,7 +106,7 @@ class Found:
     rows: Axes
     fan_in: int
     fan_out: int
-    layers: int
+    scans: tuple[int, ...]
     dtype: Any
     kernel_dtype: Any
     transposed: dict[int, bool | None]
@@ -239,7 +239,7 @@ def _over_keys(softmax: attention.Softmax, logits: Provenance, number: int) -> F
     if found is None:
         return None
     (_, loops, rows, *_), aval = found.queries, softmax.logits.aval
-    return Found(number, "div", frozenset(), "", loops, (), rows, found.heads, 0, 0,
+    return Found(number, "div", frozenset(), "", loops, (), rows, found.heads, 0, (),
                  aval.dtype, aval.dtype, {}, compat.varying(aval), None, found)  # fmt: skip
 
 
@@ -275,7 +275,7 @@ def _enter_scan(
         for site in entered.sites
     }
     lifted = [
-        dataclasses.replace(site, stack=(scan.length, *site.stack), layers=site.layers + 1)
+        dataclasses.replace(site, stack=(scan.length, *site.stack), scans=(*loop, *site.scans))
         if stacked[site.number]
         else dataclasses.replace(site, rows=(scan.length, *site.rows))
         for site in entered.sites
@@ -325,7 +325,7 @@ def _site(eqn: JaxprEqn, sources: list[Provenance], numbers: Iterator[int]) -> F
         *rows, width = aval.shape
         label, dtype = eqn.params["name"], aval.dtype
         return Found(next(numbers), name, frozenset(), label, sources[0].loops, (), tuple(rows),
-                     width, 0, 0, dtype, dtype, {}, compat.varying(aval), None)  # fmt: skip
+                     width, 0, (), dtype, dtype, {}, compat.varying(aval), None)  # fmt: skip
     if name == compat.NAME:
         return None
     # Two parameter-only operands merge kernels (LoRA's A @ B), which a later equation applies.
@@ -343,7 +343,7 @@ def _site(eqn: JaxprEqn, sources: list[Provenance], numbers: Iterator[int]) -> F
     if not jnp.issubdtype(kernel_dtype, jnp.floating):
         return None
     return Found(next(numbers), name, weight.leaves, "", weight.loops, tuple(stack), rows,
-                 fan_in, fan_out, 0, aval.dtype, kernel_dtype,
+                 fan_in, fan_out, (), aval.dtype, kernel_dtype,
                  transposed(eqn, 1 - operand, weight.stored), varying, shape,
                  sliced=sliced(weight.stored))  # fmt: skip
 

@@ -180,6 +180,7 @@ NAMED = "gramlin_jax/metrics/registry.py", "tests/test_measure.py -k needed"
 MEASURE = "gramlin_jax/_measure/finish.py", "tests/test_measure_options.py"
 READ = "gramlin_jax/_measure/finish.py", "tests/test_measure_rows.py"
 LABELS = "gramlin_jax/_measure/finish.py", "tests/test_measure_metrics.py"
+TURNS = "gramlin_jax/_measure/finish.py", "tests/test_measure.py -k take_turns"
 TOKENS = "gramlin_jax/_measure/finish.py", "tests/test_measure.py -k label_for_each_token"
 PROJECTED = "gramlin_jax/_measure/plan.py", "tests/test_measure_options.py"
 TRACING = "gramlin_jax/_measure/tracing.py", "tests/test_measure_rows.py"
@@ -367,6 +368,7 @@ MUTATIONS = [
         (PROJECTED, ("the seed is ignored", "jax.random.fold_in(jax.random.key(seed), i)", "jax.random.fold_in(jax.random.key(0), i)")),
         (PROJECTED, ("one projection for all layers", "jax.random.fold_in(jax.random.key(seed), i)", "jax.random.fold_in(jax.random.key(seed), 0)")),
         # survived once:
+        (TURNS, ("layers of a scan come one site after the other", "sorted(found, key=operator.itemgetter(0))", "found")),
         (MEASURE, ("stacks of kernels read rows", " and len(site.stack) == site.layers\n", "\n")),
         (READ, ("convolutions read rows", 'dense = site.primitive == "dot_general" and', "dense =")),
         (MEASURE, ("projected features are read", "site.fan_in == how.width <= plan.width_limit", "site.fan_in == how.width")),
