@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gramlin_jax.support.checks import check_array, check_at_least, check_number, is_traced
+from gramlin_jax.support.checks import check_array, check_count, check_number, is_traced
 from gramlin_jax.support.precision import concrete, dot, in_float64
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def half_time(
         >>> print(half_time(np.array([1.0, 2.0]), 1e-3).round(3))
         [3.453 1.9  ]
     """
-    check_at_least("layers", layers, 2)
+    check_count("layers", layers, 2)
     _, s, u0 = _checked_start(jnp.zeros(()), s, u0, tau)
     if layers == 2:
         return concrete(tau * jnp.log(s / u0 - 1) / (2 * s))
@@ -190,7 +190,7 @@ def deep_mode(
         >>> print(deep_mode(np.array([0.0, 1, 2, 3]), 2.0, 0.1, 4).round(3))
         [0.1   1.939 2.    2.   ]
     """
-    check_at_least("layers", layers, 1)
+    check_count("layers", layers)
     t, s, u0 = _checked_start(t, s, u0, tau)
     if layers == 1:
         return concrete(s + (u0 - s) * jnp.exp(-t / tau))

@@ -176,6 +176,8 @@ def test_gradient_flow_conserves_balance():
         (lambda: half_time(1.0, 0.0), "u0 is 0"),
         (lambda: half_time(1.0, 0.1, layers=1), "layers is 1"),
         (lambda: deep_mode(1.0, 1.0, 0.1, 0), "layers is 0"),
+        (lambda: deep_mode(1.0, 1.0, 0.1, 2.5), "layers is 2.5: wanted an integer"),
+        (lambda: half_time(1.0, 0.1, layers=None), "layers is None: wanted an integer"),
         (lambda: deep_mode(-1.0, 1.0, 0.1, 3), "t is -1"),
         (lambda: mode_strength(1.0, 1.0, 0.1, tau=0.0), "tau is 0"),
         (lambda: mode_strength(1.0, -1.0, 0.1), "s is -1"),

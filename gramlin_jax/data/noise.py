@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from gramlin_jax.support.checks import check_count, is_traced
+from gramlin_jax.support.checks import check_count, check_number, is_traced
 from gramlin_jax.support.precision import with_promotion
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def noisy_labels(
         raise ValueError(
             f"labels has shape {labels.shape} and noise {noise.ranks.shape}: wanted the same shape"
         )
+    check_number("share", share)
     if not is_traced(share) and not 0 <= float(share) <= 1:
         raise ValueError(f"share is {float(share)}: wanted a share between 0 and 1")
     threshold = jnp.asarray(share, noise.ranks.dtype)

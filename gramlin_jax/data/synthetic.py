@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gramlin_jax.data.dataset import Dataset
-from gramlin_jax.support.checks import check_count
+from gramlin_jax.support.checks import check_count, check_number
 
 
 def swiss_roll(n: int = 1000, noise: float = 0.0, seed: int = 0) -> Dataset:
@@ -35,7 +35,8 @@ def swiss_roll(n: int = 1000, noise: float = 0.0, seed: int = 0) -> Dataset:
         ((100, 2), (100, 1), 0.0, 1.0)
     """
     check_count("n", n, 2)
-    if not 0 <= noise < float("inf"):
+    check_number("noise", noise)
+    if not noise >= 0:
         raise ValueError(f"noise is {noise}: wanted a standard deviation, at least 0")
     random = np.random.RandomState(seed)
     t = 1.5 * np.pi * (1 + 2 * random.uniform(size=n))
@@ -143,6 +144,7 @@ def quadratic_from_draws(
             f"form has shape {form.shape} with {shapes}: wanted mixing (r, d), latents (n, r), "
             "noise (n, d) and form (d, d)"
         )
+    check_number("noise_scale", noise_scale)
     if num_classes is not None:
         check_count("num_classes", num_classes, 2)
     x = latents @ mixing + noise_scale * noise
@@ -187,7 +189,7 @@ def quadratic(
     sizes = {"n": n, "dimension": dimension, "latent_dimension": latent_dimension}
     for name, size in sizes.items():
         check_count(name, size)
-    if num_classes is not None and num_classes > n:
+    if num_classes is not None and check_count("num_classes", num_classes, 2) > n:
         raise ValueError(f"num_classes is {num_classes}: wanted at most n = {n}")
     random = np.random.RandomState(seed)
     x, y = quadratic_from_draws(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gramlin_jax.support.checks import check_count
 from gramlin_jax.support.extras import import_extra
 
 IGNORED = -100
@@ -29,8 +31,8 @@ class Text:
         source: Where the text comes from, in one line.
 
     Raises:
-        ValueError: If a sentence is empty or no text, a label is no integer or out of range, or
-            numbers differ.
+        ValueError: If a sentence is empty or no text, a label is no integer or out of range,
+            numbers differ, or ``num_classes`` is no integer of at least 1.
 
     Example:
         >>> Text([["Stay", "!"]], [[0, 1]], 2, "toy", "train", "by hand")
@@ -45,6 +47,7 @@ class Text:
     source: str
 
     def __post_init__(self) -> None:
+        check_count("num_classes", self.num_classes)
         if len(self.samples) != len(self.labels) or not len(self.samples):
             raise ValueError(
                 f"samples has {len(self.samples)} entries and labels {len(self.labels)}: wanted "
@@ -69,7 +72,7 @@ class Text:
         Raises:
             ValueError: If n is below 1 or above the number of samples.
         """
-        if not 1 <= n <= len(self):
+        if not isinstance(n, Integral) or not 1 <= n <= len(self):
             raise ValueError(
                 f"n is {n}: wanted 1 to {len(self)}, the samples of {self.name} {self.split}"
             )
@@ -193,7 +196,7 @@ def tokenize(text: Text, tokenizer: Any, length: int) -> Tokens:
         >>> tokenize(load("sst2"), wordpiece("bert-base-uncased"), 128).ids.shape  # doctest: +SKIP
         (67349, 128)
     """
-    if length < 3:
+    if check_count("length", length) < 3:
         raise ValueError(f"length is {length}: wanted at least 3, [CLS], a token and [SEP]")
     words = isinstance(text.samples[0], list)
     tokenizer.no_padding()

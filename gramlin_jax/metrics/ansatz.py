@@ -22,7 +22,7 @@ from gramlin_jax.metrics.singular import (
     distinct,
     in_singular_basis,
 )
-from gramlin_jax.support.checks import check_array, check_count, check_same_shape
+from gramlin_jax.support.checks import check_array, check_count, check_number, check_same_shape
 from gramlin_jax.support.precision import concrete, dot, in_float64, rank_tolerance
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ def nfa_correlation(
         >>> float(nfa_correlation(jnp.diag(jnp.array([1.0, 2])), jnp.eye(2)))
         1.0
     """
+    check_number("power", power)
     if not power > 0:
         raise ValueError(f"power is {power}: wanted a positive number")
     if kind not in ("cosine", "pearson"):

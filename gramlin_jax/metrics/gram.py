@@ -15,7 +15,7 @@ from gramlin_jax.metrics.rotation import (
     turned,
     turned_in_basis,
 )
-from gramlin_jax.support.checks import check_array
+from gramlin_jax.support.checks import check_array, check_number
 from gramlin_jax.support.precision import dot, in_float64, magnitude, widened
 
 if TYPE_CHECKING:
@@ -87,8 +87,10 @@ def polar_factor(
     a = _filled("a", a, ("m", "n"))
     if method not in ("newton_schulz", "svd"):
         raise ValueError(f"method is {method!r}: wanted 'newton_schulz' or 'svd'")
-    if tolerance is not None and not tolerance > 0:
-        raise ValueError(f"tolerance is {tolerance}: wanted a positive number")
+    if tolerance is not None:
+        check_number("tolerance", tolerance)
+        if not tolerance > 0:
+            raise ValueError(f"tolerance is {tolerance}: wanted a positive number")
     x = _near_one(widened(a))
     if method == "svd":
         return _polar_by_svd(x).astype(a.dtype)

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gramlin_jax.support.checks import check_number
+
 
 class SeparationLaw(NamedTuple):
     """Result of ``separation_law``.
@@ -53,6 +55,7 @@ def separation_law(nc1: Sequence[float], *, level: float = 0.95) -> SeparationLa
         raise ValueError(f"nc1 has shape {values.shape}: wanted three layers or more")
     if not (np.isfinite(values) & (values > 0)).all():
         raise ValueError(f"nc1 is {values.tolist()}: wanted positive numbers")
+    check_number("level", level)
     if not 0 < level < 1:
         raise ValueError(f"level is {level}: wanted a number between 0 and 1")
     fit = stats.linregress(np.arange(len(values)), np.log(values))

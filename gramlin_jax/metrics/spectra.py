@@ -17,7 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
-from gramlin_jax.support.checks import check_array, check_count, check_filled, is_traced
+from gramlin_jax.support.checks import (
+    check_array,
+    check_count,
+    check_filled,
+    check_number,
+    is_traced,
+)
 from gramlin_jax.support.precision import concrete, dot, eigh, in_float64, magnitude, rank_tolerance
 
 if TYPE_CHECKING:
@@ -277,6 +283,7 @@ def significant_components(kernel: Float[Array, "i o"], level: float = 0.05) -> 
     kernel, unit = _scaled_kernel(kernel)
     if min(kernel.shape) < SMALLEST:
         raise ValueError(f"kernel has shape {kernel.shape}: wanted at least {SMALLEST} a side")
+    check_number("level", level)
     if not 0 < level <= 0.5:
         raise ValueError(f"level is {level}: wanted a probability in (0, 0.5]")
     i, o = (size - np.arange(min(kernel.shape) // 2 + 1) for size in kernel.shape)

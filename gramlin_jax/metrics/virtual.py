@@ -305,7 +305,7 @@ def _rows(name: str, array: Array, kernel: Array, axis: int) -> Array:
     """``array`` (*stack, *rows, width) as (*stack, rows, width), checked against the kernel."""
     array = check_floating(name, array)
     stack, width = kernel.shape[:-2], kernel.shape[axis]
-    if array.shape[: len(stack)] != stack or array.shape[-1] != width or array.ndim <= len(stack):
+    if array.ndim <= len(stack) or array.shape[: len(stack)] != stack or array.shape[-1] != width:
         raise ValueError(
             f"{name} has shape {array.shape} and kernel {kernel.shape}: wanted {name} "
             f"({', '.join([*map(str, stack), '*rows', str(width)])})"

@@ -49,7 +49,7 @@ def check_number(name: str, value: Any) -> None:
         finite = is_traced(value) or np.isfinite(value)
     except TypeError:
         raise ValueError(f"{name} is {value!r}: wanted a number") from None
-    if shape := jnp.shape(value):
+    if shape := np.shape(value):
         raise ValueError(f"{name} has shape {shape}: wanted a number; use jax.vmap over it")
     if not finite:
         raise ValueError(f"{name} is {value}: wanted a finite number")

@@ -60,8 +60,11 @@ def test_labels_of_any_integer_type_under_strict_promotion():
 
 
 def test_bad_input():
-    for share in (-0.1, 1.5, float("nan")):
+    for share in (-0.1, 1.5):
         with pytest.raises(ValueError, match=r"share is .*: wanted a share between 0 and 1"):
+            noisy_labels(LABELS, NOISE, share)
+    for share, wanted in ((float("nan"), "nan: wanted a finite"), ("0.5", "'0.5': wanted a")):
+        with pytest.raises(ValueError, match=f"share is {wanted} number"):
             noisy_labels(LABELS, NOISE, share)
     with pytest.raises(ValueError, match=r"labels has shape \(3,\) and noise \(4000,\)"):
         noisy_labels(LABELS[:3], NOISE, 0.5)

@@ -59,7 +59,8 @@ def test_swiss_roll_is_that_of_scikit_learn(n, noise, seed):
     [
         ({"n": 1}, "n is 1: wanted at least 2"),
         ({"noise": -0.1}, "noise is -0.1: wanted a standard"),
-        ({"noise": float("nan")}, "noise is nan: wanted a standard"),
+        ({"noise": float("nan")}, "noise is nan: wanted a finite number"),
+        ({"noise": None}, "noise is None: wanted a number"),
     ],
 )
 def test_swiss_roll_refuses(arguments, message):
@@ -173,6 +174,8 @@ def test_quadratic_regression():
         (lambda: quadratic(latent_dimension=-1), "latent_dimension is -1: wanted at least 1"),
         (lambda: quadratic(num_classes=1), "num_classes is 1: wanted at least 2"),
         (lambda: quadratic(3), "num_classes is 4: wanted at most n = 3"),
+        (lambda: quadratic(num_classes="4"), "num_classes is '4': wanted an integer"),
+        (lambda: quadratic(noise_scale=np.ones(2)), "noise_scale has shape (2,): wanted a number"),
         (
             lambda: quadratic_from_draws(
                 np.ones((2, 5)), np.ones((4, 3)), np.ones((4, 5)), np.ones((5, 5))

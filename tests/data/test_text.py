@@ -167,8 +167,15 @@ def test_other_text_is_refused(tmp_path, tokenizer):
     text = Text(["a"], [0], 2, "toy", "train", "by hand")
     with pytest.raises(ValueError, match="length is 2: wanted at least 3"):
         tokenize(text, tokenizer, 2)
+    with pytest.raises(ValueError, match="length is 8.5: wanted an integer"):
+        tokenize(text, tokenizer, 8.5)
+    for classes in (2.5, "2", None):
+        with pytest.raises(ValueError, match=f"num_classes is {classes!r}: wanted an integer"):
+            Text(["a"], [0], classes, "toy", "train", "by hand")
     with pytest.raises(ValueError, match="n is 2: wanted 1 to 1, the samples of toy train"):
         text.take(2)
+    with pytest.raises(ValueError, match="n is 1.0: wanted 1 to 1, the samples of toy train"):
+        text.take(1.0)
     with pytest.raises(FileNotFoundError, match="missing: wanted a WordPiece vocabulary"):
         wordpiece(tmp_path / "none")
     (tmp_path / "letters.txt").write_text("a\nb\n[UNK]\n")

@@ -468,6 +468,10 @@ SUMS = JacobianMoments(np.float64(1), SYMMETRIC, np.float64(2))
         (lambda: alignment_null(KEY, LOPSIDED, SYMMETRIC), "a is not symmetric: wanted a second"),
         (lambda: alignment_null(KEY, SYMMETRIC, LOPSIDED), "b is not symmetric: wanted a second"),
         (lambda: nfa_correlation(np.ones((3, 2)), SYMMETRIC, power=0), "power is 0: wanted a pos"),
+        (
+            lambda: nfa_correlation(np.ones((3, 2)), SYMMETRIC, power=[0.5, 1]),
+            r"power has shape \(2,\): wanted a number",
+        ),
         (lambda: nfa_correlation(np.ones((3, 2)), SYMMETRIC, power=-0.5), "power is -0.5: wanted"),
         (lambda: nfa_correlation(np.ones((3, 2)), SYMMETRIC, kind="x"), "kind is 'x'"),
         (

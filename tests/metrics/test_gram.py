@@ -366,6 +366,8 @@ def test_bad_input_of_the_polar_factor_and_the_step():
         polar_factor(square, method="qr")
     with pytest.raises(ValueError, match=r"tolerance is 0.0: wanted a positive number"):
         polar_factor(square, tolerance=0.0)
+    with pytest.raises(ValueError, match=r"tolerance is '1e-6': wanted a number"):
+        polar_factor(square, tolerance="1e-6")
     with pytest.raises(ValueError, match=r"after has shape \(4, 3\): wanted \(3, 3\)"):
         gram_only_step(square, np.ones((4, 3)))
     with pytest.raises(ValueError, match="before has 1 values"):

@@ -42,3 +42,5 @@ def test_what_is_refused():
             separation_law(*arguments)
     with pytest.raises(ValueError, match="level is 1.0: wanted a number between 0 and 1"):
         separation_law([1.0, 2.0, 3.0], level=1.0)
+    with pytest.raises(ValueError, match="level is '0.9': wanted a number"):
+        separation_law([1.0, 2.0, 3.0], level="0.9")

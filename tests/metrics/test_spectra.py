@@ -248,6 +248,7 @@ def test_nan_has_no_density():
         (lambda: marchenko_pastur_edges(2, 1, -1.0), "variance is -1.0: wanted a positive"),
         (lambda: significant_components(np.zeros((7, 9))), r"kernel has shape \(7, 9\)"),
         (lambda: significant_components(np.zeros((9, 9)), 0.7), "level is 0.7"),
+        (lambda: significant_components(np.zeros((9, 9)), None), "level is None: wanted a number"),
         (lambda: power_law_exponent(np.ones(9), fewest=2), "fewest is 2: wanted at least 3"),
     ],
 )

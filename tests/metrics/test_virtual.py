@@ -144,6 +144,8 @@ def test_bad_input(passed):
         virtual_update(X, X[:, :2], RATE)
     with pytest.raises(ValueError, match="input_gradients.*same shape"):
         virtual_covariance_of(X, X[:3], RATE)
+    with pytest.raises(ValueError, match=r"output_gradients has shape \(\) and kernel"):
+        input_gradients(tap.kernel, 1.0)
     with pytest.raises(ValueError, match="output_gradients has shape .40, 2.*wanted"):
         feature_learning_sides(tap, forward.output_gradients["out"])
     with pytest.raises(TypeError, match="output_gradients has dtype int"):
