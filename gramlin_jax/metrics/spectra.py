@@ -231,12 +231,14 @@ def marchenko_pastur_density(
         >>> round(float(marchenko_pastur_density(1.0, 400, 100)), 4)
         0.6164
     """
-    low, high = marchenko_pastur_edges(n, d, variance)
-    x = jnp.asarray(x, jnp.float64)
+    marchenko_pastur_edges(n, d, variance)  # checks them
+    low, high = marchenko_pastur_edges(n, d)
+    variance = jnp.asarray(variance, jnp.float64)
+    x = jnp.asarray(x, jnp.float64) / variance  # squares of either may leave float64
     inside = ~((x <= low) | (x >= high))  # NaN too
-    x = jnp.where(inside, x, 1.0)
-    root = jnp.sqrt(jnp.where(inside, (high - x) * (x - low), 0.0))
-    return concrete(root / (2 * np.pi * jnp.asarray(variance, jnp.float64) * x * d / n))
+    x = jnp.where(inside, x, (low + high) / 2)  # or derivatives are NaN outside
+    root = jnp.sqrt((high - x) * (x - low))
+    return concrete(jnp.where(inside, root / (2 * np.pi * variance * x * d / n), 0.0))
 
 
 @in_float64

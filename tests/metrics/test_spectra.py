@@ -276,3 +276,17 @@ def test_another_level_compiles_nothing():
     with compilations() as made:
         significant_components(draw(9, 8), 0.1)
     assert not made
+
+
+@pytest.mark.parametrize(("n", "d"), [(100, 30), (20, 90)])
+def test_the_density_has_any_scale_and_derivatives(n, d):
+    x = np.array([0.1, 0.9, 2.0, 5.0, 9.0])
+    density = marchenko_pastur_density(x, n, d)
+    for unit in (1e-200, 1e-20, 1e200):
+        found = marchenko_pastur_density(x * unit, n, d, unit) * unit
+        np.testing.assert_allclose(found, density, rtol=1e-12)
+    with jax.enable_x64(True):
+        slopes = jax.jacfwd(lambda v: marchenko_pastur_density(x, n, d, v))(1.0)
+    step = 1e-6
+    ends = [marchenko_pastur_density(x, n, d, 1 + sign * step) for sign in (1, -1)]
+    np.testing.assert_allclose(slopes, (ends[0] - ends[1]) / (2 * step), rtol=1e-6, atol=1e-9)
