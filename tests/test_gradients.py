@@ -4,7 +4,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gramlin_jax import GradientMoments, backward, gradient_moments, jacobian_moments
+from gramlin_jax import (
+    GradientMoments,
+    backward,
+    dead_units,
+    gradient_moments,
+    jacobian_moments,
+)
 from gramlin_jax._moments.gradients import reduce_gradients
 
 RNG = np.random.default_rng(0)
@@ -251,3 +257,21 @@ def test_gradients_whose_squares_leave_float32(scale):
         for name, m in scaled.items():
             np.testing.assert_array_equal(m.mean, scale**2 * np.asarray(unit[name].mean))
             np.testing.assert_array_equal(m.squares, scale**4 * np.asarray(unit[name].squares))
+
+
+def test_units_of_small_gradients_are_not_dead():
+    """Their squares leave float32 beside those of the others; a power of two scales exactly."""
+    scales = np.float32([1, 2.0**-40, 2.0**-80])
+    params, x = {"w": np.float32(PARAMS["in"][:, :3])}, np.float32(X)
+
+    def sums(scale):
+        found = gradient_moments(
+            lambda p, x: jnp.tanh(x @ p["w"]) * scale[None], params, x, loss=jnp.sum
+        )
+        return found["w"]
+
+    with jax.enable_x64(False):
+        unit, scaled = sums(np.ones(3, np.float32)), sums(scales)
+        expected = np.outer(scales.astype(float), scales) * np.asarray(unit.output_products)
+        np.testing.assert_array_equal(scaled.output_products, expected)
+        assert dead_units(scaled) == 0

@@ -253,8 +253,9 @@ def _rows(delta: Array, stack: tuple[int, ...]) -> Array:
 @in_float64
 def _products(delta: Array) -> Array:
     """ΔᵀΔ in float64 from products in Δ's type, whose squares may not fit into that type."""
-    scale = magnitude(delta, (-2, -1))
-    return scale.astype(jnp.float64) ** 2 * gram(delta / scale)
+    scale = magnitude(delta, -2)  # of each unit, or those of small gradients are dead
+    products, scale = gram(delta / scale), scale.astype(jnp.float64)
+    return jnp.swapaxes(scale, -1, -2) * products * scale
 
 
 @in_float64
