@@ -259,7 +259,8 @@ def covariance_step(
 
     Args:
         kernels: K₁, …, K_L, each (in, out), as in Flax.
-        cxx: C_xx = XᵀX/n (d, d), ``moments(x, y).feature_products / n``; or centred.
+        cxx: C_xx = XᵀX/n (d, d), ``np.asarray(moments(x, y).feature_products) / n``, which JAX
+            would cut to float32; or centred.
         cxy: C_xy = XᵀY/n (d, k).
         learning_rate: η > 0. For a loss 2n times as large, it is 1/(2n) of that here.
 

@@ -52,8 +52,9 @@ def regression_collapse(
     Args:
         m: Moments of features (n, d), with or without the targets.
         kernel: K (d, k); NRC1 is 0 for k ≥ d.
-        target_covariance: Σ_Y (k, k), such as ``moments(targets).feature_scatter / n``. It is
-            treated as constant: do not differentiate with respect to it.
+        target_covariance: Σ_Y (k, k), such as ``np.asarray(moments(targets).feature_scatter) / n``,
+            which JAX would cut to float32. It is treated as constant: do not differentiate with
+            respect to it.
 
     Returns:
         Scalars. NRC1 and NRC2 are NaN for features without scatter or moments that are not finite;

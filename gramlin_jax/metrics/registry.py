@@ -344,7 +344,7 @@ METRICS: dict[str, Metric] = dict(
                 f"{name[:3].upper()} {name[4:]}",
                 ["all_rows", "kernel", "kernel_gradient", "output_gradients"],
                 _alignment(name),
-                COSINE,
+                SHARE,
                 "higher",
             )
             for name in RepresentationAlignments._fields
