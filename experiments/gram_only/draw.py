@@ -57,6 +57,8 @@ def plot(result: Result) -> Figure:
     for row in panels[:1] if across else panels:
         for axes, name in zip(row, lettered(NAMES), strict=True):
             axes.set_ylabel(name)
+    for axes in () if across else panels[:-1].flat:  # the numbers stand below the last row
+        axes.set_xlabel("")
     legend_below(figure, panels[0][[0, 2]])
     return figure
 
