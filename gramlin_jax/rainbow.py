@@ -368,7 +368,7 @@ def _drawn(key: Array, trained: Layer, pool: list[Layer], width: int | None) -> 
         kernel, bias = kernel[:-1], kernel[-1]
     norm = trained.norm
     if norm is not None:
-        units = jax.random.randint(keys[1], (width,), 0, outputs)
+        units = jax.random.randint(keys[1], (width,), 0, outputs, jnp.int32)
         norm = BatchNorm(*(values[units] for values in norm))
     kernel = kernel.reshape(*trained.kernel.shape[:-1], width)
     return dataclasses.replace(trained, kernel=kernel, bias=bias, norm=norm)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from counting import compilations
 
-from gramlin_jax._moments.projection import projected, random_projection
+from gramlin_jax._moments.projection import projected, random_projection, random_signs
 
 
 @pytest.mark.parametrize(("width", "limit"), [(40, 20), (40, 16), (40, 39)])
@@ -17,6 +17,17 @@ def test_squared_lengths_are_kept_in_the_mean(width, limit):
     )
     assert found.shape == (4000, limit)
     np.testing.assert_allclose((found**2).sum(1).mean(), (h**2).sum(1).mean(), rtol=0.03)
+
+
+def test_signs_do_not_depend_on_64_bit_types():
+    """Those of JAX do: it draws them from uniform numbers of the default type."""
+    key = jax.random.key(3)
+    made = random_projection(key, 50, 8), random_signs(key, (7, 9), jnp.bfloat16)
+    with jax.enable_x64(True):
+        again = random_projection(key, 50, 8), random_signs(key, (7, 9), jnp.bfloat16)
+    for one, other in zip(jax.tree.leaves(made), jax.tree.leaves(again), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert np.array_equal(made[1], jax.random.rademacher(key, (7, 9), jnp.bfloat16))
 
 
 def test_bad_input():

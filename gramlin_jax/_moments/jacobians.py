@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from gramlin_jax._moments.additive import Additive, beside
+from gramlin_jax._moments.projection import random_signs
 from gramlin_jax.support.checks import check_count, check_leading_axis
 from gramlin_jax.support.memory import remembered
 from gramlin_jax.support.precision import (
@@ -226,7 +227,7 @@ def _probes(out: Array, probes: int, key: Array | None) -> tuple[Array, float]:
         raise ValueError("key is None: wanted a jax.random.key for the random probes")
     if probes > (k := out[0].size):
         raise ValueError(f"probes is {probes}: wanted at most {k}, the number of outputs")
-    return jax.random.rademacher(key, (probes, *out.shape), out.dtype), 1 / probes
+    return random_signs(key, (probes, *out.shape), out.dtype), 1 / probes
 
 
 @in_float64

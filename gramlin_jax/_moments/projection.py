@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,9 +55,14 @@ def random_projection(key: Array, width: int, limit: int) -> Projection:
     groups = -(-width // limit)
     of_order, of_signs = jax.random.split(key)
     order = jnp.full(groups * limit, -1).at[:width].set(jax.random.permutation(of_order, width))
-    signs = jax.random.rademacher(of_signs, (groups * limit,), jnp.float32)
+    signs = random_signs(of_signs, (groups * limit,), jnp.float32)
     signs = jnp.where(order < 0, 0, signs)
     return Projection(order.reshape(groups, limit), signs.reshape(groups, limit))
+
+
+def random_signs(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    """As ``jax.random.rademacher``, but the same ones whether or not 64-bit types are enabled."""
+    return 2 * jax.random.bernoulli(key, jnp.float32(0.5), shape).astype(dtype) - 1
 
 
 @in_float64

@@ -333,7 +333,7 @@ MUTATIONS = [
         # survived once:
         (JACOBIANS, ("Jacobian: squares of probes too large", "squares.sum(-1) * factor**2", "squares.sum(-1) * factor**2 / scale")),
         (JACOBIANS, ("Jacobian: products of probes are a sum", "products * factor[..., None, None]", "products * factor[..., None, None] / scale")),
-        (JACOBIANS, ("Jacobian: one probe for all samples", "jax.random.rademacher(key, (probes, *out.shape), out.dtype)", "jax.random.rademacher(key, (probes, 1, *out.shape[1:]), out.dtype)")),
+        (JACOBIANS, ("Jacobian: one probe for all samples", "random_signs(key, (probes, *out.shape), out.dtype)", "random_signs(key, (probes, 1, *out.shape[1:]), out.dtype)")),
         (JACOBIANS, ("Jacobian: the mean is a sum", "return self.products / beside(self.count, self.products)", "return self.products")),
         (JACOBIANS, ("Jacobian: samples that cannot be told apart are left out", "if traced.layers.sites[name].has_kernel:\n            raise", "if False:\n            raise")),
         (LAST, ("last layer: values are constants", "[Provenance(data=True)] * len(types)", "[CONSTANT] * len(types)")),
