@@ -1,7 +1,6 @@
 """Jacobian moments from random probes, by hand in NumPy from the same probes."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -20,9 +19,9 @@ def network(params, x):
 @pytest.mark.parametrize("probes", [1, 2, 3], ids="{} probes".format)
 def test_moments_of_probes_are_their_definition(probes):
     key = jax.random.key(3)
-    with jax.enable_x64(True):
+    u = np.asarray(jax.random.rademacher(key, (probes, 7, 3)), float)
+    with jax.enable_x64(True):  # the signs are the same
         found = jacobian_moments(network, KERNELS, TOKENS, probes=probes, key=key)["in"]
-        u = np.asarray(jax.random.rademacher(key, (probes, 7, 3), jnp.float64))
     z = TOKENS @ KERNELS["in"]
     # ∂f_c/∂z = 2z ⊙ K_c, so that a probe's δ = Σ_c u_c ∂f_c/∂z, (probes, n, positions, o).
     delta = 2 * z[None] * np.einsum("pnc,oc->pno", u, KERNELS["out"])[:, :, None]
