@@ -107,7 +107,7 @@ class Batches:
         self.first, size = next(begun)
         check_finite("the first batch of data", self.first)
         # Epoch 0 goes on here: no batch is lost of a source that can be read once.
-        self._begun: Iterator[Any] = itertools.chain([(self.first, size)], begun)
+        self._begun: Iterator[Any] | None = itertools.chain([(self.first, size)], begun)
 
     def example(self) -> PyTree:
         """A batch."""
@@ -126,8 +126,9 @@ class Batches:
         def train(state: State, hyper: Hyper, epoch: int) -> tuple[State, Metrics]:
             means: Metrics = {}
             seen = 0
-            begun = self._begun if epoch == 0 else _checked(self._iterator(epoch), epoch)
-            self._begun = iter(())
+            begun, self._begun = self._begun, None
+            if begun is None or epoch:
+                begun = _checked(self._iterator(epoch), epoch)
             for i, (batch, size) in enumerate(begun):
                 seen += size
                 state, metrics = step.call(state, batch, hyper, np.int32(epoch), np.int32(i))
