@@ -199,6 +199,8 @@ def test_claims_hold_fail_and_are_undecided():
         assert verdicts(**{name: wrong})[i] is False, name
     half = put(0.85, 0, -1, 0)  # one of the two layers of one seed
     assert verdicts(range_isotropy=half)[3] is None
+    # Before training, significant in one layer of one of three seeds.
+    assert verdicts(p=put(0.01, 0, 0, 0, 0))[1] is None
     # A correlation of 0.8 that is not significant, and none that high.
     assert verdicts(p=put(0.2, 1, -1, everywhere, 0))[2] is False
     assert verdicts(alignment=put(0.7, everywhere, -1, everywhere, 0))[2] is None
