@@ -306,7 +306,8 @@ class WarnOfDivergence(Hook):
     """Warn at the end of each run whose loss became NaN or infinite.
 
     Warns:
-        RuntimeWarning: With the run and its first epoch that is not finite.
+        RuntimeWarning: With the run and its first epoch that is not finite; training begins in
+            epoch 1.
     """
 
     def end(self, training: Training) -> None:
@@ -314,7 +315,7 @@ class WarnOfDivergence(Hook):
         for run, finite in enumerate(np.isfinite(training.history["loss"])):
             if not finite.all():
                 warnings.warn(
-                    f"the loss of run {run} is NaN or infinite from epoch {int(finite.argmin())} "
+                    f"the loss of run {run} is NaN or infinite from epoch {finite.argmin() + 1} "
                     "on: lower its learning rate, or look for labels out of range",
                     RuntimeWarning,
                     stacklevel=3,

@@ -54,14 +54,15 @@ def test_divergence_is_reported():
 
 
 def test_divergence_is_reported_from_the_epoch_at_which_it_began():
+    """The first epoch is 1, as in ``Log`` and ``Watch``."""
     losses = np.ones((3, 5))
     losses[1, 2:], losses[2, 4] = np.inf, np.nan
     with pytest.warns(RuntimeWarning) as warned:
         WarnOfDivergence().end(SimpleNamespace(history={"loss": losses}))
     starts = [str(warning.message).split(" on: ")[0] for warning in warned]
     assert starts == [
-        "the loss of run 1 is NaN or infinite from epoch 2",
-        "the loss of run 2 is NaN or infinite from epoch 4",
+        "the loss of run 1 is NaN or infinite from epoch 3",
+        "the loss of run 2 is NaN or infinite from epoch 5",
     ]
 
 
