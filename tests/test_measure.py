@@ -11,9 +11,11 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh
 
 from gramlin_jax import (
+    DIAGNOSTIC,
     METRICS,
     Measurement,
     Metric,
+    diagnose,
     gradient_moments,
     jacobian_moments,
     measure,
@@ -120,6 +122,23 @@ def test_layers_of_one_scan_take_turns():
     of = lambda scan: [f"{scan}/{layer}" for layer in turns]  # noqa: E731
     assert list(m.layers) == [*of("first"), "between", *of("second"), *nested]
     np.testing.assert_allclose(m["second/b[1]"]["kernel_norm"], 4)
+
+
+def test_layers_of_a_reversed_scan_begin_with_the_last():
+    """The first that is not finite is the last kernel, and what it spoils comes after it."""
+
+    def network(params, x):
+        block = lambda h, k: (jnp.tanh(h @ k["a"]) @ k["b"], None)  # noqa: E731
+        pair = lambda h, ks: jax.lax.scan(block, h, ks)  # noqa: E731
+        return jax.lax.scan(pair, x, params, reverse=True)[0]
+
+    params = {name: jnp.tile(jnp.eye(4), (3, 2, 1, 1)) for name in "ab"}
+    params["b"] = params["b"].at[2, 1].set(jnp.nan)
+    m = measure(network, params, (X, X), loss=squares, metrics=DIAGNOSTIC)
+    assert list(m.layers) == [f"{k}[{i}, {j}]" for i in (2, 1, 0) for j in (0, 1) for k in "ab"]
+    assert [(f.layer, f.text) for f in diagnose(m) if f.kind == "not finite"] == [
+        ("b[2, 1]", "the kernel is not finite, the first in the network")
+    ]
 
 
 @pytest.mark.long

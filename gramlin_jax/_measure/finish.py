@@ -133,7 +133,8 @@ def _in_turn(plan: Plan, total: Mapping[str, Any]) -> list[tuple[str, str, dict[
         site = plan.traced.layers.sites[name]
         starts = [first.setdefault(scan, position) for scan in site.scans]
         for index, label, part in _unstacked(name, site, total):
-            turns = itertools.chain(*zip(starts, index, strict=True))
+            steps = [-i if back else i for i, back in zip(index, site.backward, strict=True)]
+            turns = itertools.chain(*zip(starts, steps, strict=True))
             found.append(((*turns, position), (name, label, part)))
     return [layer for _, layer in sorted(found, key=operator.itemgetter(0))]
 

@@ -161,6 +161,11 @@ class Scan(NamedTuple):
     length: int
     options: dict[str, Any]
 
+    @property
+    def backward(self) -> bool:
+        """Whether it begins with its last step."""
+        return bool(self.options["reverse"])
+
     def split(self, values: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
         """Arguments as constants, carries, and what is run over."""
         end = self.constants + self.carries

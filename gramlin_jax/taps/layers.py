@@ -36,6 +36,7 @@ class Site:
         sliced: Whether the kernel lacks an axis of this parameter, as ``w[0]`` the first of w.
         varying: Axes of a surrounding ``shard_map`` over which the outputs differ.
         scans: Numbers of these scans: the layers of sites of one scan take turns.
+        backward: Whether each of these scans begins with its last step.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Site:
     sliced: bool = False
     varying: frozenset[str] = frozenset()
     scans: tuple[int, ...] = ()
+    backward: tuple[bool, ...] = ()
 
     @property
     def has_kernel(self) -> bool:
@@ -218,6 +220,7 @@ def describe(plan: Plan, paths: list[str], sizes: list[int]) -> tuple[Layers, di
             bool(largest) and largest[0] in found.sliced,
             found.varying,
             tuple(scans.setdefault(scan, len(scans)) for scan in found.scans),
+            found.backward,
         )
         for index in largest:
             of_leaf[index].append(name)

@@ -88,6 +88,7 @@ class Found:
         loops: Scans in which the kernel changes from step to step.
         stack, rows, fan_in, fan_out: Sizes, see ``matricize``; a named activation has no fan_out.
         scans: Numbers of those scans whose steps are the leading axes of the stack.
+        backward: Whether each of these begins with its last step.
         dtype: Type of the pre-activations, or of the named activation.
         kernel_dtype: Type of the kernel.
         transposed: By leaf, whether it is stored (…, out, in), see ``axes.transposed``.
@@ -114,6 +115,7 @@ class Found:
     matricizer: Matricizer | None
     over_keys: attention.OverKeys | None = None
     sliced: Leaves = frozenset()
+    backward: tuple[bool, ...] = ()
 
 
 class Call(NamedTuple):
@@ -275,7 +277,12 @@ def _enter_scan(
         for site in entered.sites
     }
     lifted = [
-        dataclasses.replace(site, stack=(scan.length, *site.stack), scans=(*loop, *site.scans))
+        dataclasses.replace(
+            site,
+            stack=(scan.length, *site.stack),
+            scans=(*loop, *site.scans),
+            backward=(scan.backward, *site.backward),
+        )
         if stacked[site.number]
         else dataclasses.replace(site, rows=(scan.length, *site.rows))
         for site in entered.sites

@@ -181,6 +181,7 @@ MEASURE = "gramlin_jax/_measure/finish.py", "tests/test_measure_options.py"
 READ = "gramlin_jax/_measure/finish.py", "tests/test_measure_rows.py"
 LABELS = "gramlin_jax/_measure/finish.py", "tests/test_measure_metrics.py"
 TURNS = "gramlin_jax/_measure/finish.py", "tests/test_measure.py -k take_turns"
+BACKWARD = "gramlin_jax/_measure/finish.py", "tests/test_measure.py -k reversed_scan"
 TOKENS = "gramlin_jax/_measure/finish.py", "tests/test_measure.py -k label_for_each_token"
 PROJECTED = "gramlin_jax/_measure/plan.py", "tests/test_measure_options.py"
 TRACING = "gramlin_jax/_measure/tracing.py", "tests/test_measure_rows.py"
@@ -369,6 +370,7 @@ MUTATIONS = [
         (PROJECTED, ("one projection for all layers", "jax.random.fold_in(jax.random.key(seed), i)", "jax.random.fold_in(jax.random.key(seed), 0)")),
         # survived once:
         (TURNS, ("layers of a scan come one site after the other", "sorted(found, key=operator.itemgetter(0))", "found")),
+        (BACKWARD, ("a reversed scan begins with its first step", "-i if back else i for", "i for")),
         (MEASURE, ("stacks of kernels read rows", " and len(site.stack) == site.layers\n", "\n")),
         (READ, ("convolutions read rows", 'dense = site.primitive == "dot_general" and', "dense =")),
         (MEASURE, ("projected features are read", "site.fan_in == how.width <= plan.width_limit", "site.fan_in == how.width")),
