@@ -45,7 +45,9 @@ def along(eqn: JaxprEqn, index: int) -> Along | None:
         to = dict(zip(params["broadcast_dimensions"], each, strict=True))
         return tuple(to.get(axis, NONE) for axis in range(len(out)))
     if name == "reshape":
-        return _reshaped(shape, out)
+        order = params["dimensions"] or range(len(shape))  # others are those of a transposition
+        moved = _reshaped([shape[axis] for axis in order], out)
+        return moved and tuple(frozenset(order[i] for i in of) for of in moved)
     if name == "gather":
         return _of_gather(params["dimension_numbers"], each, len(out))
     removed = params.get("dimensions" if name == "squeeze" else "axes")

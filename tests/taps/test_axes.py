@@ -34,6 +34,7 @@ def product(x, w):
         (lambda w: w.reshape(2, 2, 4).reshape(4, 4), False),
         (lambda w: w.reshape(2, 2, 4).transpose(2, 0, 1).reshape(4, 4), True),
         (lambda w: w.reshape(4, 2, 2).transpose(2, 0, 1).reshape(4, 4), None),
+        (lambda w: lax.reshape(w, (2, 2, 4), (1, 0)).reshape(4, 4), True),
         (lambda w: w.T * jnp.arange(4.0)[None], True),
         (lambda w: jnp.flip(w[:, None, ::-1].squeeze(1).T, 0), True),
         (lambda w: w[np.array([2, 0, 1, 3])].T, True),
