@@ -147,6 +147,18 @@ def transposed(eqn: JaxprEqn, index: int, stored: Sequence[Stored]) -> dict[int,
     return result
 
 
+def running(atom: Any, source: Provenance) -> frozenset[int]:
+    """Axes along which parameters run in a value; where this is not known, all that may vary."""
+    if {of.leaf for of in source.stored} != source.leaves:
+        return varying(atom)
+    return varying(atom) & {
+        axis
+        for _, shape, axes in source.stored
+        for axis, of in enumerate(axes)
+        if any(shape[each] > 1 for each in of)
+    }
+
+
 def sliced(stored: Sequence[Stored]) -> frozenset[int]:
     """Leaves with an axis that no axis of the value runs along, as of ``w[0]`` the first."""
     return frozenset(

@@ -32,7 +32,7 @@ SAME_AXES = ELEMENTWISE | {"neg", "convert_element_type", "reduce_precision", "s
 # Those, and others, whose results have the axes of their operands.
 KEPT_AXES = SAME_AXES | set(
     "rev slice dynamic_slice split abs sign round floor ceil exp exp2 expm1 log log1p sqrt rsqrt "
-    "cbrt square integer_pow tanh logistic erf sin cos is_finite cumsum sort name "
+    "cbrt square integer_pow tile tanh logistic erf sin cos is_finite cumsum sort name "
     "sharding_constraint".split()
 )
 # Primitives that move the axes of an array, and nothing else.

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from gramlin_jax.taps import compat
-from gramlin_jax.taps.axes import along, varying
+from gramlin_jax.taps.axes import along, running, varying
 from gramlin_jax.taps.compat import JaxprEqn
 
 if TYPE_CHECKING:
@@ -45,11 +45,32 @@ def marks_of(eqn: JaxprEqn, sources: Sequence[Provenance]) -> Marks:
     """The marks of what an equation computes from values of these provenances."""
     if not eqn.outvars or not any(source.data for source in sources):
         return frozenset()
-    found = [*_kept(eqn, sources), *_made(eqn, sources)]
+    return united([*_kept(eqn, sources), *_made(eqn, sources)])
+
+
+def united(marks: Iterable[Mark]) -> Marks:
+    """Those of one kind along the same axes as one, of all their leaves."""
     leaves: dict[tuple[Kind, frozenset[int]], Leaves] = {}
-    for kind, axes, of in found:
+    for kind, axes, of in marks:
         leaves[kind, axes] = leaves.get((kind, axes), frozenset()) | of
     return frozenset(Mark(*key, of) for key, of in leaves.items())
+
+
+def shifted(marks: Marks, by: int) -> Marks:
+    """The marks where a scan takes the first axis, -1, or puts one before the others, 1."""
+    axes = ((mark, frozenset(axis + by for axis in mark.axes)) for mark in marks)
+    return united(mark._replace(axes=moved - {-1}) for mark, moved in axes)
+
+
+def of_kernels(marks: Marks) -> Marks:
+    """Those of values that may be kernels."""
+    return frozenset(mark for mark in marks if mark.kind in REASONS)
+
+
+def may_be(kind: Kind, atom: Any, source: Provenance) -> Marks:
+    """The mark of a value that may be this parameter, or another value; none, if it is none."""
+    mark = Mark(kind, running(atom, source), source.leaves)
+    return frozenset({mark} if source.parameter_only else ())
 
 
 def _kept(eqn: JaxprEqn, sources: Sequence[Provenance]) -> Iterator[Mark]:
@@ -103,7 +124,7 @@ def _made(eqn: JaxprEqn, sources: Sequence[Provenance]) -> Iterator[Mark]:
     if name not in compat.SAME_AXES:
         return
     weights = [
-        (source.leaves, varying(atom))
+        (source.leaves, running(atom, source))
         for source, atom in zip(sources, eqn.invars, strict=True)
         if source.parameter_only
     ]
@@ -133,7 +154,7 @@ def unmasked(eqn: JaxprEqn, sources: Sequence[Provenance]) -> Iterator[tuple[Lea
     if name == "fft":
         filtered = _with_axes(sources[0].marks, "filtered", _transformed(eqn))
         yield from ((of, "convolution by FFT") for of in filtered)
-    if name == compat.DOT and all(source.data for source in sources):
+    if name in CONTRACTIONS and all(source.data for source in sources):
         yield from _hidden_kernels(eqn, sources)
 
 
@@ -187,17 +208,20 @@ def _with_axes(marks: Marks, kind: Kind, axes: Iterable[int]) -> list[Leaves]:
 CHOSEN = "kernels that data choose, as gathered experts are"
 
 
+REASONS = {"mixed": "kernel of a {} that depends on data", "gathered": CHOSEN}
+CONTRACTIONS = {compat.DOT: "matmul", compat.CONVOLUTION: "convolution"}
+
+
 def _hidden_kernels(eqn: JaxprEqn, sources: Sequence[Provenance]) -> Iterator[tuple[Leaves, str]]:
-    """Kernels that met data before the matmul, such as gated or normalised ones.
+    """Kernels that met data before the matmul or convolution, such as gated or normalised ones.
 
     The operand is a kernel, not features plus a bias, if its parameters vary both along a
     contracted axis and along one that the result keeps.
     """
-    reasons = {
-        "mixed": "kernel of a matmul that depends on data",
-        "gathered": CHOSEN,
-    }
-    for source, over, batch in zip(sources, *eqn.params["dimension_numbers"], strict=True):
-        for kind, axes, leaves in source.marks:
-            if kind in reasons and axes & set(over) and axes - {*over, *batch}:
-                yield leaves, reasons[kind]
+    name, axes = eqn.primitive.name, eqn.params["dimension_numbers"]
+    if name == compat.CONVOLUTION:
+        axes = ((), axes.rhs_spec[1:]), ((), ())  # a kernel is the second operand
+    for source, over, batch in zip(sources, *axes, strict=True):
+        for kind, lies, leaves in source.marks:
+            if kind in REASONS and lies & set(over) and lies - {*over, *batch}:
+                yield leaves, REASONS[kind].format(CONTRACTIONS[name])

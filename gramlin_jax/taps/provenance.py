@@ -17,7 +17,18 @@ import jax.numpy as jnp
 from gramlin_jax.taps import attention, compat
 from gramlin_jax.taps.axes import Stored, sliced, stored_of, transposed
 from gramlin_jax.taps.compat import Inner, JaxprEqn
-from gramlin_jax.taps.disguises import Leaves, Marks, marks_of, summed_later, unmasked
+from gramlin_jax.taps.disguises import (
+    CONTRACTIONS,
+    Leaves,
+    Marks,
+    marks_of,
+    may_be,
+    of_kernels,
+    shifted,
+    summed_later,
+    united,
+    unmasked,
+)
 from gramlin_jax.taps.matricize import Matricizer, matricizer
 from gramlin_jax.taps.shifted import shifted_sums
 
@@ -213,7 +224,7 @@ def _analyse(
         return (Call(entered) if entered.sites else None), entered.outputs
     if compat.inner_jaxprs(eqn) and eqn.primitive.name not in compat.ELEMENTWISE:
         inside = _look_inside(eqn, sources, plan, numbers)
-        results = [join(sources)] * len(eqn.outvars)
+        results = _returned(eqn, sources, inside)
         sites = inside[0].sites if eqn.primitive.name == compat.CUSTOM_JVP and inside else []
         if not sites or not all(site.over_keys for site in sites):
             return None, results
@@ -260,11 +271,12 @@ def _enter_scan(
     loop = frozenset({next(numbers)})
     # join drops what describes axes, which are those outside the body: of arrays, one is more.
     constants, carries, arrays = scan.split(sources)
-    constants = [join([c])._replace(stored=c.stored) for c in constants]
-    carries = [join([c]) for c in carries]
+    constants = [join([c])._replace(stored=c.stored, marks=c.marks) for c in constants]
     arrays = [
         join([a])._replace(
-            loops=a.loops | loop, stored=tuple(s._replace(axes=s.axes[1:]) for s in a.stored)
+            loops=a.loops | loop,
+            stored=tuple(s._replace(axes=s.axes[1:]) for s in a.stored),
+            marks=shifted(a.marks, -1),
         )
         for a in arrays
     ]
@@ -288,7 +300,13 @@ def _enter_scan(
         for site in entered.sites
     ]
     _take_over(plan, entered, lifted)
-    outputs = [join([source])._replace(loops=source.loops - loop) for source in entered.outputs]
+    outputs = [
+        join([source])._replace(
+            loops=source.loops - loop,
+            marks=source.marks if number < len(carries) else shifted(source.marks, 1),
+        )
+        for number, source in enumerate(entered.outputs)
+    ]
     return (Scan(entered, scan, stacked) if lifted else None), outputs
 
 
@@ -308,13 +326,21 @@ def _settle(
     # A carry that the body returns as it came is the same at every step, such as a shared kernel.
     inside = inner.jaxpr.invars[len(constants) : len(constants) + len(carries)]
     kept = [a is b for a, b in zip(inside, inner.jaxpr.outvars[: len(inside)], strict=True)]
-    carries = [
-        c if keep else c._replace(loops=c.loops | loop)
-        for c, keep in zip(carries, kept, strict=True)
+    first = carries = [
+        join([c])._replace(
+            loops=c.loops if keep else c.loops | loop,
+            marks=of_kernels(c.marks) | may_be("mixed", atom, c),
+        )
+        for c, atom, keep in zip(carries, inside, kept, strict=True)
     ]
     while True:
         entered = make_plan(inner, [*constants, *carries, *arrays], numbers)
         after = [join(pair) for pair in zip(carries, entered.outputs, strict=False)]
+        marks = [start.marks for start in first]
+        if after == [join([c]) for c in carries]:  # else data may still look like parameters
+            pairs = zip(carries, entered.outputs, strict=False)
+            marks = [united(c.marks | of_kernels(out.marks)) for c, out in pairs]
+        after = [a._replace(marks=m) for a, m in zip(after, marks, strict=True)]
         if after == carries:
             return entered
         carries = after
@@ -381,12 +407,25 @@ def _convolved(pair: list[Provenance]) -> Iterator[Use]:
 def _why_no_site(eqn: JaxprEqn, index: int) -> str:
     """What an equation of a parameter, its operand of this index, and data is."""
     name, dtype = eqn.primitive.name, eqn.invars[index].aval.dtype
-    if name in KINDS and not jnp.issubdtype(dtype, jnp.floating):
-        return f"{KINDS[name]} of {dtype} numbers: only real floating point is tapped"
+    if name in CONTRACTIONS and not jnp.issubdtype(dtype, jnp.floating):
+        return f"{CONTRACTIONS[name]} of {dtype} numbers: only real floating point is tapped"
     return f"{name} of it and data"
 
 
-KINDS = {compat.DOT: "matmul", compat.CONVOLUTION: "convolution"}
+def _returned(eqn: JaxprEqn, sources: list[Provenance], inside: list[Plan]) -> list[Provenance]:
+    """What an equation that is not entered returns: parameters among it are as data chose them."""
+    results = [join(sources)] * len(eqn.outvars)
+    parts: list[Sequence[Provenance]] = [()] * len(results)
+    if eqn.primitive.name == "while":
+        parts = [[source] for source in sources[len(sources) - len(results) :]]
+    if eqn.primitive.name == "cond" and inside:
+        parts = list(zip(*(plan.outputs for plan in inside), strict=True))
+        results = [join([sources[0], *branches]) for branches in parts]
+    marks = [
+        united(mark for part in of for mark in part.marks | may_be("gathered", atom, part))
+        for atom, of in zip(eqn.outvars, parts, strict=True)
+    ]
+    return [r._replace(marks=m if r.data else r.marks) for r, m in zip(results, marks, strict=True)]
 
 
 def _look_inside(
@@ -404,7 +443,7 @@ def _look_inside(
                 plan.uses.append(Use(leaves, "unsupported", reason))
             continue
         start = len(arguments) - carried
-        constants, carries = arguments[:start], [join([c]) for c in arguments[start:]]
+        constants, carries = arguments[:start], arguments[start:]
         loop = frozenset({next(numbers)})
         entered = _settle(inner, constants, carries, [], loop, numbers)
         reason = f"linear layer inside {name}: not entered"

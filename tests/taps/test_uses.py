@@ -158,3 +158,75 @@ def test_a_parameter_that_is_returned_for_the_loss_is_said_to_be():
     leaves = find_layers(lambda p, x: (x @ p["w"], jnp.exp(p["k"])), params, X).leaves
     assert str(leaves["k"]) == "unused (no data meet it in f, which returns it)"
     assert str(leaves["unread"]) == "unused (no data meet it)"
+
+
+def modulated(k, x):
+    """A convolution whose kernel each sample scales, as StyleGAN 2 has it."""
+
+    def convolve(x, kernel):
+        return jax.lax.conv(x[None, None], kernel, (1,), "SAME")[0]
+
+    return jax.vmap(convolve)(x, k[None] * x[:, :1, None, None])
+
+
+def test_a_convolution_with_a_kernel_that_data_scale_is_found():
+    (reason,) = use_of(modulated, jnp.ones((2, 1, 3))).unsupported
+    assert reason == "kernel of a convolution that depends on data"
+    biased = lambda k, x: jax.lax.conv(x[None], (x + k)[None], (1,), "SAME")  # noqa: E731
+    assert not use_of(biased, jnp.ones((1, 3))).unsupported
+
+
+def branch(k, x):
+    return jax.lax.cond(x.sum() > 0, lambda: k, lambda: jnp.eye(3))
+
+
+def loop(k, x):
+    more = lambda c: c[1] < x.sum()  # noqa: E731
+    return jax.lax.while_loop(more, lambda c: (2 * c[0], c[1] + 1), (k, 0.0))[0]
+
+
+def learnt(k, x):
+    """Each step reads a kernel that has learnt from the steps before; the first a parameter."""
+    learn = lambda k, x: (k - jax.grad(lambda k: ((x @ k) ** 2).sum())(k), x @ k)  # noqa: E731
+    return jax.lax.scan(learn, k, x)[1]
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda k, x: jax.lax.scan(lambda h, _: (h @ (k * x.sum()), None), x, None, length=2)[0],
+        lambda k, x: jax.lax.map(lambda xk: xk[0] @ xk[1], (x, k[None] * x[:, :, None])),
+        lambda k, x: jnp.einsum("ni,nij->nj", x, jax.lax.map(lambda x: k * x[0], x)),
+        lambda k, x: x @ jax.lax.scan(lambda c, x: (c * x[0], None), k, x)[0],
+        lambda k, x: x @ branch(k, x),
+        lambda k, x: x @ loop(k, x),
+        learnt,
+    ],
+)
+def test_a_kernel_that_data_change_before_in_or_after_a_loop_or_branch_is_found(f):
+    (reason,) = use_of(f, SQUARE).unsupported
+    assert "depends on data" in reason or "kernels that data choose" in reason
+
+
+def gram(h, x):
+    return h + x[None], h @ h.T
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda k, x: jax.lax.scan(lambda s, x: (s * k.T + x[None], x @ s), 0 * SQUARE, x),
+        lambda k, x: jax.lax.scan(gram, jnp.broadcast_to(k, (7, 3)), x),
+        lambda k, x: jax.lax.scan(gram, jnp.tile(k, (7, 1)), x),
+        lambda k, x: x * jax.lax.cond(x.sum() > 0, lambda: k, lambda: jnp.ones((1, 3))),
+    ],
+    ids=["a decay", "a first state", "a repeated one", "a scale"],
+)
+def test_what_loops_and_branches_do_to_scales_and_states_makes_no_kernel(f):
+    found = use_of(f, jnp.ones((1, 3)))
+    assert found.status == "bias or elementwise" and not found.unsupported
+
+
+def test_data_choose_none_of_the_kernels_that_a_constant_chooses():
+    f = lambda k, x: x @ jax.lax.cond(k[0, 0] > 0, lambda x: k, lambda x: -k, x)  # noqa: E731
+    assert use_of(f, SQUARE).status == "linear site"
