@@ -124,6 +124,17 @@ def test_layers_of_one_scan_take_turns():
     np.testing.assert_allclose(m["second/b[1]"]["kernel_norm"], 4)
 
 
+def test_a_stack_beside_a_leaf_with_the_name_of_its_first_layer():
+    def network(params, x):
+        h, _ = jax.lax.scan(lambda h, k: (h @ k, None), x, params["a"])
+        return h @ params["a[0]"]
+
+    params = {"a": jnp.stack([jnp.eye(4), 2 * jnp.eye(4)]), "a[0]": 3 * jnp.eye(4)}
+    m = measure(network, params, (X, X), loss=squares, metrics=["kernel_norm"])
+    found = {layer: metrics["kernel_norm"] for layer, metrics in m.items()}
+    assert found == {"a#2[0]": 2, "a#2[1]": 4, "a[0]": 6}
+
+
 def test_layers_of_a_reversed_scan_begin_with_the_last():
     """The first that is not finite is the last kernel, and what it spoils comes after it."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -152,8 +153,8 @@ class Layers:
             >>> optimizer = gram_only(optax.sgd(0.1), select=layers.select)
         """
         del leaf
-        name = key_name(path)
-        of_leaf = self.leaves.get(name) or self.leaves[name := name.removesuffix("/value")]
+        names = jax.tree_util.keystr(path), key_name(path), key_name(path).removesuffix("/value")
+        of_leaf = self.leaves[name := next((n for n in names if n in self.leaves), names[1])]
         sites = [site for site in self.sites.values() if name in site.leaves]
         if of_leaf.unsupported or not sites or any(site.leaves != (name,) for site in sites):
             return False
@@ -192,6 +193,14 @@ def key_name(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/") or "params"
 
 
+def key_names(paths: list[tuple[Any, ...]]) -> list[str]:
+    """Key paths as text, as Python writes them, ``['a']['b']``, where others have the same name."""
+    names = [key_name(path) for path in paths]
+    counts = collections.Counter(names)
+    pairs = zip(paths, names, strict=True)
+    return [name if counts[name] == 1 else jax.tree_util.keystr(path) for path, name in pairs]
+
+
 def describe(plan: Plan, paths: list[str], sizes: list[int]) -> tuple[Layers, dict[str, int]]:
     """The report on a plan, and its sites' numbers by name.
 
@@ -208,7 +217,8 @@ def describe(plan: Plan, paths: list[str], sizes: list[int]) -> tuple[Layers, di
         if found.over_keys:
             continue
         largest = sorted(found.leaves, key=lambda index: (-sizes[index], index))
-        name = _free_name(paths[largest[0]] if largest else found.name, sites)
+        own = paths[largest[0]] if largest else None
+        name = _free_name(own or found.name, bool(found.scans), [*sites, *{*paths} - {own}])
         numbers[name] = found.number
         sites[name] = Site(
             name,
@@ -240,9 +250,10 @@ def describe(plan: Plan, paths: list[str], sizes: list[int]) -> tuple[Layers, di
     return Layers(sites, leaves), numbers
 
 
-def _free_name(name: str, taken: dict[str, Any]) -> str:
+def _free_name(name: str, stacked: bool, taken: list[str]) -> str:
+    """The name, with a number where it is taken; layers of a stack are called ``name[0]``, ...."""
     count, free = 1, name
-    while free in taken:
+    while free in taken or stacked and any(other.startswith(f"{free}[") for other in taken):
         count += 1
         free = f"{name}#{count}"
     return free

@@ -18,7 +18,7 @@ from gramlin_jax.support.outside import read_outside
 from gramlin_jax.taps import compat
 from gramlin_jax.taps.axes import Stored
 from gramlin_jax.taps.interpreter import Seen, Shift, Tap, run
-from gramlin_jax.taps.layers import Layers, describe, key_name
+from gramlin_jax.taps.layers import Layers, describe, key_names
 from gramlin_jax.taps.provenance import Plan, Provenance, make_plan
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ def _names(paths: list[Any]) -> list[str]:
     """Key paths as text; an NNX state names its arrays' variables, not their ``value``."""
     if all(path and path[-1] == jax.tree_util.GetAttrKey("value") for path in paths):
         paths = [path[:-1] for path in paths]
-    return [key_name(path) for path in paths]
+    return key_names(paths)
 
 
 def _typed(value: Any) -> Any:

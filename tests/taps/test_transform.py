@@ -45,6 +45,28 @@ def test_arguments_that_are_no_arrays_are_constants():
     assert list(found.leaves) == ["in", "out"]
 
 
+def test_no_leaf_or_site_takes_the_name_of_another():
+    def f(params, x):
+        h = checkpoint_name(jnp.tanh(x @ params["w"]), "out")
+        h = jnp.tanh(h @ params["w"]) @ params["w#2"]
+        h, _ = jax.lax.scan(lambda h, k: (jnp.tanh(h @ k), None), h, params["s"])
+        return h @ params["s[0]"] @ params["a"]["b"] @ params["a/b"] @ params["out"]
+
+    eye = jnp.eye(3)
+    params = {name: eye for name in ("w", "w#2", "s[0]", "out", "a/b")}
+    params |= {"s": jnp.stack([eye] * 2), "a": {"b": eye}}
+    layers = find_layers(f, params, X)
+    assert {name: "".join(site.leaves) for name, site in layers.sites.items()} == {
+        **{name: name for name in ("w", "w#2", "s[0]", "out", "['a']['b']", "['a/b']")},
+        **{"w#3": "w", "s#2": "s", "out#2": ""},  # the last is the named activation
+    }
+    assert len(layers.leaves) == len(params)
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    assert [layers.select(path, eye) for path in paths] == [
+        jax.tree_util.keystr(path) != "['s']" for path in paths
+    ]
+
+
 def test_nothing_is_computed_to_find_layers():
     shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), (PARAMS, X))
     layers = find_layers(network, *shapes)
