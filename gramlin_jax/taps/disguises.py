@@ -142,6 +142,9 @@ def _transformed(eqn: JaxprEqn) -> frozenset[int]:
     return frozenset(range(ndim - len(eqn.params["fft_lengths"]), ndim))
 
 
+MULTIPLIED = "multiplied with data and summed: use a matmul"
+
+
 def unmasked(eqn: JaxprEqn, sources: Sequence[Provenance]) -> Iterator[tuple[Leaves, str]]:
     """Parameters of which an equation completes a linear layer in disguise, and what it is."""
     name = eqn.primitive.name
@@ -150,7 +153,7 @@ def unmasked(eqn: JaxprEqn, sources: Sequence[Provenance]) -> Iterator[tuple[Lea
         # A mask may follow the scale of a norm: of masked ones only matrices are kernels.
         masked = [mark for mark in source.marks if mark.kind == "masked" and mark.axes - {*over}]
         summed += _with_axes(frozenset(masked), "masked", over)
-        yield from ((of, "multiplied with data and summed: use a matmul") for of in summed)
+        yield from ((of, MULTIPLIED) for of in summed)
     if name == "fft":
         filtered = _with_axes(sources[0].marks, "filtered", _transformed(eqn))
         yield from ((of, "convolution by FFT") for of in filtered)
@@ -165,6 +168,11 @@ def _sums(eqn: JaxprEqn, sources: Sequence[Provenance]) -> Sequence[Iterable[int
         return (params["axes"],)
     if name == "cumsum":
         return ((params["axis"],),)
+    if name == "reduce_window_sum":
+        return ([axis for axis, size in enumerate(params["window_dimensions"]) if size > 1],)
+    if name == "scatter-add":  # as a sum over segments; its updates are the last operand
+        kept = params["dimension_numbers"].update_window_dims
+        return (), (), set(range(eqn.invars[2].aval.ndim)) - {*kept}
     if name != compat.DOT:
         return ()
     contracted, batched = params["dimension_numbers"]

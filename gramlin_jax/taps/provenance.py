@@ -19,6 +19,7 @@ from gramlin_jax.taps.axes import Stored, sliced, stored_of, transposed
 from gramlin_jax.taps.compat import Inner, JaxprEqn
 from gramlin_jax.taps.disguises import (
     CONTRACTIONS,
+    MULTIPLIED,
     Leaves,
     Marks,
     marks_of,
@@ -30,7 +31,7 @@ from gramlin_jax.taps.disguises import (
     unmasked,
 )
 from gramlin_jax.taps.matricize import Matricizer, matricizer
-from gramlin_jax.taps.shifted import shifted_sums
+from gramlin_jax.taps.shifted import shifted_sums, sums_over_steps
 
 Axes = tuple[int, ...]
 
@@ -180,13 +181,22 @@ class Plan:
     mixed: set[int]
 
 
-def make_plan(inner: Inner, inputs: Sequence[Provenance], numbers: Iterator[int]) -> Plan:
-    """Analyse a jaxpr whose arguments have these provenances; ``numbers`` are all distinct."""
+def make_plan(
+    inner: Inner,
+    inputs: Sequence[Provenance],
+    numbers: Iterator[int],
+    carries: Sequence[Any] = (),
+    loop: frozenset[int] = frozenset(),
+) -> Plan:
+    """Analyse a jaxpr whose arguments have these provenances; ``numbers`` are all distinct.
+
+    Of a step of a loop, ``carries`` are the arguments that it returns first.
+    """
     jaxpr = inner.jaxpr
     known: dict[Any, Provenance] = dict.fromkeys(jaxpr.constvars, CONSTANT)
     known.update(zip(jaxpr.invars, inputs, strict=True))
     plan, found = Plan(inner, {}, [], [], [], set()), attention.softmaxes(jaxpr)
-    convolutions = shifted_sums(jaxpr)
+    convolutions, sums = shifted_sums(jaxpr), sums_over_steps(jaxpr, carries)
 
     def read(atom: Any) -> Provenance:
         return CONSTANT if compat.is_literal(atom) else known[atom]
@@ -202,6 +212,7 @@ def make_plan(inner: Inner, inputs: Sequence[Provenance], numbers: Iterator[int]
         if step is not None:
             plan.steps[index] = step
         plan.uses.extend(_convolved([read(atom) for atom in convolutions.get(index, ())]))
+        plan.uses.extend(_summed_up([read(atom) for atom in sums.get(index, ())], loop))
         known.update(zip(eqn.outvars, results, strict=True))
     plan.outputs.extend(read(atom) for atom in jaxpr.outvars)
     return plan
@@ -334,7 +345,7 @@ def _settle(
         for c, atom, keep in zip(carries, inside, kept, strict=True)
     ]
     while True:
-        entered = make_plan(inner, [*constants, *carries, *arrays], numbers)
+        entered = make_plan(inner, [*constants, *carries, *arrays], numbers, inside, loop)
         after = [join(pair) for pair in zip(carries, entered.outputs, strict=False)]
         marks = [start.marks for start in first]
         if after == [join([c]) for c in carries]:  # else data may still look like parameters
@@ -402,6 +413,13 @@ def _convolved(pair: list[Provenance]) -> Iterator[Use]:
     if any(source.data for source in pair):
         reason = "products of slices that are summed: use a convolution or a matmul"
         yield from (Use(p.leaves, "unsupported", reason) for p in pair if p.parameter_only)
+
+
+def _summed_up(pair: list[Provenance], loop: frozenset[int]) -> Iterator[Use]:
+    """The use of the parameter, if each step adds its own slice of it times data."""
+    if any(source.data for source in pair):
+        own = (p for p in pair if p.parameter_only and p.loops & loop)
+        yield from (Use(p.leaves, "unsupported", MULTIPLIED) for p in own)
 
 
 def _why_no_site(eqn: JaxprEqn, index: int) -> str:

@@ -1,7 +1,8 @@
-"""Convolutions written as sums of products: of shifted data, each with its slice of a parameter."""
+"""Layers written as sums of products, each with its slice of a parameter: in turn, or in a loop."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from gramlin_jax.taps import compat
@@ -43,6 +44,34 @@ def shifted_sums(jaxpr: Jaxpr) -> dict[int, tuple[Any, Any]]:
             products[eqn.outvars[0]] = summed = sum(held, ())
             if (pair := _pair(summed)) is not None:
                 found[index] = pair
+    return found
+
+
+def sums_over_steps(jaxpr: Jaxpr, carries: Sequence[Any]) -> dict[int, tuple[Any, Any]]:
+    """The two factors of what each step of a loop adds to a carry, by the equation that adds.
+
+    They do not depend on this carry: what layers add to a residual stream is no such sum.
+
+    Args:
+        jaxpr: Of a step; its first results are the carries after it.
+        carries: Its variables for those before it.
+    """
+    found = {}
+    for carry, after in zip(carries, jaxpr.outvars, strict=False):
+        depend: set[Any] = {carry}
+        products: dict[Any, tuple[Any, Any]] = {}
+        for index, eqn in enumerate(jaxpr.eqns):
+            name = eqn.primitive.name
+            read = [atom for atom in eqn.invars if not compat.is_literal(atom)]
+            held = [products[atom] for atom in read if atom in products]
+            if name in {"add", "add_any"} and carry in read and held and eqn.outvars[0] is after:
+                found[index] = held[0]
+            elif depend.intersection(read):
+                depend.update(eqn.outvars)
+            elif name == "mul" and len(read) == 2:
+                products[eqn.outvars[0]] = (read[0], read[1])
+            elif held and name in STAYS | {"neg"}:
+                products[eqn.outvars[0]] = held[0]
     return found
 
 

@@ -230,3 +230,53 @@ def test_what_loops_and_branches_do_to_scales_and_states_makes_no_kernel(f):
 def test_data_choose_none_of_the_kernels_that_a_constant_chooses():
     f = lambda k, x: x @ jax.lax.cond(k[0, 0] > 0, lambda x: k, lambda x: -k, x)  # noqa: E731
     assert use_of(f, SQUARE).status == "linear site"
+
+
+def added_up(product):
+    """The sum over inputs as the carry of a loop."""
+
+    def f(k, x):
+        add = lambda total, kx: (total + product(*kx), None)  # noqa: E731
+        return jax.lax.scan(add, 0 * x, (k, x.T))[0]
+
+    return f
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        added_up(lambda k, x: k[None] * x[:, None]),
+        added_up(lambda k, x: -(x[:, None] * k[None])),
+        lambda k, x: jax.ops.segment_sum(products(x, k).swapaxes(0, 1), np.arange(3) // 2, 2),
+        lambda k, x: jax.lax.reduce_window(
+            products(x, k), 0.0, jax.lax.add, (1, 2, 1), (1, 1, 1), "VALID"
+        ),
+    ],
+)
+def test_products_that_a_loop_a_window_or_segments_add_up_are_a_layer(f):
+    assert use_of(f, SQUARE).unsupported == ("multiplied with data and summed: use a matmul",)
+
+
+def stream(ks, h):
+    """Layers with a scale of their own, which add to what they read."""
+    return jax.lax.scan(lambda h, k: (h + k[None] * jnp.tanh(h), None), h, ks)[0]
+
+
+def moving(ks, x):
+    """Sums over time of what is scaled in the same way at each step, one for each scale."""
+    add = lambda k: lambda s, x: (s + k * x, None)  # noqa: E731
+    return jax.lax.map(lambda k: jax.lax.scan(add(k), 0 * x[0], x)[0], ks)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        stream,
+        moving,
+        lambda k, x: jax.ops.segment_sum(x * k[:1], np.arange(7) // 2, 4),
+        lambda k, x: jax.lax.reduce_window(x * k[:1], 0.0, jax.lax.add, (2, 1), (1, 1), "VALID"),
+    ],
+)
+def test_scales_before_such_sums_are_no_layers(f):
+    found = use_of(f, SQUARE)
+    assert found.status == "bias or elementwise" and not found.unsupported
