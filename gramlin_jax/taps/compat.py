@@ -20,12 +20,14 @@ JaxprEqn: TypeAlias = Any
 
 DOT, CONVOLUTION, NAME = "dot_general", "conv_general_dilated", "name"
 CUSTOM_JVP = "custom_jvp_call"
+CUSTOM_RULES = frozenset({CUSTOM_JVP, "custom_vjp_call"})
+BARRIER = "optimization_barrier"
 
 # Primitives that combine a parameter with data value by value, or put the two side by side.
 ELEMENTWISE = frozenset(
     "add sub mul div rem pow max min atan2 nextafter clamp select_n concatenate pad add_any "
     "dynamic_update_slice scatter scatter-add scatter-sub scatter-mul scatter-min scatter-max "
-    "and or xor not eq ne lt le gt ge eq_to lt_to le_to complex copy optimization_barrier".split()
+    "and or xor not eq ne lt le gt ge eq_to lt_to le_to complex copy".split()
 )
 # Those, and others, after which a kernel is still a kernel: an array of the same axes.
 SAME_AXES = ELEMENTWISE | {"neg", "convert_element_type", "reduce_precision", "stop_gradient"}

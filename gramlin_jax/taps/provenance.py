@@ -242,6 +242,8 @@ def _analyse(
         plan.sites.extend(sites)
         pairs = zip(results, inside[0].outputs, strict=True)
         return Beside(inside[0]), [a._replace(made=b.made, weights=b.weights) for a, b in pairs]
+    if eqn.primitive.name == compat.BARRIER:  # each result is its operand
+        return None, sources
     site = _site(eqn, sources, numbers)
     if site is not None:
         plan.sites.append(site)
@@ -432,6 +434,8 @@ def _why_no_site(eqn: JaxprEqn, index: int) -> str:
 
 def _returned(eqn: JaxprEqn, sources: list[Provenance], inside: list[Plan]) -> list[Provenance]:
     """What an equation that is not entered returns: parameters among it are as data chose them."""
+    if eqn.primitive.name in compat.CUSTOM_RULES and inside:  # none is made inside for the outside
+        return [r._replace(made=frozenset(), weights=frozenset()) for r in inside[0].outputs]
     results = [join(sources)] * len(eqn.outvars)
     parts: list[Sequence[Provenance]] = [()] * len(results)
     if eqn.primitive.name == "while":

@@ -958,6 +958,23 @@ def relu_at_zero(draw):
     return f, {"w0": w0, "w1": draw(5, 2)}, (draw(4, 3),)
 
 
+@case(dense("v", (4,), 3, 5), dense("w", (4,), 5, 2), direct=True)
+def kernels_beside_data_under_a_custom_vjp(draw):
+    """A function that scales the gradients of all that it is given."""
+
+    @jax.custom_vjp
+    def scaled(tree):
+        return tree
+
+    scaled.defvjp(lambda tree: (tree, None), lambda _, g: (jax.tree.map(lambda a: a / 2, g),))
+
+    def f(params, x):
+        params, x = scaled((params, x))
+        return jnp.tanh(x @ params["v"]) @ params["w"]
+
+    return f, {"v": draw(3, 5), "w": draw(5, 2)}, (draw(4, 3),)
+
+
 @case(dense("w0", (4,), 3, 5), dense("w1", (4,), 5, 2), direct=True)
 def custom_vjp(draw):
     @jax.custom_vjp

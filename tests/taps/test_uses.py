@@ -280,3 +280,31 @@ def moving(ks, x):
 def test_scales_before_such_sums_are_no_layers(f):
     found = use_of(f, SQUARE)
     assert found.status == "bias or elementwise" and not found.unsupported
+
+
+@jax.custom_vjp
+def scaled_gradient(tree):
+    return tree
+
+
+scaled_gradient.defvjp(lambda tree: (tree, None), lambda _, g: (jax.tree.map(jnp.square, g),))
+
+
+@pytest.mark.parametrize("together", [scaled_gradient, jax.lax.optimization_barrier])
+def test_a_kernel_that_passes_beside_data_through_an_equation_is_one(together):
+    def f(k, x):
+        k, x = together((k.T, x))
+        return x @ k
+
+    layers = find_layers(
+        lambda p, x: f(p["k"], jnp.tanh(x @ p["w"])), {"w": SQUARE, "k": SQUARE}, X
+    )
+    assert list(layers.sites) == ["w", "k"] and layers.sites["k"].transposed
+    assert not any(leaf.unsupported for leaf in layers.leaves.values())
+
+
+def test_a_kernel_that_a_custom_rule_mixes_with_data_is_found():
+    mix = jax.custom_vjp(lambda k, x: k * x.mean())
+    mix.defvjp(lambda k, x: (k * x.mean(), (k, x)), lambda kx, g: (g * kx[1].mean(), 0 * kx[1]))
+    (reason,) = use_of(lambda k, x: x @ mix(k, x), SQUARE).unsupported
+    assert reason == "kernel of a matmul that depends on data"
