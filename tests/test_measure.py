@@ -124,6 +124,25 @@ def test_layers_of_one_scan_take_turns():
     np.testing.assert_allclose(m["second/b[1]"]["kernel_norm"], 4)
 
 
+def test_a_kernel_behind_stop_gradient_is_noted():
+    stop = jax.lax.stop_gradient
+
+    def network(params, x):
+        h = jnp.tanh(x @ stop(params["frozen"]))
+        layer = lambda h, k: (jnp.tanh(h @ stop(k)), None)  # noqa: E731
+        h, _ = jax.lax.scan(layer, h, params["stack"])
+        return h @ (stop(params["w"]) + params["a"] @ params["b"])
+
+    eye = jnp.eye(4)
+    params = {"frozen": eye, "w": eye, "stack": jnp.stack([eye] * 2), "a": eye[:, :2], "b": eye[:2]}
+    m = measure(network, params, (X, X), loss=squares, metrics=["gradient_norm"])
+    assert {layer: note.partition(":")[0] for layer, note in m.notes} == {
+        name: f"the gradient of {name} is 0" for name in ("frozen", "stack")
+    }
+    assert m["frozen"]["gradient_norm"] > 0
+    assert not measure(network, params, (X, X), loss=squares, metrics=["kernel_norm"]).notes
+
+
 def test_a_stack_beside_a_leaf_with_the_name_of_its_first_layer():
     def network(params, x):
         h, _ = jax.lax.scan(lambda h, k: (h @ k, None), x, params["a"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -39,6 +39,16 @@ def penalties(traced: Traced, losses: Losses, batch: Batch) -> str:
         f"depends on {', '.join(read)} outside of the layers, too, by what f returns of parameters "
         "alone: gradients are those through the layers"
     )
+
+
+def stopped(layers: Layers, names: Sequence[str]) -> dict[str, str]:
+    """Notes on those of these layers whose kernels no parameter learns from."""
+    return {
+        name: f"the gradient of {', '.join(layers.sites[name].leaves)} is 0: it is stopped; "
+        "‖∇L‖, and what is made of it, is that of the kernel as it stands"
+        for name in names
+        if layers.sites[name].stopped
+    }
 
 
 def beside_kernels(

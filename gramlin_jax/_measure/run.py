@@ -11,7 +11,7 @@ import jax
 from jax.sharding import Mesh
 
 from gramlin_jax._measure.batch import Losses, refuse_unknown, scoring, summing
-from gramlin_jax._measure.beside import penalties
+from gramlin_jax._measure.beside import penalties, stopped
 from gramlin_jax._measure.finish import measured
 from gramlin_jax._measure.forecast import forecast
 from gramlin_jax._measure.measurement import Measurement
@@ -30,7 +30,7 @@ from gramlin_jax._measure.stream import Batch, Reader, shown, stacks
 from gramlin_jax._measure.tracing import Tracing, program
 from gramlin_jax._measure.trial import constants, not_a_mean, try_loss
 from gramlin_jax._moments.additive import accumulate
-from gramlin_jax.metrics.layer_sums import LayerSums
+from gramlin_jax.metrics.layer_sums import OF_GRADIENTS, LayerSums
 from gramlin_jax.metrics.registry import DEFAULT, Metric, chosen_metrics, needs_of
 from gramlin_jax.support.checks import check_concrete, check_count, check_function
 from gramlin_jax.support.devices import on_host, placed, placement
@@ -180,6 +180,8 @@ def measure(
     plans = {inner_shapes(first): plan}
     projections = placed(projections_of(plan, seed), where)
     remarks = _tried(tracing, losses, first)
+    if OF_GRADIENTS & needs:
+        remarks |= stopped(plan.traced.layers, plan.names)
 
     def of_stack(stack: Batch) -> Any:
         shapes = inner_shapes(stack)

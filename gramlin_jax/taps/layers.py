@@ -38,6 +38,7 @@ class Site:
         varying: Axes of a surrounding ``shard_map`` over which the outputs differ.
         scans: Numbers of these scans: the layers of sites of one scan take turns.
         backward: Whether each of these scans begins with its last step.
+        stopped: Whether gradients of the kernel reach no parameter, as behind ``stop_gradient``.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Site:
     varying: frozenset[str] = frozenset()
     scans: tuple[int, ...] = ()
     backward: tuple[bool, ...] = ()
+    stopped: bool = False
 
     @property
     def has_kernel(self) -> bool:
@@ -231,6 +233,7 @@ def describe(plan: Plan, paths: list[str], sizes: list[int]) -> tuple[Layers, di
             found.varying,
             tuple(scans.setdefault(scan, len(scans)) for scan in found.scans),
             found.backward,
+            found.stopped,
         )
         for index in largest:
             of_leaf[index].append(name)

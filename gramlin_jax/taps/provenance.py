@@ -45,6 +45,7 @@ class Provenance(NamedTuple):
         loops: Numbers of the scans in which it may change from step to step.
         marks: What parameters did to data in it, see ``disguises``.
         stored: Which axes of a parameter lie along its own, see ``axes``.
+        trained: Numbers of the leaves that gradients reach from it, none behind ``stop_gradient``.
         made, weights: Where outputs of layers, and keys of softmaxes, lie in it, see ``attention``.
     """
 
@@ -53,6 +54,7 @@ class Provenance(NamedTuple):
     loops: frozenset[int] = frozenset()
     marks: Marks = frozenset()
     stored: tuple[Stored, ...] = ()
+    trained: Leaves = frozenset()
     made: frozenset[attention.Outputs] = frozenset()
     weights: frozenset[attention.Weights] = frozenset()
 
@@ -74,6 +76,7 @@ def join(provenances: Sequence[Provenance]) -> Provenance:
         frozenset().union(*(p.leaves for p in provenances)),
         any(p.data for p in provenances),
         frozenset().union(*(p.loops for p in provenances)),
+        trained=frozenset().union(*(p.trained for p in provenances)),
     )
 
 
@@ -108,6 +111,7 @@ class Found:
         matricizer: How operands become matrices; None for the others.
         over_keys: Of a softmax over keys, whose loops and rows are those of its queries.
         sliced: Leaves of which the kernel lacks an axis, see ``axes.sliced``.
+        stopped: Whether gradients of the kernel reach no leaf.
     """
 
     number: int
@@ -128,6 +132,7 @@ class Found:
     over_keys: attention.OverKeys | None = None
     sliced: Leaves = frozenset()
     backward: tuple[bool, ...] = ()
+    stopped: bool = False
 
 
 class Call(NamedTuple):
@@ -256,6 +261,8 @@ def _analyse(
         made = attention.outputs_of(site)
     marks, stored = marks_of(eqn, sources), stored_of(eqn, sources)
     result = join(sources)._replace(marks=marks, stored=stored, made=made, weights=weights)
+    if eqn.primitive.name == "stop_gradient":
+        result = result._replace(trained=frozenset())
     return site, [result] * len(eqn.outvars)
 
 
@@ -391,7 +398,7 @@ def _site(eqn: JaxprEqn, sources: list[Provenance], numbers: Iterator[int]) -> F
     return Found(next(numbers), name, weight.leaves, "", weight.loops, tuple(stack), rows,
                  fan_in, fan_out, (), aval.dtype, kernel_dtype,
                  transposed(eqn, 1 - operand, weight.stored), varying, shape,
-                 sliced=sliced(weight.stored))  # fmt: skip
+                 sliced=sliced(weight.stored), stopped=not weight.trained)  # fmt: skip
 
 
 def _uses(eqn: JaxprEqn, sources: list[Provenance]) -> Iterator[Use]:

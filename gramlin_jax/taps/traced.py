@@ -192,7 +192,11 @@ def capture(
         raise ValueError("params holds no array: wanted the parameters as the first argument")
     sources = [Provenance()] * len(constants)
     sources += [
-        Provenance(leaves=frozenset({index}), stored=(Stored.whole(index, np.shape(leaf)),))
+        Provenance(
+            leaves=frozenset({index}),
+            stored=(Stored.whole(index, np.shape(leaf)),),
+            trained=frozenset({index}),
+        )
         for index, (_, leaf) in enumerate(named)
     ]
     sources += [Provenance(data=True)] * (len(arrays) - len(named))
