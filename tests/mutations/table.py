@@ -510,9 +510,9 @@ MUTATIONS = [
         # taps
         (PROVENANCE, ("constants are data", "if not sources[operand].data or shape is None:", "if shape is None:")),
         (DISGUISES, ("sums over any axis are layers", "if mark.kind == kind and mark.axes & over]", "if mark.kind == kind]")),
-        (PROVENANCE, ("kernels of a scan never change", "loops=a.loops | loop, stored", "stored")),
+        (PROVENANCE, ("kernels of a scan never change", "loops=a.loops | loop,", "loops=a.loops,")),
         (PROVENANCE, ("a carry settles at once", "if after == carries:", "if True:")),
-        (DISGUISES, ("hidden kernels along any axes", "axes & set(over) and axes - {*over, *batch}:", "axes & set(over):")),
+        (DISGUISES, ("hidden kernels along any axes", "lies & set(over) and lies - {*over, *batch}:", "lies & set(over):")),
         (DISGUISES, ("a transposed product is forgotten", "frozenset(i for i, a in enumerate(moved) if a & mark.axes)", "frozenset()")),
         (DISGUISES, ("a gate is a mask", "if any(source.leaves for source in beside):", "if False:")),
         (DISGUISES, ("a masked scale is a kernel", "and mark.axes - {*over}]", "]")),
@@ -541,7 +541,7 @@ MUTATIONS = [
         (RECALLED, ("arrays closed over are remembered", "return bool(self.closed_over or compat.inner_constants(self._plan.inner.jaxpr))", "return bool(self.closed_over)")),
         (RECALLED, ("other constants are the same", "all(a is b for a, b in zip(*constants, strict=True))", "True")),
         (LAYERS, ("the smallest leaf names the site", "(-sizes[index], index)", "(sizes[index], index)")),
-        (LAYERS, ("a second use has the first one's name", "while free in taken:", "while False:")),
+        (LAYERS, ("a second use has the first one's name", "while free in taken or stacked and", "while stacked and")),
         (COMPAT, ("scans run forwards", '("reverse", "unroll", "_split_transpose")', '("unroll", "_split_transpose")')),
         (COMPAT, ("custom rules are entered", '("custom_", "remat", "checkpoint", "shard_map")', '("remat", "checkpoint", "shard_map")')),
         # watching layers
