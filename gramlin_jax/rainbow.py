@@ -25,6 +25,7 @@ import numpy as np
 from gramlin_jax._moments.additive import accumulate
 from gramlin_jax._moments.features import Moments, moments
 from gramlin_jax.metrics.gram import polar_factor
+from gramlin_jax.support.array_fields import ArrayFields
 from gramlin_jax.support.checks import check_array, check_count, is_traced
 from gramlin_jax.support.precision import dot, in_float64, in_full_precision, widened
 
@@ -49,8 +50,8 @@ class BatchNorm(NamedTuple):
     data_fields=["kernel", "bias", "norm", "filters"],
     meta_fields=["stride"],
 )
-@dataclasses.dataclass(frozen=True)
-class Layer:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Layer(ArrayFields):
     """A dense layer or a convolution without padding, as a pytree.
 
     Attributes:

@@ -13,6 +13,7 @@ import optax
 
 from gramlin_jax._measure.tables import cell, text_table
 from gramlin_jax._moments.gradients import scalar_loss
+from gramlin_jax.support.array_fields import ArrayFields
 from gramlin_jax.support.checks import check_count
 from gramlin_jax.support.precision import in_full_precision
 from gramlin_jax.taps import tap
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 TOLERANCE = 0.25  # of an exponent: half of √width, the least that theory has beside 0
 
 
-@dataclasses.dataclass(frozen=True)
-class CoordinateCheck:
+@dataclasses.dataclass(frozen=True, eq=False)
+class CoordinateCheck(ArrayFields):
     """Result of ``coordinate_check``; ``print`` shows the verdicts.
 
     Attributes:

@@ -1,5 +1,7 @@
 """What all sums share: a protocol, and the one loop over batches."""
 
+import re
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -68,6 +70,34 @@ def test_parts_add_to_the_whole_however_they_are_added(make, zeros):
         chex.assert_trees_all_close(merged, whole, rtol=1e-11, atol=1e-11)
     chex.assert_trees_all_equal(whole + zeros, whole)
     chex.assert_trees_all_equal(zeros + whole, whole)
+
+
+@each_kind
+def test_equality_is_one_truth_value(make, zeros):
+    """NumPy's arrays are as JAX's and NaN is NaN; one digit, one shape or one class is enough."""
+    m = make(X[0], Y[0])
+    leaves, form = jax.tree.flatten(m)
+    assert m == jax.tree.map(np.array, m) and zeros == zeros + zeros and m not in [zeros]
+    for i, leaf in enumerate(leaves):
+        for changed in (np.nextafter(leaf, np.inf), leaf[None]):
+            assert m != jax.tree.unflatten(form, [*leaves[:i], changed, *leaves[i + 1 :]])
+    nan = jax.tree.map(lambda a: jnp.nan * a, m)
+    assert nan == nan + nan and m != nan and m != 3 and m != tuple(leaves)
+
+
+@each_kind
+def test_they_are_shown_in_a_line(make, zeros):
+    """With types and shapes in the place of arrays, also of what is traced or was deleted."""
+    m = make(X[0], Y[0])
+    name, shape = type(m).__name__, jax.tree.leaves(m)[1].shape
+    assert repr(m).startswith(f"{name}(count=20.0, ") and f"=float64 {shape}" in repr(m)
+    assert "\n" not in repr(m) and len(repr(m)) < 400 and repr(zeros).startswith(f"{name}(")
+    traced = []
+    jax.jit(lambda m: traced.append(repr(m)))(m)
+    deleted = jax.tree.map(jnp.copy, m)
+    jax.tree.map(lambda a: a.delete(), deleted)
+    for text in (*traced, repr(deleted)):
+        assert text == re.sub(r"=[\d.e-]+", "=float64 ()", repr(m))
 
 
 @each_kind

@@ -1,3 +1,5 @@
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -443,6 +445,11 @@ def test_saved_and_loaded(measured, tmp_path):
     assert str(loaded) == str(measured)
     chex.assert_trees_all_equal(loaded.sums, measured.sums)
     assert loaded.to_dict()["layers"]["in"] == measured["in"]
+    assert loaded == measured
+    for part in ("metrics", "sums", "loss"):
+        other = {f: jax.tree.map(lambda a: a + 1.0, getattr(loaded, f)) for f in [part]}
+        assert dataclasses.replace(loaded, **other) != measured
+    assert dataclasses.replace(loaded, notes=(("a", "b"),)) != measured
     np.savez(tmp_path / "other.npz", a=1)
     with pytest.raises(ValueError, match="wanted a saved Measurement"):
         Measurement.load(tmp_path / "other.npz")

@@ -80,6 +80,14 @@ def test_sampled_kernels_have_the_trained_covariance():
     )
 
 
+def test_layers_are_equal_by_value():
+    kernel = normal(6, 5)
+    layer = Layer(jnp.asarray(kernel), stride=2)
+    assert layer == Layer(kernel, stride=2) and layer in [Layer(kernel, stride=2)]
+    for other in (Layer(kernel), Layer(2 * kernel, stride=2), Layer(kernel, kernel[0], stride=2)):
+        assert layer != other
+
+
 def test_float64_stays():
     """Where it is not enabled for the rest of the program, too."""
     kernel = np.random.default_rng(0).normal(size=(6, 4)) * 1e-100

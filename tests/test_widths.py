@@ -1,5 +1,7 @@
 """The coordinate check against the exponents of the theory."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -74,6 +76,8 @@ def test_the_change_is_that_of_the_outputs():
         np.testing.assert_allclose(found, np.sqrt(((0.5 * x @ gradient) ** 2).mean()), rtol=1e-5)
     np.testing.assert_allclose(check.exponents["w"][0], -1, atol=1e-5)
     assert check.verdicts == {"w": "shrinks"}
+    again = coordinate_check(construct, (3, 5), (X, Y), squares, steps=1, seeds=2)
+    assert again == check != dataclasses.replace(check, widths=(3, 6))
 
 
 def test_what_is_refused():

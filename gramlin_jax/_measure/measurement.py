@@ -21,6 +21,7 @@ from gramlin_jax._moments.features import Moments
 from gramlin_jax._moments.gradients import GradientMoments
 from gramlin_jax._moments.jacobians import JacobianMoments
 from gramlin_jax.metrics.layer_sums import LayerSums
+from gramlin_jax.support.array_fields import ArrayFields
 from gramlin_jax.support.devices import gathered
 from gramlin_jax.support.files import read_arrays, write_arrays
 
@@ -29,12 +30,12 @@ if TYPE_CHECKING:
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Measurement(Mapping[str, dict[str, float]]):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Measurement(ArrayFields, Mapping[str, dict[str, float]]):
     """Metrics of every layer, and the sums that they were computed from: a pytree.
 
     It is a mapping of layers: ``measurement[layer]`` are a layer's metrics by name.
-    ``print(measurement)`` is the table.
+    ``print(measurement)`` is the table. ``==`` compares all numbers, NaN being equal to NaN.
 
     Attributes:
         metrics: Values by layer and metric, float64. Unless chosen otherwise:

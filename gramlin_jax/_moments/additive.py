@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gramlin_jax.support.array_fields import ArrayFields
 from gramlin_jax.support.checks import check_count, check_leading_axis
 from gramlin_jax.support.precision import in_float64
 from gramlin_jax.taps import compat
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
 ROWS = 4096
 
 
-class Additive:
+class Additive(ArrayFields):
     """Sums over samples: a pytree of float64 arrays that merges with another by ``+``.
 
     All arrays may share leading *stack* axes, for layers or runs. Zeros are the sums of no samples,
-    the neutral element of ``+``. A subclass whose arrays do not simply add overrides ``__add__``
-    and ``_merged``.
+    the neutral element of ``+``; ``==`` compares all numbers. A subclass whose arrays do not simply
+    add overrides ``__add__`` and ``_merged``.
     """
 
     @in_float64

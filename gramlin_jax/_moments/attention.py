@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class AttentionMoments(Additive):
     """Sums over the queries that a layer makes, head by head; a sum over batches by ``+``.
 

@@ -33,7 +33,7 @@ SMALLEST, LARGEST = 1e-140, 1e150
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Moments(Additive):
     """Count, means and centred scatter of features h and targets y; a sum over samples.
 

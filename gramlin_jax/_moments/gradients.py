@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class GradientMoments(Additive):
     """Sums of a layer's gradients over samples; a sum over batches by ``+``.
 

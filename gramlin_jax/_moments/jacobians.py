@@ -42,7 +42,7 @@ FEW = 10  # rows of a sample: the classes of a common network, 55 pairs
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class JacobianMoments(Additive):
     """Sums of a layer's Jacobians over samples; a sum over batches by ``+``.
 

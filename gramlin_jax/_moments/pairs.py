@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Pair(Additive):
     """Sums over samples with features h and y of two networks, about their means.
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import jax
 import jax.numpy as jnp
 
+from gramlin_jax.support.array_fields import ArrayFields
 from gramlin_jax.support.precision import in_float64
 
 Need: TypeAlias = Literal[
@@ -34,8 +35,8 @@ OF_SAMPLES: frozenset[Need] = OF_FEATURES | {"jacobians"}
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class LayerSums:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class LayerSums(ArrayFields):
     """All that a metric of one layer sees; a part that no metric needs is None.
 
     Attributes:

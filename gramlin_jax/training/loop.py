@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from gramlin_jax._moments.additive import Additive
+from gramlin_jax.support.array_fields import ArrayFields
 from gramlin_jax.support.checks import check_count
 from gramlin_jax.support.devices import on_one_device
 from gramlin_jax.support.precision import in_float64
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
 
 
-@dataclasses.dataclass(frozen=True)
-class Fit:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Fit(ArrayFields):
     """What ``fit`` returns; the first axis of every array is the run (r of them).
 
     Attributes:
