@@ -162,6 +162,12 @@ def dry():
 def kind():
     return {**network(), "learning_rate": "fast"}
 
+def refused(out, y):
+    raise ValueError("mine")
+
+def raising():
+    return {**network(), "loss": refused}
+
 def bug():
     return {**network(), "loss": lambda out, y: len(3)}
 """
@@ -218,6 +224,7 @@ def test_measure_refuses_other_functions(model, function, message, capsys):
     [
         (["network", "--batch-size", "0"], "error: batch_size is 0: wanted at least 1"),
         (["kind"], "error: learning_rate is a str, 'fast': wanted a number"),
+        (["raising"], r"error: mine; loss was called with output: float32 \(20, 2\); y: int32"),
         *((["dry", f"--{name}", "a"], f"error: --{name} is given") for name in ("csv", "html")),
         (["dry", "--save", "a"], "error: --save is given where .*:dry returns dry_run=True"),
         (["dry", "--coverage"], "error: --coverage is given"),

@@ -18,6 +18,7 @@ from gramlin_jax import (
     Measurement,
     Metric,
     diagnose,
+    find_layers,
     gradient_moments,
     jacobian_moments,
     measure,
@@ -25,6 +26,7 @@ from gramlin_jax import (
     neural_collapse,
     noise_floor,
     surrogate,
+    tap,
     target_linearity,
 )
 from gramlin_jax.metrics.layer_sums import EVERYTHING
@@ -610,6 +612,36 @@ def test_bad_input():
         call(params={"bias": np.ones((1, 4), np.float32)}, f=lambda p, x: (x + p["bias"])[:, :3])
     with pytest.raises(KeyError, match="wanted one of in, hidden"):
         measure(network, PARAMS, (X, LABELS), loss=cross_entropy)["hiden"]
+
+
+def test_errors_of_f_and_loss_say_what_these_were_called_with():
+    def noted(call):
+        with pytest.raises((TypeError, ValueError)) as raised:
+            call()
+        return [note for note in raised.value.__notes__ if "called" in note]
+
+    (note,) = noted(lambda: measure(network, PARAMS, (X[:, :3], LABELS), loss=cross_entropy))
+    assert note == "f was called with params: dict of 4 arrays; x: float32 (203, 3)"
+    (note,) = noted(lambda: measure(network, PARAMS, (X, LABELS), loss=lambda out: out.mean()))
+    assert note == "loss was called with output: float32 (203, 3); y: int32 (203,)"
+    (note,) = noted(lambda: find_layers(lambda p, x, k: p @ x + k, None, X, 3))
+    assert note == "f was called with params: None; args[0]: float32 (203, 4); args[1]: 3"
+
+
+def test_what_is_no_function_of_parameters_is_refused():
+    module = nn.Dense(3)
+    variables = module.init(jax.random.key(0), X)
+    for call in (
+        lambda f: find_layers(f, variables, X),
+        lambda f: tap(f)(variables, X),
+        lambda f: measure(f, variables, (X, LABELS), loss=cross_entropy),
+        lambda f: gradient_moments(f, variables, X, loss=jnp.mean),
+        lambda f: jacobian_moments(f, variables, X),
+    ):
+        with pytest.raises(TypeError, match="f is a Dense, a Linen module: wanted .*, f.apply"):
+            call(module)
+        with pytest.raises(TypeError, match="f is a dict: wanted a function"):
+            call(variables)
 
 
 def test_features_that_do_not_follow_their_samples_are_not_measured():

@@ -19,4 +19,6 @@ def line_of(error: Exception) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    """With the notes that are one line, as those of what a function was called with."""
+    notes = [note for note in getattr(error, "__notes__", ()) if "\n" not in note]
+    return "; ".join(filter(None, [str(error).strip().partition("\n")[0], *notes]))

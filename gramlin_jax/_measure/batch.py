@@ -25,6 +25,7 @@ from gramlin_jax._moments.jacobians import reduce_jacobians
 from gramlin_jax._moments.projection import Projection, projected
 from gramlin_jax.metrics.layer_sums import OF_FEATURES, OF_GRADIENTS, Need
 from gramlin_jax.support.accuracy import hits
+from gramlin_jax.support.calls import noting
 from gramlin_jax.support.memory import remembered
 from gramlin_jax.support.precision import in_float64, with_promotion
 from gramlin_jax.taps import Site, Traced
@@ -52,9 +53,11 @@ class Losses(NamedTuple):
 
     def of(self, output: Any, batch: Batch) -> Any:
         """The loss of a batch."""
+        given = {"output": output, "y": batch.y}
         if batch.weights is not None and _takes_three(self.loss):
-            return self.loss(output, batch.y, batch.weights)
-        return self.loss(output, batch.y)
+            given["weights"] = batch.weights
+        with noting("loss", **given):
+            return self.loss(*given.values())
 
 
 class Summed(NamedTuple):

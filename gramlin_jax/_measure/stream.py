@@ -109,8 +109,8 @@ def as_arrays(name: str, tree: PyTree) -> PyTree:
             raise ValueError(f"{where} has masked entries: wanted plain arrays, and weights of 0")
         if not array.ndim:
             raise ValueError(
-                f"{where} is a scalar: wanted arrays (n, ...); a key or a constant belongs into "
-                "params, or into f"
+                f"{where} is a scalar: wanted arrays (n, ...); a key or a constant belongs in "
+                "params, or in f"
             )
         return array
 

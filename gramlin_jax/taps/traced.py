@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import inspect
 import itertools
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gramlin_jax.support.calls import noting
+from gramlin_jax.support.checks import check_function
 from gramlin_jax.support.memory import remembered
 from gramlin_jax.support.outside import read_outside
 from gramlin_jax.taps import compat
@@ -173,6 +176,7 @@ def capture(
     f: Callable[..., PyTree], params: PyTree, args: tuple, kwargs: dict | None = None
 ) -> tuple[Traced, list[Any]]:
     """``trace``, and the values to run it with: arrays closed over, parameters, then data."""
+    _check_network(f)
     leaves, structure = jax.tree.flatten((params, args, kwargs or {}))
     arrays = [leaf for leaf in leaves if is_array(leaf)]
 
@@ -212,10 +216,20 @@ def capture(
     return Traced(layers, closed_over, plan, numbers, outputs), [*constants, *arrays]
 
 
+def _check_network(f: Any) -> None:
+    """Refuse what is no function, and a Linen module, whose function is its ``apply``."""
+    check_function("f", f, "lambda params, x: …")
+    linen = sys.modules.get("flax.linen")  # who has a module of it has imported it
+    if linen is not None and isinstance(f, linen.Module):
+        raise TypeError(f"f is a {type(f).__name__}, a Linen module: wanted its function, f.apply")
+
+
 def _called(f: Callable[..., PyTree], params: PyTree, args: tuple, kwargs: dict) -> PyTree:
     """``f(params, *args, **kwargs)``; an error that says what ``f`` takes, if that is not this."""
+    given = {f"args[{i}]" if len(args) > 1 else "x": x for i, x in enumerate(args)} | kwargs
     try:
-        return f(params, *args, **kwargs)
+        with noting("f", **{"params": params, **given}):
+            return f(params, *args, **kwargs)
     except TypeError as error:
         if (takes := _other_signature(f, params, args, kwargs)) is None:
             raise
