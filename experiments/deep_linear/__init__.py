@@ -45,7 +45,7 @@ class Config:
     """Settings of the run.
 
     Attributes:
-        dataset: A name that ``gramlin_jax.data.load`` knows.
+        dataset: An image set, one of ``gramlin_jax.data.DATASETS``.
         samples: Training samples, the first ones; 0 for all.
         columns: Principal components of the images that are the inputs.
         hidden: Width of the hidden layers; of modes at least ten.

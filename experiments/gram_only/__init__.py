@@ -39,7 +39,7 @@ class Config:
     """Settings of the run.
 
     Attributes:
-        dataset: A name that ``gramlin_jax.data.load`` knows.
+        dataset: An image set, one of ``gramlin_jax.data.DATASETS``.
         network: ``"dnn"`` with GELU, or ``"cnn"``, max-pooled after its first and third layer.
         width: Units, or channels, of each hidden layer.
         complement: Whether to train the Gram-preserving arm, too.

@@ -48,7 +48,7 @@ class Config:
     """Settings of the run.
 
     Attributes:
-        dataset: A name that ``gramlin_jax.data.load`` knows.
+        dataset: An image set, one of ``gramlin_jax.data.DATASETS``.
         network: One of ``NETWORKS``.
         samples: Training samples, the first ones; 0 for all.
         units: Of the hidden layers of the MLP.

@@ -39,7 +39,7 @@ class Config:
     """Settings of the run.
 
     Attributes:
-        dataset: A name that ``gramlin_jax.data.load`` knows.
+        dataset: An image set, one of ``gramlin_jax.data.DATASETS``.
         network: ``"dnn"``, or ``"cnn"`` with ReLU.
         losses: The losses, each trained on by itself; some of ``LOSSES``.
         width: Units, or channels, of each hidden layer.

@@ -29,7 +29,7 @@ class Config:
     """Settings of the run.
 
     Attributes:
-        dataset: A name that ``gramlin_jax.data.load`` knows.
+        dataset: An image set, one of ``gramlin_jax.data.DATASETS``.
         noises: Shares of the labels that are replaced, ascending.
         learning_rates: Learning rates, the paper's first.
         decay: Whether learning rates fall to 0 over the epochs, as half a cosine; the paper's do

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import optax
 
-from gramlin_jax.data import Dataset, load
+from gramlin_jax.data import DATASETS, Dataset, load
 from gramlin_jax.training import (
     Checkpoint,
     Execution,
@@ -130,14 +130,17 @@ def load_splits(
     """The train and the test split of a data set.
 
     Args:
-        dataset: A name that ``gramlin_jax.data.load`` knows.
+        dataset: An image set, one of ``gramlin_jax.data.DATASETS``.
         data_dir: Folder of TFDS data sets, see ``gramlin_jax.data.load``.
         samples: Training samples to use, the first ones; 0 for all.
         folder: Of the run; it keeps fingerprints of all samples, see ``claim_data``.
 
     Raises:
-        ValueError: If the folder holds a run of other data, or there are fewer samples.
+        ValueError: If the data set is unknown, the folder holds a run of other data, or there are
+            fewer samples.
     """
+    if dataset not in DATASETS:
+        raise ValueError(f"dataset is {dataset!r}: wanted one of {', '.join(DATASETS)}")
     train, test = (load(dataset, split, data_dir=data_dir) for split in ("train", "test"))
     if samples > len(train):
         raise ValueError(

@@ -26,7 +26,7 @@ class Config:
     """Settings of the run.
 
     Attributes:
-        dataset: A name that ``gramlin_jax.data.load`` knows.
+        dataset: An image set, one of ``gramlin_jax.data.DATASETS``.
         optimizer: ``"sgd"`` with ``momentum``, or ``"adam"``.
         measurements: Number of epochs at which the layers are measured, evenly spread from 0.
         samples: Training samples to use, 0 for all.

@@ -21,7 +21,7 @@ class Config:
     """Settings of the runs.
 
     Attributes:
-        dataset: A name that ``gramlin_jax.data.load`` knows.
+        dataset: An image set, one of ``gramlin_jax.data.DATASETS``.
         width: Units of each hidden layer, ``depth`` in the encoder and as many in the decoder.
         latent: Length of the code.
         betas: Weights of the KL divergence, ascending.
