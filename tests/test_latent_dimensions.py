@@ -43,7 +43,13 @@ def test_smoke_run(smoke):
     names = {path.name for path in folder.iterdir()}
     assert {"figure.png", "samples.png", "layer.png", "stability.png"} <= names
     assert plot(result).axes[-1].get_title(loc="left") == "(i) resampled"
-    assert "resampled, two networks" in table(result)
+    (line,) = (line for line in table(result).splitlines() if "resampled, two networks" in line)
+    found = data["resampled"].sel(variant="two networks").transpose("seed", "draw").values
+    means, within = found.mean(1), found.std(1, ddof=1).mean()
+    whole = f"{means.mean():.3f} ± {means.std(ddof=1):.3f}" if len(means) > 1 else f"{means[0]:.3f}"
+    assert line.split(maxsplit=3)[3] == f"{whole} (between draws {within:.3f})"
+    one = dataclasses.replace(result, data=data.isel(draw=[0]))
+    assert "between draws" not in table(one) and "nan" not in table(one)
 
 
 def test_colours_are_normalised_and_then_grey():

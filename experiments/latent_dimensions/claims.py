@@ -210,11 +210,10 @@ def table(result: Result) -> str:
             cells = _by_layer(shared.sel(kind=kind))
             lines.append(f"shared {name} space, {kind:<14}{cells}")
     for variant in data["variant"].values:
-        within = data["resampled"].sel(variant=variant).std("draw", ddof=1).mean()
-        lines.append(
-            f"resampled, {variant:<22}{plus_minus(drawn(data, variant))} "
-            f"(between draws {float(within):.3f})"
-        )
+        lines.append(f"resampled, {variant:<22}{plus_minus(drawn(data, variant))}")
+        if data.sizes["draw"] > 1:
+            within = data["resampled"].sel(variant=variant).std("draw", ddof=1).mean()
+            lines[-1] += f" (between draws {float(within):.3f})"
     return "\n".join(lines)
 
 
