@@ -148,6 +148,9 @@ def test_a_width_that_fits_anything_does_not_decide():
     found = check(made_up(config=few, target_fit=swapped))
     assert found[3].holds is None and "128" not in found[3].evidence, "one width is left"
     assert verdicts(target_fit=swapped)[3] is False
+    none = check(made_up(config=dataclasses.replace(few, points=20)))[3]
+    wanted = "0 of 3 seeds, 3 undecided; no width is below the number of points"
+    assert (none.holds, none.evidence) == (None, wanted)
 
 
 def test_published_losses_are_for_the_papers_setting_only():

@@ -74,9 +74,10 @@ def check(result: Result) -> list[Claim]:
 
 
 def _ordered(statement: str, rising: xr.DataArray, shown: xr.DataArray) -> Claim:
-    """Does ``rising`` rise with the widths of ``shown`` in every seed? None for a single width."""
+    """Does ``rising`` rise with the widths of ``shown`` in every seed? None for fewer than two."""
     rises = rising.sel(width=shown["width"]).diff("width")
-    return in_every_seed(statement, rises, listed(shown, "width", ".3f", ".3f", "{}: "))
+    numbers = listed(shown, "width", ".3f", ".3f", "{}: ")
+    return in_every_seed(statement, rises, numbers or "no width is below the number of points")
 
 
 def _published_claim(losses: xr.DataArray) -> Claim:
