@@ -23,7 +23,7 @@ class Text:
     """Sentences and labels of one split.
 
     Attributes:
-        samples: A string each, a pair of strings, or a list of words.
+        samples: A string each or a pair of strings; or a list of words each.
         labels: An integer in [0, C) each, or one for every word.
         num_classes: C.
         name: Name of the data set.
@@ -31,8 +31,8 @@ class Text:
         source: Where the text comes from, in one line.
 
     Raises:
-        ValueError: If a sentence is empty or no text, a label is no integer or out of range,
-            numbers differ, or ``num_classes`` is no integer of at least 1.
+        ValueError: If a sentence is empty or no text, only some are lists of words, a label is no
+            integer or out of range, numbers differ, or ``num_classes`` is no integer of at least 1.
 
     Example:
         >>> Text([["Stay", "!"]], [[0, 1]], 2, "toy", "train", "by hand")
@@ -56,6 +56,11 @@ class Text:
         for number, (sample, label) in enumerate(zip(self.samples, self.labels, strict=True)):
             _check_sample(number, sample)
             _check_label(number, sample, label, self.num_classes)
+            if isinstance(sample, list) != isinstance(self.samples[0], list):
+                raise ValueError(
+                    f"samples has {self.samples[0]!r} at 0 and {sample!r} at {number}: wanted "
+                    "lists of words in all places or in none"
+                )
 
     def __len__(self) -> int:
         return len(self.samples)

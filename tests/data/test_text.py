@@ -124,6 +124,15 @@ def test_other_samples_and_labels_are_refused(sample, label, message):
         Text([sample], [label], 2, "toy", "train", "by hand")
 
 
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
+def test_sentences_and_lists_of_words_are_not_mixed(order):
+    """The tokenizer takes one kind; the other ended in its own error, or had no labels."""
+    samples, labels = ["a", ("b", "c"), ["d", "e"]][order], [0, 1, [0, 1]][order]
+    with pytest.raises(ValueError, match="samples has .*: wanted lists of words in all places or"):
+        Text(samples, labels, 2, "toy", "train", "by hand")
+    assert len(Text(["a", ("b", "c")], [0, 1], 2, "toy", "train", "by hand")) == 2
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
