@@ -55,5 +55,5 @@ experiment.plot(result)
 
 # %% [markdown]
 # The smallest preset, above, shows what the picture looks like and decides nothing. In the
-# documented runs the fit to the training points does improve less in wide networks. But no width is lazy, and with as
-# many features as points any target is fitted: [the numbers and the verdicts](https://github.com/gramlin-jax/gramlin_jax/blob/main/docs/findings/fig08.md).
+# documented runs the fit to the training points improves less in wide networks, in most seeds. But no width is lazy,
+# and with as many features as points any target is fitted: [the numbers and the verdicts](https://github.com/gramlin-jax/gramlin_jax/blob/main/docs/findings/fig08.md).

@@ -55,4 +55,4 @@ experiment.plot(result)
 
 # %% [markdown]
 # The smallest preset, above, shows what the picture looks like and decides nothing. In the
-# documented runs memorised labels become more linear from layer to layer, on the training samples only: [the numbers and the verdicts](https://github.com/gramlin-jax/gramlin_jax/blob/main/docs/findings/fig12.md).
+# documented runs memorised labels become more linear from layer to layer, random ones on the training samples only: [the numbers and the verdicts](https://github.com/gramlin-jax/gramlin_jax/blob/main/docs/findings/fig12.md).
