@@ -1,11 +1,12 @@
 """A thousand networks for the neural feature ansatz, its isotropic form and its rivals.
 
 The neural feature ansatz (arXiv 2212.13881) says that WᵀW ∝ AGOP, the average gradient outer
-product of the outputs at a layer's input. A note on it observes that, the chain rule's W cancelled,
-this says that the gradients at the pre-activations are a tight frame, J ∝ I; doubts that it pins W
-down; and asks for a thousand experiments. Here they are, with the Features at Convergence Theorem
-(arXiv 2507.05644) and the six alignments of the Canonical Representation Hypothesis (arXiv
-2410.03006) beside it, each with what it is when the pre-activations are turned by random rotations.
+product of the outputs at a layer's input. A note on the ansatz observes that the chain rule's W
+cancels, which leaves the claim J ∝ I: the gradients at the pre-activations form a tight frame. It
+doubts that this determines W, and calls for a thousand experiments. Here they are. Beside the
+ansatz stand the Features at Convergence Theorem (arXiv 2507.05644) and the six alignments of the
+Canonical Representation Hypothesis (arXiv 2410.03006), each with the value that it has when random
+rotations turn the pre-activations.
 
 Fully connected networks without biases start from N(0, (scale)²/fan_in). A setting is the base with
 one condition changed; each setting is one program over all initial scales, weight decays and seeds,

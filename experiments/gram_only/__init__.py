@@ -2,9 +2,9 @@
 
 The paper trains a fully connected network (2 hidden layers of 256, GELU) on MNIST, SVHN, CIFAR-10
 and CIFAR-100 by SGD (learning rates 0.005 to 0.1, momentum 0.85, 0.8 for CIFAR-100, batch 64, 20
-epochs, 5 seeds), and again by steps of which every kernel keeps only what they do to its Gram:
-K₁ → K₂ becomes K₂Qᵀ, Q the polar factor of K₁ᵀK₂, which has K₂'s Gram and is as near to K₁ as a
-kernel with that Gram can be. Here a third arm takes the other part of the step: K₁Q, which has
+epochs, 5 seeds), and again by steps that keep only the change of each kernel's Gram: K₁ → K₂
+becomes K₂Qᵀ, with Q the polar factor of K₁ᵀK₂. This kernel has K₂'s Gram, and of all that have it
+is the nearest to K₁. Here a third arm takes the other part of the step: K₁Q, which has
 K₁'s Gram, so that kernels only rotate their outputs. Biases take the optimiser's step in all arms.
 
 All arms of a seed have the same initial weights and batches, so differences are paired. Inputs lie

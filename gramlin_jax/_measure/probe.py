@@ -107,9 +107,10 @@ class Probe:
         outputs: ``aux -> logits``, needed for integer labels where aux is not the logits.
         weights: ``batch -> weights``, see ``measure``.
         ignore_label: Labels of this value do not count.
-        every: Watch one call of so many, the first among them.
-        window: Keep the last so many watched batches, in as many times the memory; None: all.
-        decay: Count each watched batch so much less at the next one, 0 < decay < 1; None: not.
+        every: Watch one call in so many, starting with the first.
+        window: Keep the last so many watched batches, for as many times the memory; None: all.
+        decay: Multiply the weight of earlier batches by this at each watched one, 0 < decay < 1;
+            None: they keep it.
             ``count`` is then how many equal samples have the same noise floor.
         metrics: As for ``measure``.
         layers: As for ``measure``.

@@ -75,16 +75,16 @@ def measure(
     number of samples. A layer's features are its inputs; the features of an activation named by
     ``jax.ad_checkpoint.checkpoint_name`` are the activation itself.
 
-    Products of float32 are made in float32 on accelerators too, those inside of ``f`` among them,
-    so that all devices give the same numbers. Within ``jax.default_matmul_precision("default")`` a
-    GPU or TPU rounds their factors, as it does in training: that is faster, and can change a
-    gradient's norm by a percent.
+    Products of float32 stay float32 on accelerators too, also inside ``f``, so that all devices
+    give the same numbers. Within ``jax.default_matmul_precision("default")`` a GPU or TPU rounds
+    their factors, as it does in training: that is faster, and can change a gradient's norm by a
+    percent.
 
-    ``f`` is traced twice in the first call, once for a batch of another size, and never again for
-    the same ``f`` and shapes, nor is anything compiled then, while the Python numbers that it reads
-    from around it are the same. If ``f`` closes over arrays, it is traced in each call, to see
-    their present values. ``loss`` and ``outputs`` are traced in each call, and what changed in
-    them compiles anew.
+    The first call traces ``f`` twice; a batch of another size traces it once more. A later call
+    with the same ``f`` and shapes neither traces nor compiles it again, as long as the Python
+    numbers that ``f`` reads from around it are the same. If ``f`` closes over arrays, each call
+    traces it, to see their present values. Each call also traces ``loss`` and ``outputs``, and
+    compiles anew where these have changed.
 
     Args:
         f: ``f(params, x) -> output``, any JAX function, in evaluation mode.
@@ -118,8 +118,8 @@ def measure(
             on the first batch, and where that is not clear the features are not measured.
         width_limit: Wider features are reduced to this width by a random projection, which can
             lower target linearity but not raise it; ``notes`` say where.
-        probes: Random combinations of the outputs that stand for them in metrics of Jacobians, at
-            one backward pass each, see ``jacobian_moments``; None: all outputs.
+        probes: How many random combinations of the outputs stand for them in metrics of Jacobians,
+            at one backward pass each, see ``jacobian_moments``; None: all outputs.
         seed: Seed of that projection, and of the probes.
         mesh: Devices, over which samples are spread; None: those on which the parameters lie.
             Parameters that lie on its devices stay as they are. A mesh may span processes: then
