@@ -452,6 +452,8 @@ def test_saved_and_loaded(measured, tmp_path):
         other = {f: jax.tree.map(lambda a: a + 1.0, getattr(loaded, f)) for f in [part]}
         assert dataclasses.replace(loaded, **other) != measured
     assert dataclasses.replace(loaded, notes=(("a", "b"),)) != measured
+    renamed = type(loaded.metrics)((f"{layer}2", v) for layer, v in loaded.metrics.items())
+    assert dataclasses.replace(loaded, metrics=renamed) != measured
     np.savez(tmp_path / "other.npz", a=1)
     with pytest.raises(ValueError, match="wanted a saved Measurement"):
         Measurement.load(tmp_path / "other.npz")
