@@ -1,5 +1,6 @@
 """What all sums share: a protocol, and the one loop over batches."""
 
+import dataclasses
 import re
 
 import chex
@@ -83,6 +84,13 @@ def test_equality_is_one_truth_value(make, zeros):
             assert m != jax.tree.unflatten(form, [*leaves[:i], changed, *leaves[i + 1 :]])
     nan = jax.tree.map(lambda a: jnp.nan * a, m)
     assert nan == nan + nan and m != nan and m != 3 and m != tuple(leaves)
+
+
+def test_random_keys_are_compared_by_their_numbers():
+    """An optimiser's state in ``Fit`` may hold some."""
+    key, zeros = jax.random.key, Moments.zeros(1, 1)
+    first, again, other = (dataclasses.replace(zeros, count=key(seed)) for seed in (0, 0, 1))
+    assert first == again and first != other and first != zeros
 
 
 @each_kind

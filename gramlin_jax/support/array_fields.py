@@ -63,6 +63,12 @@ def _flat(value: Any) -> tuple[list[Any], Any]:
 
 
 def _same(a: Any, b: Any) -> bool:
-    a, b = np.asarray(a), np.asarray(b)
+    a, b = map(_read, (a, b))
     numbers = all(np.issubdtype(x.dtype, np.inexact) for x in (a, b))
     return np.array_equal(a, b, equal_nan=numbers)
+
+
+def _read(value: Any) -> np.ndarray:
+    """The numbers of an array, also of one of random keys."""
+    is_key = jax.dtypes.issubdtype(getattr(value, "dtype", None), jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(value) if is_key else value)
