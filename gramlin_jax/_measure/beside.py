@@ -14,7 +14,8 @@ import numpy as np
 from gramlin_jax._measure.batch import Losses
 from gramlin_jax._measure.stream import Batch
 from gramlin_jax.taps import Layers, Traced, compat
-from gramlin_jax.taps.provenance import CONSTANT, Provenance, make_plan
+from gramlin_jax.taps.plan import CONSTANT, Provenance
+from gramlin_jax.taps.provenance import make_plan
 
 if TYPE_CHECKING:
     from jaxtyping import Array

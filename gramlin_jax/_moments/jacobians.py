@@ -32,7 +32,8 @@ from gramlin_jax.support.precision import (
     widened,
 )
 from gramlin_jax.taps import Traced, capture, compat
-from gramlin_jax.taps.provenance import CONSTANT, Provenance, make_plan
+from gramlin_jax.taps.plan import CONSTANT, Provenance
+from gramlin_jax.taps.provenance import make_plan
 from gramlin_jax.taps.rows import doubled, sample_axes, samples_first
 
 if TYPE_CHECKING:

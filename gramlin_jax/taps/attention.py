@@ -25,7 +25,7 @@ from gramlin_jax.taps.compat import Jaxpr, JaxprEqn
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
-    from gramlin_jax.taps.provenance import Found, Provenance
+    from gramlin_jax.taps.plan import Found, Provenance
 
 Axes = tuple[int, ...]
 

@@ -9,7 +9,7 @@ from gramlin_jax.taps import compat
 from gramlin_jax.taps.compat import JaxprEqn
 
 if TYPE_CHECKING:
-    from gramlin_jax.taps.provenance import Provenance
+    from gramlin_jax.taps.plan import Provenance
 
 Along = tuple[frozenset[int], ...]
 

@@ -15,7 +15,7 @@ from gramlin_jax.taps.axes import along, running, varying
 from gramlin_jax.taps.compat import JaxprEqn
 
 if TYPE_CHECKING:
-    from gramlin_jax.taps.provenance import Provenance
+    from gramlin_jax.taps.plan import Provenance
 
 Leaves = frozenset[int]
 Kind = Literal["product", "masked", "scaled", "mixed", "gathered", "spectrum", "filtered"]

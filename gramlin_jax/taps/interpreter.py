@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from gramlin_jax.taps import compat
 from gramlin_jax.taps.attention import Spread, spread
-from gramlin_jax.taps.provenance import Beside, Call, Found, Plan, Remat, Scan
+from gramlin_jax.taps.plan import Beside, Call, Found, Plan, Remat, Scan
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float

@@ -10,7 +10,7 @@ import jax
 
 from gramlin_jax.taps import compat
 from gramlin_jax.taps.disguises import CHOSEN
-from gramlin_jax.taps.provenance import Plan
+from gramlin_jax.taps.plan import Plan
 
 if TYPE_CHECKING:
     from jaxtyping import Array

@@ -22,7 +22,8 @@ from gramlin_jax.taps import compat
 from gramlin_jax.taps.axes import Stored
 from gramlin_jax.taps.interpreter import Seen, Shift, Tap, run
 from gramlin_jax.taps.layers import Layers, describe, key_names
-from gramlin_jax.taps.provenance import Plan, Provenance, make_plan
+from gramlin_jax.taps.plan import Plan, Provenance
+from gramlin_jax.taps.provenance import make_plan
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree

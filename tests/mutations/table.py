@@ -467,7 +467,7 @@ MUTATIONS = [
         (SOURCES, ("batches have one weight", "size / seen) if means", "1 / (i + 1)) if means")),
         (SOURCES, ("one key for all batches of an iterable", "self.run.batch_key(hyper, epoch, i), hyper)", "self.run.batch_key(hyper, epoch, 0), hyper)")),
         (HOOKS, ("divergence is not reported", "if not finite.all():", "if not finite.any():")),
-        (HOOKS, ("divergence: the first finite epoch", "{int(finite.argmin())}", "{int(finite.argmax())}")),
+        (HOOKS, ("divergence: the first finite epoch", "{finite.argmin() + 1}", "{finite.argmax() + 1}")),
         (HOOKS, ("all measurements are the first", "column = int(np.searchsorted(training.measured_at, training.epoch))", "column = 0")),
         (HOOKS, ("measured after the epoch at which it stands", "if training.epoch in training.measured_at:", "if training.epoch + 1 in training.measured_at:")),
         (HOOKS, ("the log has the first epoch only", "zip(names, history[:, training.epoch - 1], strict=True)", "zip(names, history[:, 0], strict=True)")),
