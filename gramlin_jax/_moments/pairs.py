@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from gramlin_jax._moments.additive import Additive
-from gramlin_jax.support.precision import dot, gram
+from gramlin_jax.support.precision import diagonal, dot, gram
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -65,7 +65,7 @@ class Pair(Additive):
             [cross_scatter.swapaxes(-1, -2), self.target_scatter],
         ]
         vectors = [self.norm_features, self.norm_targets]
-        totals = [jnp.trace(scatters[p][p], axis1=-2, axis2=-1) for p in (0, 1)]
+        totals = [diagonal(scatters[p][p]).sum(-1) for p in (0, 1)]
         squares = [(shift**2).sum(-1) for shift in shifts]
 
         def times(p: int, q: int) -> Array:

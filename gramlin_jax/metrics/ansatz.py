@@ -119,8 +119,8 @@ def nfa_correlation(
         other = agop(of.kernel, jacobian) if power == 1 else _at_inputs(of, matrix)
         found = _pearson(dot(of.kernel, of.kernel.T), other)
     else:
-        both = (jnp.diagonal(matrix) * of.squares).sum()
-        found = both / jnp.sqrt((of.squares**2).sum() * (matrix**2).sum())
+        gram = of.gram
+        found = (gram * matrix).sum() / jnp.sqrt((gram**2).sum() * (matrix**2).sum())
     return concrete(jnp.where(of.kernel.shape[1] > 1, found, jnp.nan))
 
 
@@ -162,8 +162,9 @@ def ansatz_exponent(kernel: Float[Array, "i o"], jacobian: Float[Array, "o o"]) 
     rank = of.inside.sum()
     x, y = ((a - a.sum() / rank) * of.inside for a in (x, y))
     varies, moves = ((a**2).sum() > 1e-20 * rank for a in (x, y))  # rounding alone makes 1e-30
-    beta = jnp.where(varies, (x * y).sum() / (x**2).sum(), jnp.nan)
-    determination = (x * y).sum() ** 2 / ((x**2).sum() * (y**2).sum())
+    beta = (x * y).sum() / jnp.where(varies, (x**2).sum(), jnp.nan)
+    both = (x**2).sum() * (y**2).sum()
+    determination = (x * y).sum() ** 2 / jnp.where(both > 0, both, 1)
     determination = jnp.where(varies & moves, determination, jnp.nan)
     return AnsatzExponent(*map(concrete, (1 / (1 + beta), beta, determination)))
 
@@ -201,7 +202,8 @@ def ky_fan_ratio(
     of = in_singular_basis(kernel, jacobian)
     if rank > min(of.kernel.shape):
         raise ValueError(f"rank is {rank}: wanted at most {min(of.kernel.shape)}")
-    found = (of.squares * of.captured)[:rank].sum()
+    turned = dot(of.kernel, of.vectors)  # of which the Gram is diag(S²)
+    found = of.mean_of_equals((dot(turned.T, turned) * of.jacobian).sum(0))[:rank].sum()
     return concrete(found / descending(of.agop)[0][:rank].sum())
 
 
@@ -239,7 +241,8 @@ def singular_overlaps(
     of = in_singular_basis(kernel, jacobian)
     values, vectors = descending(of.agop)
     determined = distinct(of.squares) & distinct(values)
-    return concrete(jnp.where(determined, abs(jnp.diagonal(vectors)), jnp.nan))
+    own = descending(of.gram)[1]  # unit vectors, which move with the kernel
+    return concrete(jnp.where(determined, abs((own * vectors).sum(0)), jnp.nan))
 
 
 def _power(matrix: Array, power: float) -> Array:
@@ -250,11 +253,9 @@ def _power(matrix: Array, power: float) -> Array:
 
 
 def _at_inputs(of: Singular, matrix: Array) -> Array:
-    """A matrix in the basis U of the inputs as (i, i): U = KVS⁻¹."""
-    inverse = jnp.where(of.inside > 0, 1 / jnp.sqrt(of.squares), 0)
-    inner = inverse[:, None] * matrix * inverse[None]
-    outer = dot(of.kernel, of.vectors)
-    return dot(dot(outer, inner), outer.T)
+    """A matrix in the basis U of the inputs as (i, i)."""
+    basis = dot(of.kernel, of.factor)
+    return dot(dot(basis, matrix), basis.T)
 
 
 def _pearson(a: Array, b: Array) -> Array:

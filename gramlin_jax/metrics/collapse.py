@@ -23,7 +23,18 @@ from jax import lax
 
 from gramlin_jax._moments.features import CONSTANT, Moments, check_moments
 from gramlin_jax.support.checks import check_array, check_filled, is_traced
-from gramlin_jax.support.precision import concrete, dot, eigh, in_float64, magnitude, rank_tolerance
+from gramlin_jax.support.precision import (
+    concrete,
+    diagonal,
+    dot,
+    eigh,
+    in_float64,
+    inverse_root,
+    magnitude,
+    norm,
+    rank_tolerance,
+    root,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
@@ -116,7 +127,7 @@ def _neural_collapse(
     classes = apart.shape[1]
     scatter, share = m.feature_scatter / m.count, counts / m.count
     rounding = (
-        rank_tolerance(max(apart.shape)) * jnp.trace(scatter)
+        rank_tolerance(max(apart.shape)) * diagonal(scatter).sum()
         + (CONSTANT**2) * (m.feature_mean**2).sum()
     )
     center = apart.mean(1, keepdims=True)
@@ -124,29 +135,34 @@ def _neural_collapse(
     a = jnp.where((a**2).sum() > rounding, a, 0)  # coinciding means give 0/0 = NaN below
 
     # Σ_T is centred at the mean of the samples, so the scatter to subtract from it is, too.
-    _, dual, roots = directions(a, rounding)
-    inverse = dual / jnp.where(roots > 0, roots, 1)[None]  # (AAᵀ)⁺ is its Gram
+    _, dual, factor = directions(a, rounding)
+    inverse = dot(dual, factor.T)  # (AAᵀ)⁺ is its Gram
     between = share[None] * dot(inverse.T, apart) ** 2
     nc1 = (inverse * dot(scatter, inverse)).sum() - between.sum()
     own = jnp.maximum(m.class_scatter / counts - (apart**2).sum(0), 0)
-    pooled = jnp.maximum(jnp.trace(scatter) - (share * (apart**2).sum(0)).sum(), 0)
+    pooled = jnp.maximum(diagonal(scatter).sum() - (share * (apart**2).sum(0)).sum(), 0)
 
     gram = dot(a.T, a)
-    lengths, pairs = jnp.diag(gram), np.triu_indices(classes, 1)
-    distances = _or_nan((lengths[:, None] + lengths[None] - 2 * gram)[pairs], rounding)
-    norms = jnp.sqrt(jnp.where(lengths > rounding, lengths, 0))
-    cosines = (gram / _or_nan(jnp.outer(norms, norms), 0))[pairs]
+    lengths, pairs = diagonal(gram), np.triu(np.ones((classes, classes), bool), 1)
+    distances = lengths[:, None] + lengths[None] - 2 * gram
+    distances = jnp.where(pairs, _or_nan(distances, rounding), jnp.inf)
+    norms = root(jnp.where(lengths > rounding, lengths, 0))
+    cosines = gram / _or_nan(jnp.outer(norms, norms), 0)
     etf = (jnp.eye(classes) - 1 / classes) / (classes - 1) ** 0.5
+
+    def mean(of_pairs: Array) -> Array:
+        return jnp.where(pairs, of_pairs, 0).sum() / pairs.sum()
+
     nc3, offset = _duality(m.feature_mean + center[:, 0], a, kernel, bias, unit)
     return NeuralCollapse(
-        nc1=jnp.where((roots > 0).any(), jnp.maximum(nc1, 0), jnp.nan),
-        equinorm=norms.std() / norms.mean(),
-        equiangularity=abs(cosines + 1 / (classes - 1)).mean(),
-        etf_distance=jnp.linalg.norm(gram / jnp.linalg.norm(gram) - etf),
+        nc1=jnp.where((factor != 0).any(), jnp.maximum(nc1, 0), jnp.nan),
+        equinorm=root(norms.var()) / norms.mean(),
+        equiangularity=mean(abs(cosines + 1 / (classes - 1))),
+        etf_distance=norm(gram / norm(gram) - etf),
         nc3=nc3,
         offset=offset,
-        cdnv=((own[:, None] + own[None])[pairs] / (2 * distances)).mean(),
-        pooled_cdnv=(pooled / distances).mean(),
+        cdnv=mean((own[:, None] + own[None]) / (2 * distances)),
+        pooled_cdnv=mean(pooled / distances),
     )
 
 
@@ -173,18 +189,18 @@ def _or_nan(a: Array, least: Array | float) -> Array:
 
 
 def directions(a: Array, rounding: Array | float = 0.0) -> tuple[Array, Array, Array]:
-    """U = AVR⁻¹ and U(UᵀU)⁻¹, both (d, c), and R (c,), for A = URVᵀ (d, c).
+    """U = AF and U(UᵀU)⁻¹, both (d, c), and F (c, c), with FFᵀ = (AᵀA)⁺, for A (d, c).
 
-    Directions whose R² is below ``rounding``, or negligible beside the largest, are set to 0. V and
-    R are held constant in derivatives, since those of nearly equal eigenvalues are useless. UᵀU is
-    I to rounding, but one Newton step for its inverse gives the right derivatives of the projection
-    onto A and of (AAᵀ)⁺ = U(UᵀU)⁻¹R⁻²(UᵀU)⁻¹Uᵀ.
+    Directions of AᵀA whose eigenvalue is below ``rounding``, or negligible beside the largest, are
+    left out. The projection onto A is UUᵀ, and (AAᵀ)⁺ = U(UᵀU)⁻¹FᵀF(UᵀU)⁻¹Uᵀ. UᵀU is I to rounding,
+    most of which one Newton step for its inverse removes.
     """
-    squares, vectors = eigh(lax.stop_gradient(dot(a.T, a)))
-    there = squares > rank_tolerance(max(a.shape)) * squares[-1] + rounding
-    roots = lax.stop_gradient(jnp.sqrt(jnp.where(there, squares, 0)))
-    basis = dot(a, vectors) * jnp.where(there, 1 / jnp.where(there, roots, 1), 0)[None]
-    return basis, 2 * basis - dot(basis, dot(basis.T, basis)), roots
+    squares = dot(a.T, a)
+    values, vectors = eigh(lax.stop_gradient(squares))
+    there = values > rank_tolerance(max(a.shape)) * values[-1] + rounding
+    root = inverse_root(squares, lax.stop_gradient(jnp.where(there, values, 0)), vectors)
+    basis = dot(a, root)
+    return basis, 2 * basis - dot(basis, dot(basis.T, basis)), root
 
 
 @in_float64
@@ -314,8 +330,7 @@ def _duality(
     kernel, bias = kernel.astype(jnp.float64), bias.astype(jnp.float64)
     size = lax.stop_gradient(magnitude(kernel))
     kernel, bias = kernel / size, bias / size / unit
-    norm = jnp.linalg.norm
-    nc3 = norm(kernel / norm(kernel) - a / norm(a)) ** 2
+    nc3 = ((kernel / norm(kernel) - a / norm(a)) ** 2).sum()
     at_center, logits = dot(kernel.T, center) + bias, dot(kernel.T, a)
     spread = norm(logits - logits.mean(0, keepdims=True)) / len(bias) ** 0.5
     return nc3, norm(at_center - at_center.mean()) / jnp.where(spread > 0, spread, jnp.nan)

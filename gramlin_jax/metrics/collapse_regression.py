@@ -13,7 +13,15 @@ from gramlin_jax._moments.features import CONSTANT, Moments, check_moments
 from gramlin_jax.metrics.collapse import directions
 from gramlin_jax.metrics.rotation import positive
 from gramlin_jax.support.checks import check_array, check_filled, is_traced
-from gramlin_jax.support.precision import concrete, dot, eigh, in_float64, magnitude
+from gramlin_jax.support.precision import (
+    concrete,
+    diagonal,
+    dot,
+    eigh,
+    in_float64,
+    magnitude,
+    norm,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -91,10 +99,10 @@ def regression_collapse(
 @jax.jit
 def _regression_collapse(m: Moments, kernel: Array, covariance: Array) -> RegressionCollapse:
     d, k = kernel.shape
-    total = jnp.trace(m.feature_scatter)
+    total = diagonal(m.feature_scatter).sum()
     rounding = m.count * CONSTANT**2 * (m.feature_mean**2).sum()
     total = jnp.where(total > rounding, total, jnp.nan)
-    smallest = eigh(lax.stop_gradient(m.feature_scatter))[1][:, : max(d - k, 0)]
+    smallest = eigh(m.feature_scatter)[1][:, : max(d - k, 0)]
     basis, dual, _ = directions(_unit_columns(kernel))
     kernel = kernel / lax.stop_gradient(magnitude(kernel))
     nrc3, gamma = _weight_structure(dot(kernel.T, kernel), covariance)
@@ -136,7 +144,7 @@ def _weight_structure(gram: Array, covariance: Array) -> tuple[Array, Array]:
     there = lengths > 64 * len(sigma) * 2.0**-52 * jnp.linalg.norm(
         sigma
     )  # else M is rounding error
-    cosines = (a - s * t) / (jnp.linalg.norm(gram) * jnp.where(there, lengths, jnp.inf))
+    cosines = (a - s * t) / (norm(gram) * jnp.where(there, lengths, jnp.inf))
     best = jnp.where(there.any(), cosines.max(), jnp.nan)
     gamma = jnp.where(cosines == best, s, jnp.inf).min() ** 2
     return jnp.maximum(2 - 2 * best, 0), jnp.where(jnp.isnan(best), jnp.nan, gamma * unit)

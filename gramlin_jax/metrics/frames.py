@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from gramlin_jax._moments.jacobians import JacobianMoments
 from gramlin_jax.metrics.singular import check_jacobian, descending, in_singular_basis
 from gramlin_jax.support.checks import check_kind, is_traced
-from gramlin_jax.support.precision import concrete, in_float64, magnitude
+from gramlin_jax.support.precision import concrete, diagonal, entry, in_float64, magnitude, root
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float
@@ -83,14 +83,14 @@ def isotropy(jacobian: Float[Array, "o o"], kernel: Float[Array, "i o"] | None =
         of = in_singular_basis(kernel, jacobian)
         matrix, k = of.jacobian, of.inside.sum()
     values = descending(matrix)[0]  # not computed under jit where the cosine alone is read
-    total, defined = jnp.trace(matrix), k > 1
+    total, defined = diagonal(matrix).sum(), k > 1
     # Near a tight frame 1 − (tr √J)²/(k tr J) would cancel: it is the variance of the roots.
-    roots = jnp.sqrt(values)
+    roots = root(values)
     away = jnp.where(jnp.arange(len(values)) < k, roots - roots.sum() / k, 0)
     found = (
         total / jnp.sqrt(k * (matrix**2).sum()),
-        jnp.sqrt((away**2).sum() / total),
-        k * jnp.take(values, k.astype(jnp.int32) - 1) / total,
+        root((away**2).sum() / total),
+        k * entry(values, k - 1) / total,
         k * values[0] / total,
     )
     bounds = (jnp.where(defined, a, jnp.nan) for a in found)
@@ -147,5 +147,5 @@ def debiased_isotropy(m: JacobianMoments) -> DebiasedIsotropy:
     unit = magnitude(jnp.asarray(m.products, jnp.float64))
     products, squares = jnp.asarray(m.products) / unit, jnp.asarray(m.squares) / unit / unit
     pairs = ((products**2).sum() - squares) / (n * (n - 1))
-    ratio = (jnp.trace(products) / n) ** 2 / (len(products) * pairs)
+    ratio = (diagonal(products).sum() / n) ** 2 / (len(products) * pairs)
     return DebiasedIsotropy(concrete(jnp.where(n > 1, ratio, jnp.nan)), concrete(n))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +18,7 @@ from gramlin_jax.metrics.rotation import (
     turned_in_basis,
 )
 from gramlin_jax.support.checks import check_array, check_number
-from gramlin_jax.support.precision import dot, in_float64, magnitude, widened
+from gramlin_jax.support.precision import dot, eigh_in_rule, in_float64, magnitude, widened
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -61,7 +63,8 @@ def polar_factor(
     Unique if a has full rank. Otherwise both methods are exact in the directions of the singular
     values above rounding. In the other directions ``"svd"`` returns arbitrary orthonormal vectors;
     with ``"newton_schulz"`` the singular values there lie between 0 (for rows or columns of zeros)
-    and 1. Derivatives: Newton–Schulz, in forward mode only.
+    and 1. Derivatives are those of the exact factor, in float64, at a fixed rank; second ones NaN
+    for equal singular values other than 0.
 
     Args:
         a: Any matrix (m, n).
@@ -93,11 +96,15 @@ def polar_factor(
             raise ValueError(f"tolerance is {tolerance}: wanted a positive number")
     x = _near_one(widened(a))
     if method == "svd":
-        return _polar_by_svd(x).astype(a.dtype)
-    if tall := x.shape[0] > x.shape[1]:
-        x = x.T
-    r = newton_schulz(x / positive(abs(x).max()), max(tolerance or 0, 2 * rounding(x)))
-    return (r.T if tall else r).astype(a.dtype)
+        return _polar(x, _polar_by_svd).astype(a.dtype)
+    enough = max(tolerance or 0, 2 * rounding(x))
+    return _polar(x, functools.partial(_polar_by_newton_schulz, tolerance=enough)).astype(a.dtype)
+
+
+def _polar_by_newton_schulz(a: Array, tolerance: float) -> Array:
+    wide = a if a.shape[0] <= a.shape[1] else a.T
+    factor = newton_schulz(wide / positive(abs(wide).max()), tolerance)
+    return factor if factor.shape == a.shape else factor.T
 
 
 @in_float64
@@ -186,6 +193,37 @@ def _near_one(a: Array) -> Array:
     lifted = jnp.where(subnormal, jnp.where(bits < 0, -fraction, fraction), a * 2.0**60)
     a = jnp.where(abs(a).max() < 2.0**-60, lifted, a)
     return a / magnitude(a)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _polar(a: Float[Array, "m n"], method: Callable[[Array], Array]) -> Float[Array, "m n"]:
+    """UVᵀ by a method that need not be differentiable."""
+    return method(a)
+
+
+@_polar.defjvp
+@in_float64
+def _polar_rule(method: Callable[[Array], Array], primals: Any, tangents: Any) -> tuple[Any, Any]:
+    """For A = RH, dR = RΩ + (I − RRᵀ)dA H⁺, with ΩH + HΩ = RᵀdA − dAᵀR solved in H's eigenvectors.
+
+    It stays finite for equal singular values. Those that are rounding are left out.
+    """
+    factor = _polar(primals[0], method)
+    tall = factor.shape[0] >= factor.shape[1]
+    a, change, r = (x if tall else x.T for x in (primals[0], tangents[0], factor))
+    least = max(a.shape) * rounding(a)
+    a, change, r = (x.astype(jnp.float64) for x in (a, change, r))
+    h = dot(r.T, a)
+    values, vectors = eigh_in_rule((h + h.T) / 2)
+    least = least * values[-1]
+    both, turned = values[:, None] + values[None], dot(r.T, change)
+    omega = dot(vectors.T, dot(turned - turned.T, vectors))
+    omega = jnp.where(both > least, omega / jnp.where(both > least, both, 1), 0)
+    inverse = jnp.where(values > least, 1 / jnp.where(values > least, values, 1), 0)
+    inverse = dot(vectors * inverse[None], vectors.T)
+    outside = change - dot(r, turned)
+    moved = dot(r, dot(vectors, dot(omega, vectors.T))) + dot(outside, inverse)
+    return factor, (moved if tall else moved.T).astype(factor.dtype)
 
 
 @jax.custom_batching.sequential_vmap

@@ -20,7 +20,16 @@ from gramlin_jax.support.checks import (
     check_number,
     check_same_shape,
 )
-from gramlin_jax.support.precision import concrete, dot, eigh, in_float64, magnitude
+from gramlin_jax.support.precision import (
+    concrete,
+    diagonal,
+    dot,
+    eigh,
+    in_float64,
+    magnitude,
+    norm,
+    root,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -130,7 +139,7 @@ def dead_units(gradients: GradientMoments) -> Float[Array, ""]:
         0.5
     """
     check_gradients(gradients)
-    squares = jnp.diagonal(gradients.output_products, axis1=-2, axis2=-1)
+    squares = diagonal(gradients.output_products)
     dead = jnp.where(squares == 0, jnp.float64(1), 0)
     return concrete(jnp.where(jnp.isfinite(squares).all(), dead.mean(), jnp.nan))
 
@@ -226,7 +235,7 @@ def frobenius(array: Array) -> Array:
     """‖A‖ in float64, of any scale."""
     array = jnp.asarray(array, jnp.float64)
     unit = magnitude(array)  # or squares leave float64
-    return unit * jnp.sqrt(((array / unit) ** 2).sum())
+    return unit * norm(array / unit)
 
 
 def _pair(kernel: Array, gradients: GradientMoments) -> tuple[Array, Array]:
@@ -242,4 +251,4 @@ def _image(m: Moments, matrix: Array) -> Array:
     matrix = matrix / unit
     spread = (matrix * dot(jnp.asarray(m.feature_scatter), matrix)).sum() / m.count
     mean = dot(jnp.asarray(m.feature_mean), matrix)
-    return unit * jnp.sqrt(jnp.maximum(spread, 0) + (mean**2).sum())
+    return unit * root(jnp.maximum(spread, 0) + (mean**2).sum())

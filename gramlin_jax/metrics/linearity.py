@@ -25,7 +25,7 @@ from gramlin_jax._moments.features import Moments, check_moments
 from gramlin_jax.metrics.regression import LeastSquares, default_rtol, regress, without_constants
 from gramlin_jax.metrics.rotation import positive
 from gramlin_jax.support.checks import check_array, check_filled, is_traced
-from gramlin_jax.support.precision import concrete, dot, in_float64, magnitude
+from gramlin_jax.support.precision import concrete, diagonal, dot, in_float64, magnitude
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -249,7 +249,7 @@ def _spans_constants(m: Moments, solved: Array, leverage: Array, rtol: float) ->
     It is a part of h̄ outside the range of Σ, with columns scaled: a direction that the uncentred
     products have beside those of Σ, by the same rank tolerance.
     """
-    squares = without_constants(jnp.diag(m.feature_scatter), m.feature_mean, m.count)
+    squares = without_constants(diagonal(m.feature_scatter), m.feature_mean, m.count)
     constant = (squares == 0) & (m.feature_mean != 0)
     outside = (m.feature_mean - dot(m.feature_scatter, solved)[:, 0]) ** 2
     outside = jnp.where(squares > 0, outside / jnp.where(squares > 0, squares, 1), 0).sum()

@@ -19,7 +19,7 @@ from gramlin_jax._moments.gradients import GradientMoments, check_gradients
 from gramlin_jax.metrics.cosines import cosine
 from gramlin_jax.metrics.singular import check_jacobian, descending, in_singular_basis
 from gramlin_jax.support.checks import check_array, check_count, check_same_shape
-from gramlin_jax.support.precision import concrete, dot, in_float64, magnitude
+from gramlin_jax.support.precision import concrete, dot, in_float64, magnitude, root
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -71,10 +71,10 @@ def rotation_null(
     """
     of = in_singular_basis(kernel, jacobian)
     values = descending(check_jacobian(jacobian, of.kernel.shape[1]))[0]
-    values, root = values / values[0], jnp.sqrt(of.squares)
+    values = values / values[0]
 
-    value = jnp.where(of.kernel.shape[1] > 1, cosine(jnp.diag(of.squares), of.agop), jnp.nan)
-    return _null(value, _draws(key, len(values), samples, _ansatz, of.squares, root, values))
+    value = jnp.where(of.kernel.shape[1] > 1, cosine(of.gram, of.agop), jnp.nan)
+    return _null(value, _draws(key, len(values), samples, _ansatz, of.squares, values))
 
 
 @in_float64
@@ -199,9 +199,9 @@ def _orthogonalised(a: Array) -> Array:
     return q * jnp.sign(jnp.diagonal(r))[None]
 
 
-def _ansatz(q: Array, squares: Array, root: Array, values: Array) -> Array:
-    j = dot(q * values[None], q.T)
-    return cosine(jnp.diag(squares), root[:, None] * j * root[None])
+def _ansatz(q: Array, squares: Array, values: Array) -> Array:
+    j, s = dot(q * values[None], q.T), root(squares)
+    return cosine(jnp.eye(len(s)) * squares[None], s[:, None] * j * s[None])
 
 
 def _spectra(q: Array, a: Array, b: Array) -> Array:

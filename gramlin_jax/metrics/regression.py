@@ -11,7 +11,14 @@ from jax import lax
 
 from gramlin_jax._moments.features import CONSTANT, Moments, check_moments
 from gramlin_jax.support.checks import check_at_least, check_number, is_traced
-from gramlin_jax.support.precision import dot, eigh, in_float64, rank_tolerance
+from gramlin_jax.support.precision import (
+    diagonal,
+    dot,
+    eigh,
+    in_float64,
+    inverse_root,
+    rank_tolerance,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -52,8 +59,8 @@ def least_squares(
         rtol: As in ``target_linearity``, for ρ = 0.
 
     Returns:
-        See ``LeastSquares``; all NaN where a moment is not finite. Derivatives of ``coefficients``
-        and ``explained`` are those of the fit at a fixed rank.
+        See ``LeastSquares``; all NaN where a moment is not finite. Derivatives, of any order, are
+        those of the fit at a fixed rank.
 
     Raises:
         ValueError: If the moments are stacked (use ``jax.vmap``) ``ridge`` is negative or
@@ -89,36 +96,30 @@ def regress(m: Moments, intercept: bool, rtol: float, ridge: float = 0.0) -> Lea
     """
     if intercept:
         gram, cross = m.feature_scatter, m.cross_scatter
-        squares = without_constants(jnp.diag(gram), m.feature_mean, m.count)
+        squares = without_constants(diagonal(gram), m.feature_mean, m.count)
     else:
         gram, cross = m.feature_products, m.cross_products
-        squares = jnp.diag(gram)
+        squares = diagonal(gram)
     # A ridge penalises the columns in their own scale, and needs no rank.
     penalised = jnp.asarray(ridge) > 0
     norms = jnp.where(penalised & (squares > 0), 1.0, squares)
     scale = jnp.where(norms > 0, lax.rsqrt(jnp.where(norms > 0, norms, 1.0)), 0.0)
-    # Eigenvectors of nearly equal eigenvalues have no useful derivative, and none is needed: the
-    # refinement below has that of the fit.
-    scale, scaled = lax.stop_gradient((scale[:, None], gram * jnp.outer(scale, scale)))
+    scale = lax.stop_gradient(scale)[:, None]
+    scaled = gram * scale * scale.T
     eigenvalues, vectors = eigh(scaled)
     present = eigenvalues > jnp.where(penalised, 0.0, rtol * eigenvalues[-1])
     eigenvalues = jnp.where(present, eigenvalues, 0.0)
-    inverse = jnp.where(present, 1 / jnp.where(present, eigenvalues + ridge, 1.0), 0.0)[:, None]
-
-    def project(c: Array) -> Array:
-        return dot(vectors.T, scale * c)
-
-    # One Newton step of refinement, b + A⁺(c − Ab) with A⁺ held constant: it removes rounding from
-    # b, and its derivative A⁺(dc − dA·b) is that of the fit.
-    b = lax.stop_gradient(scale * dot(vectors, inverse * project(cross)))
-    b = b + scale * dot(vectors, inverse * project(cross - dot(gram, b) - ridge * b))
-    # The stationary form has the right derivative; the sum of squares, never negative, the value.
-    varying = (2 * b * cross - b * (dot(gram, b) + ridge * b)).sum(0)
-    explained = lax.stop_gradient((inverse * project(cross) ** 2).sum(0) - varying) + varying
-    shrinkage = jnp.where(penalised, eigenvalues * inverse[:, 0], present)
+    known = lax.stop_gradient((eigenvalues, vectors))
+    root = scale * inverse_root(scaled, *known, jnp.asarray(ridge, gram.dtype))
+    parts = dot(root.T, cross)
+    b = dot(root, parts)
+    # One Newton step of refinement, which removes rounding.
+    b = b + dot(root, dot(root.T, cross - dot(gram, b) - ridge * b))
+    shares = eigenvalues / jnp.where(present, eigenvalues + ridge, 1.0)
+    shrinkage = jnp.where(penalised, shares, present)
     # NaN would compare as an absent direction: it is passed on explicitly.
     finite = jnp.isfinite(gram).all() & jnp.isfinite(cross).all()
-    fit = LeastSquares(b, explained, shrinkage, shrinkage.sum())
+    fit = LeastSquares(b, (parts**2).sum(0), shrinkage, shrinkage.sum())
     return jax.tree.map(lambda a: jnp.where(finite, a, jnp.nan), fit)
 
 

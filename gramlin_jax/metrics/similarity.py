@@ -18,7 +18,7 @@ from gramlin_jax.metrics.gram import polar_factor
 from gramlin_jax.metrics.regression import without_constants
 from gramlin_jax.metrics.singular import check_jacobian
 from gramlin_jax.support.checks import check_array, check_count
-from gramlin_jax.support.precision import concrete, dot, eigh, in_float64, magnitude
+from gramlin_jax.support.precision import concrete, diagonal, dot, eigh, in_float64, magnitude
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike
@@ -258,7 +258,7 @@ def _blocks(m: Moments, centred: bool) -> tuple[Array, Array, Array | None, Arra
     """XᵀX, XᵀY, YᵀY where it is known, ‖X‖ and ‖Y‖; centred, columns that are constant are 0."""
     whole = None if m.pair is None else m.pair.target_scatter
     if not centred:
-        squares = jnp.diag(m.feature_products), m.target_products
+        squares = diagonal(m.feature_products), m.target_products
         mean = m.target_mean
         whole = None if whole is None else whole + m.count * mean[:, None] * mean[None]
         norms = _norm(squares[0]), _norm(squares[1])
@@ -266,7 +266,7 @@ def _blocks(m: Moments, centred: bool) -> tuple[Array, Array, Array | None, Arra
     x, y = (
         without_constants(squares, mean, m.count)
         for squares, mean in (
-            (jnp.diag(m.feature_scatter), m.feature_mean),
+            (diagonal(m.feature_scatter), m.feature_mean),
             (m.target_scatter, m.target_mean),
         )
     )

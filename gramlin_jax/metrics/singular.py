@@ -6,9 +6,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from gramlin_jax.support.checks import check_array, check_filled, is_traced
-from gramlin_jax.support.precision import dot, eigh, in_float64, magnitude, rank_tolerance
+from gramlin_jax.support.precision import (
+    diagonal,
+    dot,
+    eigh,
+    in_float64,
+    inverse_root,
+    magnitude,
+    rank_tolerance,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float
@@ -22,6 +31,7 @@ class Singular(NamedTuple):
     Attributes:
         squares: S², descending (o,); 0 beyond the rank.
         vectors: V (o, o), left singular vectors of W as columns.
+        factor: F = VS⁻¹ (o, o), of which U = KF, with the derivative of ``inverse_root``.
         jacobian: VᵀJV (o, o), 0 outside of range(W).
         inside: Whether a direction is in range(W), 1 or 0 (o,); NaN for a kernel of NaN.
         kernel: K in these units.
@@ -29,19 +39,35 @@ class Singular(NamedTuple):
 
     squares: Float[Array, "o"]
     vectors: Float[Array, "o o"]
+    factor: Float[Array, "o o"]
     jacobian: Float[Array, "o o"]
     inside: Float[Array, "o"]
     kernel: Float[Array, "i o"]
 
     @property
+    def roots(self) -> Float[Array, "o o"]:
+        """UᵀKV = diag(S); off the diagonal it has a derivative, as U and V turn differently."""
+        moving = dot(self.factor.T, dot(dot(self.kernel.T, self.kernel), self.vectors))
+        moving = moving * self.inside[None]
+        return lax.stop_gradient(jnp.diag(jnp.sqrt(self.squares)) - moving) + moving
+
+    @property
+    def gram(self) -> Float[Array, "o o"]:
+        """KKᵀ in the basis U of the inputs, diag(S²)."""
+        return dot(self.roots, self.roots.T)
+
+    @property
     def agop(self) -> Float[Array, "o o"]:
-        """The AGOP K J Kᵀ in the basis U of the inputs, S(VᵀJV)S; there, KKᵀ is diag(S²)."""
-        root = jnp.sqrt(self.squares)
-        return root[:, None] * self.jacobian * root[None]
+        """The AGOP K J Kᵀ in the basis U of the inputs, S(VᵀJV)S."""
+        return dot(dot(self.roots, self.jacobian), self.roots.T)
 
     @property
     def captured(self) -> Float[Array, "o"]:
-        """vᵀJv of each direction, and the mean of it over directions with equal S².
+        """vᵀJv of each direction, and the mean of it over directions with equal S²."""
+        return self.mean_of_equals(diagonal(self.jacobian))
+
+    def mean_of_equals(self, values: Float[Array, "o"]) -> Float[Array, "o"]:
+        """Means over directions with equal S².
 
         The basis of such directions is arbitrary, and so are their single values, but not the mean.
         """
@@ -49,7 +75,7 @@ class Singular(NamedTuple):
         number = jnp.cumsum(gaps > rank_tolerance(max(self.kernel.shape)) * self.squares[0])
         number = jnp.concatenate([jnp.zeros(1, number.dtype), number])
         equal = (number[:, None] == number[None]).astype(jnp.float64)
-        return dot(equal, jnp.diagonal(self.jacobian)) / equal.sum(1)
+        return dot(equal, values) / equal.sum(1)
 
 
 @in_float64
@@ -66,11 +92,14 @@ def in_singular_basis(kernel: Float[Array, "i o"], jacobian: Float[Array, "o o"]
     check_filled("kernel", kernel)
     jacobian = check_jacobian(jacobian, kernel.shape[1])
     kernel, jacobian = kernel / magnitude(kernel), jacobian / magnitude(jacobian)
-    squares, vectors = (a[..., ::-1] for a in eigh(dot(kernel.T, kernel)))
+    gram = dot(kernel.T, kernel)
+    squares, vectors = (a[..., ::-1] for a in eigh(gram))
     inside = (squares > rank_tolerance(max(kernel.shape)) * squares[0]).astype(jnp.float64)
     inside = jnp.where(jnp.isnan(squares), jnp.nan, inside)  # a kernel of NaN has no rank
     turned = dot(dot(vectors.T, jacobian), vectors) * inside[:, None] * inside[None]
-    return Singular(squares * inside, vectors, (turned + turned.T) / 2, inside, kernel)
+    squares = squares * inside
+    factor = inverse_root(gram, *lax.stop_gradient((squares, vectors)))
+    return Singular(squares, vectors, factor, (turned + turned.T) / 2, inside, kernel)
 
 
 @in_float64

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from scipy import special
 
 from gramlin_jax.support.checks import (
@@ -24,7 +25,15 @@ from gramlin_jax.support.checks import (
     check_number,
     is_traced,
 )
-from gramlin_jax.support.precision import concrete, dot, eigh, in_float64, magnitude, rank_tolerance
+from gramlin_jax.support.precision import (
+    concrete,
+    dot,
+    eigh,
+    entry,
+    in_float64,
+    magnitude,
+    rank_tolerance,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int
@@ -352,33 +361,44 @@ def _components(kernel: Array, unit: Array, bounds: Array) -> tuple[Array, Array
     variances = tails / (i * o)
     found = (values[: len(removed)] > variances * bounds) & (removed < removed[-1])
     number = jnp.where(found, removed + 1, 0).max()
-    variance = variances[number] * unit**2
+    variance = entry(variances, number) * unit**2
     return number, variance, bounds[number] * variance / kernel.shape[1]
 
 
 @functools.partial(jax.jit, static_argnames="fewest")
 def _power_law(values: Array, fewest: int) -> tuple[Array, Array, Array, Array]:
-    values = jnp.sort(values)[::-1]
+    values = _descending(values)
     logs = jnp.log(jnp.where(values > 0, values, 1))
     n = np.arange(1, len(values) + 1)
     # Row j is the tail of the j + 1 largest; entry r of it, how far ln λ_r lies above the cutoff.
     of_tail = n[:, None] >= n[None]
     above = jnp.where(of_tail, logs[None] - logs[:, None], 0)
-    rate = n / above.sum(1)
+    spread = above.sum(1)
+    varies = spread > 0
+    rate = jnp.asarray(n) / jnp.where(varies, spread, 1)
     modelled, observed = jnp.exp(-rate[:, None] * above), n[None] / n[:, None]
     away = jnp.maximum(abs(modelled - observed), abs(modelled - observed + 1 / n[:, None]))
     distances = jnp.where(of_tail, away, 0).max(1)
     differs = (jnp.diff(values, append=-1.0) < 0) & (values > 0)  # a cutoff takes all its equals
-    usable = (n >= fewest) & differs & jnp.isfinite(rate)
+    usable = (n >= fewest) & differs & varies
     least = jnp.where(usable, distances, jnp.inf).min()
     best = jnp.where(usable & (distances == least), n, len(n)).min() - 1  # vmap breaks argmin
-    found, size, distance = usable.any(), jnp.asarray(n)[best], distances[best]
+    found, size, distance = usable.any(), jnp.asarray(n)[best], entry(distances, best)
+    cutoff = entry(values, best)
     statistic = (distance - 0.2 / size) * (jnp.sqrt(size) + 0.26 + 0.5 / jnp.sqrt(size))
-    exponent = jnp.where((statistic <= UNFIT) & (differs.sum() >= fewest), 1 + rate[best], jnp.nan)
-    none = jnp.nan, jnp.nan, 0, jnp.nan
-    return jax.tree.map(
-        lambda a, b: jnp.where(found, a, b), (exponent, values[best], size, distance), none
+    exponent = jnp.where(
+        (statistic <= UNFIT) & (differs.sum() >= fewest), 1 + entry(rate, best), jnp.nan
     )
+    none = jnp.nan, jnp.nan, 0, jnp.nan
+    law = exponent, cutoff, size, distance
+    return jax.tree.map(lambda a, b: jnp.where(found, a, b), law, none)
+
+
+def _descending(values: Array) -> Array:
+    """``values`` sorted, with a derivative as ``diagonal`` has it."""
+    index = jnp.arange(len(values), dtype=jnp.int32)
+    order = lax.sort_key_val(lax.stop_gradient(values), index)[1][::-1]
+    return jnp.where(order[:, None] == index[None], values[None], 0).sum(1)
 
 
 def _eigenvalues_of(eigenvalues: Array, axes: tuple[str, ...]) -> Array:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from gramlin_jax._moments.gradients import GradientMoments, check_gradients
 from gramlin_jax.metrics.cosines import cosine
 from gramlin_jax.support.checks import check_array, check_number, check_same_shape, is_traced
-from gramlin_jax.support.precision import concrete, dot, in_float64, magnitude
+from gramlin_jax.support.precision import concrete, dot, in_float64, magnitude, norm
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -122,7 +122,7 @@ def stationarity_identities(
         (dot(kernel, kernel.T), -dot(kernel, gradient.T)),
         (dot(kernel.T, kernel), -dot(kernel.T, gradient)),
     ):
-        residual = jnp.linalg.norm(gram - other * ratio) / jnp.linalg.norm(gram)
+        residual = norm(gram - other * ratio) / norm(gram)
         found.append((concrete(residual), concrete(cosine(gram, other))))
     return Stationarity(found[0][0], found[1][0], found[0][1], found[1][1])
 

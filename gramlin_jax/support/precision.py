@@ -14,7 +14,7 @@ from jax import lax
 from gramlin_jax.support.checks import is_traced
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float
+    from jaxtyping import Array, Bool, Float, Int
 
 PRECISION = "jax_default_matmul_precision"
 P = ParamSpec("P")
@@ -164,6 +164,28 @@ def _gram_by_blocks(*given: Array) -> Array:
     return jnp.concatenate(rows, -2)
 
 
+def diagonal(a: Float[Array, "*stack d d"]) -> Float[Array, "*stack d"]:
+    """The diagonal. That of ``jnp`` has a derivative, a scatter, which fails in float32."""
+    eye = np.eye(a.shape[-1], dtype=bool).reshape(*[1] * (a.ndim - 2), *a.shape[-2:])
+    return jnp.where(eye, a, 0).sum(-1)
+
+
+def entry(a: Float[Array, "d"], index: Int[Array, ""]) -> Float[Array, ""]:
+    """``a[index]`` for a traced index, with a derivative as ``diagonal`` has it."""
+    return jnp.where(jnp.arange(len(a)) == index, a, 0).sum()
+
+
+def root(a: Float[Array, "..."]) -> Float[Array, "..."]:
+    """√a, with the derivative 0 at 0 in the place of infinity, which makes NaN of what it meets."""
+    zero = a == 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, a)))
+
+
+def norm(a: Float[Array, "..."]) -> Float[Array, ""]:
+    """‖a‖ (Frobenius), with the derivative 0 at 0, see ``root``."""
+    return root((a**2).sum())
+
+
 def rank_tolerance(size: int) -> float:
     """max(64, size)·2⁻⁵², the relative size below which an eigenvalue is rounding error.
 
@@ -180,9 +202,7 @@ def is_positive_definite(a: Float[Array, "d d"]) -> Bool[Array, ""]:
     return jnp.isfinite(jnp.linalg.cholesky(a)).all()
 
 
-@jax.custom_batching.sequential_vmap
-@in_float64
-def eigh(a: Float[Array, "d d"]) -> tuple[Float[Array, "d"], Float[Array, "d d"]]:
+def _decomposed(a: Float[Array, "d d"]) -> tuple[Float[Array, "d"], Float[Array, "d d"]]:
     """Eigenvalues, ascending, and eigenvectors (columns) of a symmetric matrix.
 
     ``vmap`` turns it into a loop. On a CPU, jaxlib (0.10) spreads a batched call over XLA's thread
@@ -191,7 +211,18 @@ def eigh(a: Float[Array, "d d"]) -> tuple[Float[Array, "d"], Float[Array, "d d"]
 
     A TPU takes the Jacobi method at any size. What JAX takes there from 257 rows on is expanded
     when the program around it is compiled, outside of ``in_float64``, and fails in float32.
+
+    Derivatives: an eigenvector turns towards the others by vᵢᵀdAvⱼ/(λⱼ − λᵢ), and not at all
+    towards those of an equal eigenvalue, among which any basis will do. So the first derivatives of
+    symmetric functions of the eigenvalues, and of projections, are right, since they do not depend
+    on that basis. Second ones are NaN for eigenvalues that are equal and not 0.
     """
+    return _looped_eigh(a)
+
+
+@jax.custom_batching.sequential_vmap  # cannot be differentiated: only the rule around it can
+@in_float64
+def _looped_eigh(a: Array) -> tuple[Array, Array]:
     values, vectors = lax.platform_dependent(a, tpu=_eigh_by_jacobi, default=_eigh)
     return values, vectors
 
@@ -204,3 +235,50 @@ def _eigh(a: Array) -> tuple[Array, Array]:
 def _eigh_by_jacobi(a: Array) -> tuple[Array, Array]:
     vectors, values = lax.linalg.eigh(a, implementation=lax.linalg.EighImplementation.JACOBI)
     return values, vectors
+
+
+eigh = jax.custom_jvp(_decomposed)
+eigh_in_rule = jax.custom_jvp(_decomposed)  # for rules: what derivatives of derivatives see
+
+
+def _eigh_rule(at_equal: float, primals: Any, tangents: Any) -> tuple[Any, Any]:
+    (a,), (change,) = primals, tangents
+    values, vectors = eigh_in_rule(a)
+    change = dot(vectors.T, dot((change + change.T) / 2, vectors))
+    gaps, size = values[None] - values[:, None], abs(values)
+    rounding = rank_tolerance(len(values)) * size.max()
+    equal = abs(gaps) <= rounding
+    nothing = jnp.where(jnp.maximum(size[:, None], size[None]) <= rounding, 0.0, at_equal)
+    nothing = jnp.where(jnp.eye(len(values), dtype=bool), 0.0, nothing)
+    turn = jnp.where(equal, nothing, change / jnp.where(equal, 1.0, gaps))
+    return (values, vectors), (diagonal(change), dot(vectors, turn))
+
+
+eigh.defjvp(in_float64(functools.partial(_eigh_rule, 0.0)))
+eigh_in_rule.defjvp(in_float64(functools.partial(_eigh_rule, np.nan)))
+
+
+@jax.custom_jvp
+def inverse_root(
+    a: Float[Array, "d d"],
+    eigenvalues: Float[Array, "d"],
+    eigenvectors: Float[Array, "d d"],
+    ridge: float | Float[Array, ""] = 0.0,
+) -> Float[Array, "d d"]:
+    """F with FFᵀ = (A + ρI)⁺, from A's eigenvalues, 0 where a direction is absent, and vectors.
+
+    Its derivative is −½FFᵀ(dA + dρI)F: no eigenvector's. So FFᵀ has −FFᵀ(dA + dρI)FFᵀ, that of the
+    inverse at a fixed rank, however close the eigenvalues are, and to any order.
+    """
+    there = eigenvalues > 0
+    roots = jnp.where(there, lax.rsqrt(jnp.where(there, eigenvalues + ridge, 1)), 0)
+    return eigenvectors * roots[None]
+
+
+@inverse_root.defjvp
+@in_float64
+def _inverse_root_rule(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    change, of_ridge = tangents[0], tangents[3]
+    factor = inverse_root(*primals)
+    change = dot((change + change.T) / 2, factor) + of_ridge * factor
+    return factor, -dot(factor, dot(factor.T, change)) / 2
