@@ -91,6 +91,15 @@ LAST_PROBED = "gramlin_jax/_measure/probe.py", "tests/test_probe.py -k logits"
 PROJECTION = "gramlin_jax/_moments/projection.py", "tests/test_projection.py"
 BATCH = "gramlin_jax/_measure/batch.py", "tests/test_measure_metrics.py"
 PRECISION = "gramlin_jax/support/precision.py", "tests/metrics/test_regression.py"
+DERIVATIVES = (
+    "gramlin_jax/support/precision.py",
+    "tests/metrics/test_derivatives.py -k derivatives or equal or zeros",
+)
+POLAR = "gramlin_jax/metrics/gram.py", "tests/metrics/test_derivatives.py -k polar"
+COMPARISONS = (
+    "gramlin_jax/support/array_fields.py",
+    "tests/test_additive.py -k equality or keys or line",
+)
 ROUNDED = "gramlin_jax/support/precision.py", "tests/test_lowering.py -k round"
 PRODUCTS = "gramlin_jax/support/precision.py", "tests/test_precision.py -k gram"
 WIDENED = "gramlin_jax/support/precision.py", "tests/metrics/test_gram.py -k bfloat16 or type"
@@ -243,15 +252,15 @@ MUTATIONS = [
         (REGRESSION, ("a ridge leaves small directions out", "jnp.where(penalised, 0.0, rtol * eigenvalues[-1])", "(rtol * eigenvalues[-1])")),
         (REGRESSION, ("the inverse has no ridge", "jnp.where(present, eigenvalues + ridge, 1.0)", "jnp.where(present, eigenvalues, 1.0)")),
         (REGRESSION, ("refinement without the ridge", "cross - dot(gram, b) - ridge * b", "cross - dot(gram, b)")),
-        (REGRESSION, ("shrinkage is a count", "jnp.where(penalised, eigenvalues * inverse[:, 0], present)", "jnp.where(penalised, present, present)")),
-        (REGRESSION, ("explained counts the penalty", "(dot(gram, b) + ridge * b)", "dot(gram, b)")),
+        (REGRESSION, ("shrinkage is a count", "jnp.where(penalised, shares, present)", "jnp.where(penalised, present, present)")),
+        (REGRESSION, ("the refinement forgets the penalty", "- dot(gram, b) - ridge * b", "- dot(gram, b)")),
         # neural collapse
         (COLLAPSE, ("means centred at the samples' mean", "a = apart - center\n", "a = apart\n")),
         (COLLAPSE, ("NC1 keeps the scatter between classes", "(inverse * dot(scatter, inverse)).sum() - between.sum()", "(inverse * dot(scatter, inverse)).sum()")),
         (COLLAPSE, ("classes' shares are equal in NC1", "between = share[None] * dot", "between = 1 / classes * dot")),
         (COLLAPSE, ("angles: sign of 1/(C - 1)", "cosines + 1 / (classes - 1)", "cosines - 1 / (classes - 1)")),
         (COLLAPSE, ("ETF: not of norm 1", "/ (classes - 1) ** 0.5\n", "/ classes**0.5\n")),
-        (COLLAPSE, ("distances: half the cross term", "- 2 * gram)[pairs]", "- gram)[pairs]")),
+        (COLLAPSE, ("distances: half the cross term", "lengths[None] - 2 * gram", "lengths[None] - gram")),
         (COLLAPSE, ("NC3: norm not squared", "a / norm(a)) ** 2", "a / norm(a))")),
         (COLLAPSE, ("offset without the bias", "dot(kernel.T, center) + bias", "dot(kernel.T, center)")),
         (COLLAPSE, ("offset: factor of the classes", "/ len(bias) ** 0.5", "/ len(bias)")),
@@ -352,7 +361,7 @@ MUTATIONS = [
         (EQUAL, ("a vector needs no gap to the one before", "jnp.minimum(gaps[:-1], gaps[1:])", "gaps[1:]")),
         (EQUAL, ("a vector needs no gap to the next", "jnp.minimum(gaps[:-1], gaps[1:])", "gaps[:-1]")),
         (EQUAL, ("equal singular values count one by one", "jnp.cumsum(gaps > rank_tolerance", "jnp.cumsum(gaps > -rank_tolerance")),
-        (EQUAL, ("equal singular values count by their sum", "jnp.diagonal(self.jacobian)) / equal.sum(1)", "jnp.diagonal(self.jacobian))")),
+        (EQUAL, ("equal singular values count by their sum", "dot(equal, values) / equal.sum(1)", "dot(equal, values)")),
         (DIRECTIONS, ("overlaps: of any vectors of W", "distinct(of.squares) & distinct(values)", "distinct(values)")),
         (DIRECTIONS, ("overlaps: of any vectors of the AGOP", "distinct(of.squares) & distinct(values)", "distinct(of.squares)")),
         (DIRECTIONS, ("exponent: a fit through rounding errors", "rank_tolerance(len(x)) * of.captured.max()", "0")),
@@ -410,6 +419,15 @@ MUTATIONS = [
         # survived once:
         (PRECISION, ("rank tolerance without its floor of 64", "return max(64, size) * 2.0**-52", "return size * 2.0**-52")),
         (PRECISION, ("rank tolerance of float32", "return max(64, size) * 2.0**-52", "return max(64, size) * 2.0**-23")),
+        (DERIVATIVES, ("eigenvectors turn backwards", "gaps, size = values[None] - values[:, None]", "gaps, size = values[:, None] - values[None]")),
+        (DERIVATIVES, ("equal eigenvalues turn each other", "equal = abs(gaps) <= rounding", "equal = abs(gaps) <= 0")),
+        (DERIVATIVES, ("inverse root: twice the derivative", "dot(factor.T, change)) / 2", "dot(factor.T, change))")),
+        (DERIVATIVES, ("inverse root: the ridge is constant", "+ of_ridge * factor", "")),
+        (DERIVATIVES, ("a root has an infinite derivative at 0", "jnp.sqrt(jnp.where(zero, 1, a))", "jnp.sqrt(a)")),
+        (POLAR, ("polar factor: no part outside of its range", "+ dot(outside, inverse)", "")),
+        (POLAR, ("polar factor turns backwards", "dot(turned - turned.T, vectors)", "dot(turned.T - turned, vectors)")),
+        (COMPARISONS, ("NaN differs from NaN", "equal_nan=numbers", "equal_nan=False")),
+        (COMPARISONS, ("structures are not compared", "form == form_of_other and", "")),
         (PRECISION, ("float64 is not switched on", 'jax.enable_x64(True), jax.default_matmul_precision("highest")', "jax.enable_x64(False)")),
         (ROUNDED, ("products in the network are rounded", 'chosen or "highest"', 'chosen or "default"')),
         (WIDENED, ("float16 is not widened", "return a.astype(jnp.promote_types(a.dtype, jnp.float32))", "return a")),
