@@ -27,7 +27,13 @@ from gramlin_jax._moments.features import Moments, moments
 from gramlin_jax.metrics.gram import polar_factor
 from gramlin_jax.support.array_fields import ArrayFields
 from gramlin_jax.support.checks import check_array, check_count, is_traced
-from gramlin_jax.support.precision import dot, in_float64, in_full_precision, widened
+from gramlin_jax.support.precision import (
+    diagonal,
+    dot,
+    in_float64,
+    in_full_precision,
+    widened,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
@@ -394,12 +400,14 @@ def _normalised(layers: list[Layer], inputs: Array) -> Layer:
     layer = layers[-1]
     assert layer.norm is not None
     m = _output_moments([*layers[:-1], dataclasses.replace(layer, norm=None)], inputs)
-    dtype = layer.kernel.dtype
-    variance = np.diag(m.feature_scatter) / float(m.count)
-    norm = layer.norm._replace(
-        mean=jnp.asarray(np.asarray(m.feature_mean), dtype), variance=jnp.asarray(variance, dtype)
-    )
+    mean, variance = (a.astype(layer.kernel.dtype) for a in _mean_and_variance(m))
+    norm = layer.norm._replace(mean=mean, variance=variance)
     return dataclasses.replace(layer, norm=norm)
+
+
+@in_float64
+def _mean_and_variance(m: Moments) -> tuple[Array, Array]:
+    return m.feature_mean, diagonal(m.feature_scatter) / m.count
 
 
 @jax.jit

@@ -153,6 +153,21 @@ def test_nothing_drawn_is_the_same_network(make):
     assert float(first.count) == as_rows(apply(network, x)[1][0]).shape[0]
 
 
+def test_many_networks_are_drawn_at_once():
+    """Batch norms were computed by NumPy, outside of what is compiled."""
+    x, norm = normal(60, 6), BatchNorm(*(jnp.ones(5) for _ in range(4)))
+    network = dense()
+    network[0] = dataclasses.replace(network[0], norm=norm)
+    keys = jax.random.split(KEY, 2)
+    together = jax.jit(jax.vmap(lambda key: resample(key, network, x)))(keys)
+    for i, key in enumerate(keys):
+        alone = resample(key, network, x)
+        np.testing.assert_allclose(together[0].norm.mean[i], alone[0].norm.mean, atol=1e-5)
+        np.testing.assert_allclose(together[0].norm.variance[i], alone[0].norm.variance, rtol=1e-4)
+        one = jax.tree.map(lambda a: a[i], together)  # noqa: B023
+        np.testing.assert_allclose(apply(one, x)[0], apply(alone, x)[0], rtol=1e-3, atol=1e-3)
+
+
 def test_a_layer_is_read_through_the_rotation_of_the_one_before():
     """If the drawn features are a rotation of the trained, the next layer computes the same."""
     network, x = dense(), normal(500, 6)
