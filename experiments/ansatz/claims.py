@@ -144,7 +144,7 @@ def _at_chance(statement: str, p: xr.DataArray) -> Claim:
     shares = (p <= LEVEL).where(p.notnull()).mean(dims).dropna("seed")
     if len(shares) < 2:
         return Claim(statement, None, "no layer")
-    found = paired(shares, 0)
+    found = paired(shares, np.zeros(len(shares)))
     low, high = max(found.low, 0), min(found.high, 1)
     holds = False if low > LEVEL else True if high < 2 * LEVEL else None
     evidence = f"significant in {found.mean:.1%} [{low:.1%}, {high:.1%}] of {p.count():d} layers"
