@@ -18,7 +18,7 @@ from benchmarks.common import print_table, seconds
 from gramlin_jax.metrics.gram import gram_only_step, gram_only_step_in_basis, polar_factor
 from gramlin_jax.metrics.rotation import first_basis, is_wide
 from gramlin_jax.models.initializers import torch_kernel
-from gramlin_jax.support.precision import dot
+from gramlin_jax.support.linalg import dot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

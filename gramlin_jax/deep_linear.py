@@ -21,7 +21,8 @@ import numpy as np
 from jax import lax
 
 from gramlin_jax.support.checks import check_array, check_count, check_number, is_traced
-from gramlin_jax.support.precision import concrete, dot, in_float64
+from gramlin_jax.support.linalg import dot
+from gramlin_jax.support.precision import concrete, in_float64
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike

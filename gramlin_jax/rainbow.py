@@ -27,13 +27,8 @@ from gramlin_jax._moments.features import Moments, moments
 from gramlin_jax.metrics.gram import polar_factor
 from gramlin_jax.support.array_fields import ArrayFields
 from gramlin_jax.support.checks import check_array, check_count, is_traced
-from gramlin_jax.support.precision import (
-    diagonal,
-    dot,
-    in_float64,
-    in_full_precision,
-    widened,
-)
+from gramlin_jax.support.linalg import diagonal, dot
+from gramlin_jax.support.precision import in_float64, in_full_precision, widened
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gramlin_jax.support.precision import gram, in_float64, magnitude
+from gramlin_jax.support.linalg import gram
+from gramlin_jax.support.precision import in_float64, magnitude
 
 SIZES = (1.0, 0.75, 3.0, 2.0**20, 1e30, 1e-30, 65504.0, 2**-14 * 1.5)
 

@@ -18,7 +18,8 @@ from gramlin_jax.deep_linear import (
     half_time,
     unbalanced_mode,
 )
-from gramlin_jax.support.precision import dot, in_float64
+from gramlin_jax.support.linalg import dot
+from gramlin_jax.support.precision import in_float64
 from gramlin_jax.training import over_runs
 
 from ..shared.devices import mesh_for

@@ -13,7 +13,8 @@ from jax import lax
 
 from gramlin_jax import moments
 from gramlin_jax.deep_linear import covariance_step
-from gramlin_jax.support.precision import dot, in_float64
+from gramlin_jax.support.linalg import dot
+from gramlin_jax.support.precision import in_float64
 
 from . import Config
 

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from gramlin_jax import moments
 from gramlin_jax.metrics import LeastSquares, least_squares
-from gramlin_jax.support.precision import dot, in_float64
+from gramlin_jax.support.linalg import dot
+from gramlin_jax.support.precision import in_float64
 from gramlin_jax.training import Hyper
 
 if TYPE_CHECKING:

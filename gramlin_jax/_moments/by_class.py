@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from gramlin_jax.support.precision import dot
+from gramlin_jax.support.linalg import dot
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int

@@ -19,7 +19,8 @@ from gramlin_jax._moments.additive import Additive, accumulate
 from gramlin_jax._moments.by_class import by_class, one_hot_sums
 from gramlin_jax._moments.pairs import Pair
 from gramlin_jax.support.checks import check_array, check_kind, is_traced
-from gramlin_jax.support.precision import dot, gram, in_float64
+from gramlin_jax.support.linalg import dot, gram
+from gramlin_jax.support.precision import in_float64
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int

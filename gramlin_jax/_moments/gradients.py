@@ -19,14 +19,8 @@ import jax.numpy as jnp
 
 from gramlin_jax._moments.additive import Additive, beside
 from gramlin_jax.support.checks import check_kind, check_leading_axis
-from gramlin_jax.support.precision import (
-    gram,
-    in_float64,
-    in_full_precision,
-    magnitude,
-    matmul,
-    widened,
-)
+from gramlin_jax.support.linalg import gram, matmul
+from gramlin_jax.support.precision import in_float64, in_full_precision, magnitude, widened
 from gramlin_jax.taps import Tap, Traced, capture
 
 if TYPE_CHECKING:

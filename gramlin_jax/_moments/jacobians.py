@@ -22,15 +22,9 @@ from jax import lax
 from gramlin_jax._moments.additive import Additive, beside
 from gramlin_jax._moments.projection import random_signs
 from gramlin_jax.support.checks import check_count, check_leading_axis
+from gramlin_jax.support.linalg import gram, matmul
 from gramlin_jax.support.memory import remembered
-from gramlin_jax.support.precision import (
-    gram,
-    in_float64,
-    in_full_precision,
-    magnitude,
-    matmul,
-    widened,
-)
+from gramlin_jax.support.precision import in_float64, in_full_precision, magnitude, widened
 from gramlin_jax.taps import Traced, capture, compat
 from gramlin_jax.taps.plan import CONSTANT, Provenance
 from gramlin_jax.taps.provenance import make_plan

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from gramlin_jax._moments.additive import Additive
-from gramlin_jax.support.precision import diagonal, dot, gram
+from gramlin_jax.support.linalg import diagonal, dot, gram
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float

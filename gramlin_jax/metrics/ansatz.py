@@ -23,7 +23,8 @@ from gramlin_jax.metrics.singular import (
     in_singular_basis,
 )
 from gramlin_jax.support.checks import check_array, check_count, check_number, check_same_shape
-from gramlin_jax.support.precision import concrete, dot, in_float64, rank_tolerance
+from gramlin_jax.support.linalg import dot, rank_tolerance
+from gramlin_jax.support.precision import concrete, in_float64
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float

@@ -23,18 +23,8 @@ from jax import lax
 
 from gramlin_jax._moments.features import CONSTANT, Moments, check_moments
 from gramlin_jax.support.checks import check_array, check_filled, is_traced
-from gramlin_jax.support.precision import (
-    concrete,
-    diagonal,
-    dot,
-    eigh,
-    in_float64,
-    inverse_root,
-    magnitude,
-    norm,
-    rank_tolerance,
-    root,
-)
+from gramlin_jax.support.linalg import diagonal, dot, eigh, inverse_root, norm, rank_tolerance, root
+from gramlin_jax.support.precision import concrete, in_float64, magnitude
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int

@@ -13,15 +13,8 @@ from gramlin_jax._moments.features import CONSTANT, Moments, check_moments
 from gramlin_jax.metrics.collapse import directions
 from gramlin_jax.metrics.rotation import positive
 from gramlin_jax.support.checks import check_array, check_filled, is_traced
-from gramlin_jax.support.precision import (
-    concrete,
-    diagonal,
-    dot,
-    eigh,
-    in_float64,
-    magnitude,
-    norm,
-)
+from gramlin_jax.support.linalg import diagonal, dot, eigh, norm
+from gramlin_jax.support.precision import concrete, in_float64, magnitude
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float

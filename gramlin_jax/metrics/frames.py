@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from gramlin_jax._moments.jacobians import JacobianMoments
 from gramlin_jax.metrics.singular import check_jacobian, descending, in_singular_basis
 from gramlin_jax.support.checks import check_kind, is_traced
-from gramlin_jax.support.precision import concrete, diagonal, entry, in_float64, magnitude, root
+from gramlin_jax.support.linalg import diagonal, entry, root
+from gramlin_jax.support.precision import concrete, in_float64, magnitude
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float

@@ -18,7 +18,8 @@ from gramlin_jax.metrics.rotation import (
     turned_in_basis,
 )
 from gramlin_jax.support.checks import check_array, check_number
-from gramlin_jax.support.precision import dot, eigh_in_rule, in_float64, magnitude, widened
+from gramlin_jax.support.linalg import dot, eigh_in_rule
+from gramlin_jax.support.precision import in_float64, magnitude, widened
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float

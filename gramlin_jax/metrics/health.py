@@ -20,16 +20,8 @@ from gramlin_jax.support.checks import (
     check_number,
     check_same_shape,
 )
-from gramlin_jax.support.precision import (
-    concrete,
-    diagonal,
-    dot,
-    eigh,
-    in_float64,
-    magnitude,
-    norm,
-    root,
-)
+from gramlin_jax.support.linalg import diagonal, dot, eigh, norm, root
+from gramlin_jax.support.precision import concrete, in_float64, magnitude
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float

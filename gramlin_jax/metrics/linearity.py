@@ -25,7 +25,8 @@ from gramlin_jax._moments.features import Moments, check_moments
 from gramlin_jax.metrics.regression import LeastSquares, default_rtol, regress, without_constants
 from gramlin_jax.metrics.rotation import positive
 from gramlin_jax.support.checks import check_array, check_filled, is_traced
-from gramlin_jax.support.precision import concrete, diagonal, dot, in_float64, magnitude
+from gramlin_jax.support.linalg import diagonal, dot
+from gramlin_jax.support.precision import concrete, in_float64, magnitude
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float

@@ -19,7 +19,8 @@ from gramlin_jax._moments.gradients import GradientMoments, check_gradients
 from gramlin_jax.metrics.cosines import cosine
 from gramlin_jax.metrics.singular import check_jacobian, descending, in_singular_basis
 from gramlin_jax.support.checks import check_array, check_count, check_same_shape
-from gramlin_jax.support.precision import concrete, dot, in_float64, magnitude, root
+from gramlin_jax.support.linalg import dot, root
+from gramlin_jax.support.precision import concrete, in_float64, magnitude
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float

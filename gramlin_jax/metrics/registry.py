@@ -38,7 +38,8 @@ from gramlin_jax.metrics.representation import RepresentationAlignments, represe
 from gramlin_jax.metrics.spectra import spectral_entropy, spectrum, stable_rank
 from gramlin_jax.metrics.stationarity import fact
 from gramlin_jax.metrics.virtual import expanded, virtual_alignment, virtual_covariance
-from gramlin_jax.support.precision import in_float64, matmul
+from gramlin_jax.support.linalg import matmul
+from gramlin_jax.support.precision import in_float64
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool

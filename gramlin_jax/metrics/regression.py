@@ -11,14 +11,8 @@ from jax import lax
 
 from gramlin_jax._moments.features import CONSTANT, Moments, check_moments
 from gramlin_jax.support.checks import check_at_least, check_number, is_traced
-from gramlin_jax.support.precision import (
-    diagonal,
-    dot,
-    eigh,
-    in_float64,
-    inverse_root,
-    rank_tolerance,
-)
+from gramlin_jax.support.linalg import diagonal, dot, eigh, inverse_root, rank_tolerance
+from gramlin_jax.support.precision import in_float64
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float

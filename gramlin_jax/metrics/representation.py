@@ -15,7 +15,8 @@ from gramlin_jax._moments.features import Moments, check_moments
 from gramlin_jax._moments.gradients import GradientMoments, check_gradients
 from gramlin_jax.metrics.cosines import cosine
 from gramlin_jax.support.checks import check_array
-from gramlin_jax.support.precision import concrete, dot, in_float64, magnitude
+from gramlin_jax.support.linalg import dot
+from gramlin_jax.support.precision import concrete, in_float64, magnitude
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gramlin_jax.support.precision import dot, eigh, is_positive_definite, magnitude
+from gramlin_jax.support.linalg import dot, eigh, is_positive_definite
+from gramlin_jax.support.precision import magnitude
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float

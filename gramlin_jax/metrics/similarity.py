@@ -18,7 +18,8 @@ from gramlin_jax.metrics.gram import polar_factor
 from gramlin_jax.metrics.regression import without_constants
 from gramlin_jax.metrics.singular import check_jacobian
 from gramlin_jax.support.checks import check_array, check_count
-from gramlin_jax.support.precision import concrete, diagonal, dot, eigh, in_float64, magnitude
+from gramlin_jax.support.linalg import diagonal, dot, eigh
+from gramlin_jax.support.precision import concrete, in_float64, magnitude
 
 if TYPE_CHECKING:
     from jax.typing import ArrayLike

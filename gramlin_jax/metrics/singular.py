@@ -9,15 +9,8 @@ import numpy as np
 from jax import lax
 
 from gramlin_jax.support.checks import check_array, check_filled, is_traced
-from gramlin_jax.support.precision import (
-    diagonal,
-    dot,
-    eigh,
-    in_float64,
-    inverse_root,
-    magnitude,
-    rank_tolerance,
-)
+from gramlin_jax.support.linalg import diagonal, dot, eigh, inverse_root, rank_tolerance
+from gramlin_jax.support.precision import in_float64, magnitude
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float

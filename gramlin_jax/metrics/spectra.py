@@ -25,15 +25,8 @@ from gramlin_jax.support.checks import (
     check_number,
     is_traced,
 )
-from gramlin_jax.support.precision import (
-    concrete,
-    dot,
-    eigh,
-    entry,
-    in_float64,
-    magnitude,
-    rank_tolerance,
-)
+from gramlin_jax.support.linalg import dot, eigh, entry, rank_tolerance
+from gramlin_jax.support.precision import concrete, in_float64, magnitude
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int

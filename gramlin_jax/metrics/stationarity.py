@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from gramlin_jax._moments.gradients import GradientMoments, check_gradients
 from gramlin_jax.metrics.cosines import cosine
 from gramlin_jax.support.checks import check_array, check_number, check_same_shape, is_traced
-from gramlin_jax.support.precision import concrete, dot, in_float64, magnitude, norm
+from gramlin_jax.support.linalg import dot, norm
+from gramlin_jax.support.precision import concrete, in_float64, magnitude
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float

@@ -26,7 +26,8 @@ from gramlin_jax.support.checks import (
     check_number,
     check_same_shape,
 )
-from gramlin_jax.support.precision import concrete, in_float64, matmul
+from gramlin_jax.support.linalg import matmul
+from gramlin_jax.support.precision import concrete, in_float64
 from gramlin_jax.taps import Tap
 
 if TYPE_CHECKING:

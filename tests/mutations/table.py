@@ -91,8 +91,9 @@ LAST_PROBED = "gramlin_jax/_measure/probe.py", "tests/test_probe.py -k logits"
 PROJECTION = "gramlin_jax/_moments/projection.py", "tests/test_projection.py"
 BATCH = "gramlin_jax/_measure/batch.py", "tests/test_measure_metrics.py"
 PRECISION = "gramlin_jax/support/precision.py", "tests/metrics/test_regression.py"
+TOLERANCE = "gramlin_jax/support/linalg.py", "tests/metrics/test_regression.py"
 DERIVATIVES = (
-    "gramlin_jax/support/precision.py",
+    "gramlin_jax/support/linalg.py",
     "tests/metrics/test_derivatives.py -k derivatives or equal or zeros",
 )
 POLAR = "gramlin_jax/metrics/gram.py", "tests/metrics/test_derivatives.py -k polar"
@@ -101,7 +102,7 @@ COMPARISONS = (
     "tests/test_additive.py -k equality or keys or line",
 )
 ROUNDED = "gramlin_jax/support/precision.py", "tests/test_lowering.py -k round"
-PRODUCTS = "gramlin_jax/support/precision.py", "tests/test_precision.py -k gram"
+PRODUCTS = "gramlin_jax/support/linalg.py", "tests/test_precision.py -k gram"
 WIDENED = "gramlin_jax/support/precision.py", "tests/metrics/test_gram.py -k bfloat16 or type"
 CHECKS = (
     "gramlin_jax/support/checks.py",
@@ -417,8 +418,8 @@ MUTATIONS = [
         (STREAMED, ("batches of other shapes", "if reference not in (None, form):", "if False:")),
         # support
         # survived once:
-        (PRECISION, ("rank tolerance without its floor of 64", "return max(64, size) * 2.0**-52", "return size * 2.0**-52")),
-        (PRECISION, ("rank tolerance of float32", "return max(64, size) * 2.0**-52", "return max(64, size) * 2.0**-23")),
+        (TOLERANCE, ("rank tolerance without its floor of 64", "return max(64, size) * 2.0**-52", "return size * 2.0**-52")),
+        (TOLERANCE, ("rank tolerance of float32", "return max(64, size) * 2.0**-52", "return max(64, size) * 2.0**-23")),
         (DERIVATIVES, ("eigenvectors turn backwards", "gaps, size = values[None] - values[:, None]", "gaps, size = values[:, None] - values[None]")),
         (DERIVATIVES, ("equal eigenvalues turn each other", "equal = abs(gaps) <= rounding", "equal = abs(gaps) <= 0")),
         (DERIVATIVES, ("inverse root: twice the derivative", "dot(factor.T, change)) / 2", "dot(factor.T, change))")),
