@@ -248,6 +248,27 @@ def test_where_the_limits_are():
     assert not diagnose(by_hand(a=two_classes, b={})).findings
 
 
+def test_a_head_that_starts_at_zero_is_no_fault():
+    """Until it has moved, no gradient comes through it."""
+    params = start(jax.random.key(0))
+    params = {**params, "out": 0 * params["out"], "extra": 0 * params["extra"]}
+    diagnosis = diagnose(measured(params))
+    reason = "of in, hidden, branch, before a kernel of zeros: measure again after a step"
+    assert not diagnosis.findings
+    assert ("not reached by the loss", reason) in diagnosis.unchecked
+    moved = diagnose(measured(trained(params, *TRAIN, jax.random.key(1), steps=1)))
+    assert not [f for f in moved if f.kind == "not reached by the loss"]
+    assert "not reached by the loss" not in dict(moved.unchecked)
+
+
+def test_what_a_kernel_of_zeros_does_not_explain():
+    """Layers behind it; and all, where it has no gradient itself."""
+    still, zero = {"gradient_norm": 0.0}, {"kernel_norm": 0.0}
+    found = diagnose(by_hand(a=still, b=zero, c=still, d={}))
+    assert kinds(found) == {("not reached by the loss", "c")}
+    assert len(diagnose(by_hand(a=still, b={**zero, **still}, d={}))) == 2
+
+
 def test_layers_whose_noise_floor_is_full_are_said_to_be_unchecked():
     high = {"target_linearity": 0.92, "noise_floor": 0.91}
     diagnosis = diagnose(by_hand(a={}, b=high, c=high))

@@ -16,6 +16,7 @@ from gramlin_jax._measure.symptoms import (
     MEMORISATION,
     Numbers,
     Symptom,
+    before_zeros,
     full,
     incomparable,
     memorised,
@@ -106,14 +107,15 @@ def diagnose(watched: Watched, *, heldout: Watched | None = None) -> Diagnosis:
       that was measured with and whatever the optimiser scales, larger than the kernel, or
       1e-5 times that of the median layer;
     * *dead units*: most of a layer's;
-    * *not reached by the loss*: a gradient of exactly zero;
+    * *not reached by the loss*: a gradient of exactly zero, with no kernel of zeros behind it that
+      the next step changes;
     * *memorisation*, with ``heldout``: adjusted target linearity up on training samples, and down
       or that of noise on held-out ones.
 
     All but the first and the last are looked for at the last step, and the last at the steps that
-    both have. Where a noise floor is above 0.9, target linearity tells nothing: ``unchecked`` names
-    these layers. A branch that reads something of its own, as a time step, stands at its noise
-    floor by design.
+    both have. Where a noise floor is above 0.9, target linearity tells nothing, and where a head
+    starts at zero, neither do the gradients of earlier layers: ``unchecked`` names such layers. A
+    branch that reads something of its own, as a time step, stands at its noise floor by design.
 
     Args:
         watched: A measurement on training samples, or measurements by step. Those that hold sums
@@ -148,6 +150,9 @@ def diagnose(watched: Watched, *, heldout: Watched | None = None) -> Diagnosis:
     if layers := full(series[last]):
         reason = f"of {', '.join(layers)}, whose noise floor is above {FULL}: take more samples"
         unchecked.append(("at its noise floor", reason))
+    if layers := before_zeros(series[last]):
+        reason = f"of {', '.join(layers)}, before a kernel of zeros: measure again after a step"
+        unchecked.append(("not reached by the loss", reason))
     if heldout is None:
         unchecked.append((MEMORY, "which needs heldout="))
     elif reason := incomparable(series, other := _series("heldout", heldout)):

@@ -160,15 +160,23 @@ def dead(numbers: Numbers) -> Iterator[Symptom]:
 
 
 def unreached(numbers: Numbers) -> Iterator[Symptom]:
-    """Layers whose gradient is exactly zero, unless the loss is."""
-    norms = numbers.all("gradient_norm")
+    """Layers whose gradient is exactly zero, unless the loss is, or a step may change it."""
+    norms, waiting = numbers.all("gradient_norm"), before_zeros(numbers)
     others = [norm for norm in norms.values() if norm > 0]
     if not others and numbers.loss == 0:
         return
     for layer, norm in norms.items():
-        if norm == 0:
+        if norm == 0 and layer not in waiting:
             median = float(np.median(others)) if others else 0.0
             yield Symptom(layer, norm, median, "norm of the gradient: the loss does not reach it")
+
+
+def before_zeros(numbers: Numbers) -> list[str]:
+    """Layers without a gradient before a kernel of zeros that has one, as heads often start."""
+    norms, kernels = numbers.all("gradient_norm"), numbers.all("kernel_norm")
+    zeros = [x for x in numbers.layers if kernels.get(x) == 0 and norms.get(x, 0) > 0]
+    before = numbers.layers[: numbers.layers.index(zeros[-1])] if zeros else ()
+    return [layer for layer in before if norms.get(layer) == 0]
 
 
 def incomparable(train: Mapping[int, Numbers], heldout: Mapping[int, Numbers]) -> str:
