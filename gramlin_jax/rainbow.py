@@ -296,7 +296,7 @@ def resample(
     others: Sequence[Network] = (),
     centred: bool = False,
 ) -> list[Layer]:
-    """Draw a rainbow network: hidden layers of the trained covariances, aligned layer by layer.
+    """Draw a rainbow network: hidden layers with the trained covariances, aligned one by one.
 
     Layer l is drawn by ``sample_kernel``, with the bias as the weight of a constant input, and
     reads its inputs through the rotation A of the layer before: the drawn features times A come
@@ -307,7 +307,7 @@ def resample(
     Args:
         key: Of ``jax.random``.
         network: The trained layers, the classifier last.
-        inputs: (n, ...) on which features are aligned, training samples by custom.
+        inputs: (n, ...) on which features are aligned, usually training samples.
         layers: Hidden layers to draw, from 0; the others keep their trained kernels. None: all.
         widths: By layer, units to draw there; by default as many as in the trained network.
         others: Further trained networks of that architecture, whose covariances are averaged with

@@ -103,19 +103,19 @@ def diagnose(watched: Watched, *, heldout: Watched | None = None) -> Diagnosis:
     * *at its noise floor*: target linearity within two standard deviations of what noise gets,
       behind a layer where it is above, or at the last layer;
     * *collapsed rank*: features of effective rank near 1, where the targets have more directions;
-    * *exploding* and *vanishing update*: a step of plain gradient descent, at the ``learning_rate``
-      that was measured with and whatever the optimiser scales, larger than the kernel, or
-      1e-5 times that of the median layer;
-    * *dead units*: most of a layer's;
+    * *exploding* and *vanishing update*: a step larger than the kernel, or one that relative to it
+      is below 1e-5 times that of the median layer. The step is one of plain gradient descent, at
+      the ``learning_rate`` of the measurement, whatever the optimiser does;
+    * *dead units*: more than half of a layer's, but not all;
     * *not reached by the loss*: a gradient of exactly zero, with no kernel of zeros behind it that
       the next step changes;
     * *memorisation*, with ``heldout``: adjusted target linearity up on training samples, and down
       or that of noise on held-out ones.
 
     All but the first and the last are looked for at the last step, and the last at the steps that
-    both have. Where a noise floor is above 0.9, target linearity tells nothing, and where a head
+    both have. Where a noise floor is above 0.9, target linearity says nothing, and where a head
     starts at zero, neither do the gradients of earlier layers: ``unchecked`` names such layers. A
-    branch that reads something of its own, as a time step, stands at its noise floor by design.
+    branch with an input of its own, such as a time step, is at its noise floor by design.
 
     Args:
         watched: A measurement on training samples, or measurements by step. Those that hold sums

@@ -44,8 +44,8 @@ class Forecast:
     Attributes:
         layers: By name.
         samples: Of the whole pass; None where the batches come from an iterable.
-        notes: Layers whose features cannot be measured, with the reason. Whether rows follow the
-            samples, ``measure`` tries out on the first batch.
+        notes: Layers whose features cannot be measured, with the reason. ``measure`` itself also
+            tries out on the first batch whether rows follow the samples.
     """
 
     layers: dict[str, LayerCost]

@@ -107,11 +107,11 @@ class Probe:
         outputs: ``aux -> logits``, needed for integer labels where aux is not the logits.
         weights: ``batch -> weights``, see ``measure``.
         ignore_label: Labels of this value do not count.
-        every: Watch one call in so many, starting with the first.
-        window: Keep the last so many watched batches, for as many times the memory; None: all.
+        every: Watch one call in ``every``, starting with the first.
+        window: Keep the last ``window`` watched batches, at that many times the memory; None: all.
         decay: Multiply the weight of earlier batches by this at each watched one, 0 < decay < 1;
-            None: they keep it.
-            ``count`` is then how many equal samples have the same noise floor.
+            ``count`` is then how many samples of equal weight have the same noise floor. None: all
+            batches keep their weight.
         metrics: As for ``measure``.
         layers: As for ``measure``.
         learning_rate: As for ``measure``.
@@ -183,10 +183,10 @@ class Probe:
         """The state before training, and what the probe has to know of the layers.
 
         Call it with a real batch, outside of ``jit``, also before a state is restored from a
-        checkpoint: which features belong to which sample is tried out, whether the loss is a sum
-        over samples, and whether it depends on kernels outside of the layers, as by a penalty,
-        which the notes of ``read`` then say. How weights count in it is tried out where they
-        differ within this batch.
+        checkpoint. It tries out which features belong to which sample, whether the loss is a sum
+        over samples, and whether it depends on kernels outside of the layers, as by a penalty. The
+        notes of ``read`` then say so. How weights count in the loss is tried out where they differ
+        within this batch.
 
         Raises:
             ValueError: If the arguments are traced, or hold NaN where features were lost by it, the

@@ -104,7 +104,7 @@ def measure(
         targets: ``batch -> labels or real targets``, where y is something else.
         weights: ``batch -> weights`` (n,) or (n, *positions) ≥ 0, how often a sample or a label
             counts in loss, accuracy and moments; 0 masks padding.
-        ignore_label: Labels of this value do not count (−100 by Hugging Face's custom).
+        ignore_label: Labels of this value do not count (−100 by Hugging Face's convention).
         metrics: Names from ``METRICS``; or a mapping from names to ``Metric`` entries, which say
             what they need, or to scalar JAX functions of ``LayerSums``, which get all sums. Only
             the sums that are needed are made.

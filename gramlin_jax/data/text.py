@@ -15,7 +15,7 @@ from gramlin_jax.support.checks import check_count
 from gramlin_jax.support.extras import import_extra
 
 IGNORED = -100
-"""The label of tokens that have none, by the custom of Hugging Face."""
+"""The label of tokens that have none, by the convention of Hugging Face."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

@@ -214,10 +214,10 @@ def singular_overlaps(
 ) -> Float[Array, "o"]:
     """|cosine| of each right singular vector of W with the AGOP's eigenvector of the same rank.
 
-    In [0, 1]; 1 where the ansatz holds. About √(2/(πo)) for random vectors. Vectors of equal
-    eigenvalues are arbitrary; those of close ones are as far off as the error of J is large beside
-    the gap: 0.01 at a gap of 1e-5 of the largest, for J of float32 gradients. ``ky_fan_ratio``
-    needs no gaps.
+    In [0, 1]; 1 where the ansatz holds. About √(2/(πr)) for random vectors in the range of Wᵀ, with
+    r the rank of W. Vectors of equal eigenvalues are arbitrary. Those of close eigenvalues are off
+    by the error of J relative to the gap: 0.01 at a gap of 1e-5 of the largest, for J of float32
+    gradients. ``ky_fan_ratio`` needs no gaps.
 
     Args:
         kernel: K (i, o).

@@ -1,8 +1,8 @@
 """How isotropic the gradients at pre-activations are: how near they come to a tight frame.
 
 The neural feature ansatz WᵀW ∝ K J Kᵀ says, where W is invertible, that J ∝ I: the gradients
-δ = ∂f_c/∂z of all samples and outputs are a tight frame. There are two distances from that, one of
-the frame operator J, one of the matrix of gradients itself.
+δ = ∂f_c/∂z of all samples and outputs are a tight frame. There are two distances from that: one
+of the frame operator J, and one of the matrix of gradients itself.
 """
 
 from __future__ import annotations
@@ -112,7 +112,8 @@ def all_identity(m: JacobianMoments) -> Bool[Array, ""]:
 def debiased_isotropy(m: JacobianMoments) -> DebiasedIsotropy:
     """cos²(J, I) without the bias of few samples.
 
-    The cosine of N samples' J is too low: cos² by about 1/(1 + k/N) for isotropic gradients. Here
+    The cosine of N samples' J is too low: cos² by a factor of about 1/(1 + k/N) for isotropic
+    gradients of one output. Here
     cos² = (tr J)²/(k t₂), where t₂ = (N² tr J² − Σᵢ‖Gᵢ‖²)/(N(N − 1)) leaves out the pairs of a
     sample with itself. It is right for random probes too.
 

@@ -140,8 +140,8 @@ def dead_units(gradients: GradientMoments) -> Float[Array, ""]:
 def gradient_noise(gradients: GradientMoments) -> Float[Array, ""]:
     """Variance of the gradient between samples over its squared mean, tr Cov(∇_K ℓ)/‖∇_K L‖².
 
-    A batch of so many samples has a gradient as large as its noise: the simple noise scale. From
-    n samples it is no larger than about n, whose mean is then noise itself.
+    In a batch of so many samples the gradient is as large as its noise: the simple noise scale.
+    From n samples it is at most about n; then the mean itself is noise.
 
     Args:
         gradients: Of the layer, with ``square_sum``.
@@ -211,7 +211,7 @@ def attention_entropy(m: AttentionMoments) -> Float[Array, ""]:
         TypeError: If ``m`` is no attention moments.
 
     Source: Zhai et al., Stabilizing transformer training by preventing attention entropy collapse
-    (arXiv 2303.06296), without the division.
+    (arXiv 2303.06296), who do not divide by ln m.
 
     Example:
         >>> sums = AttentionMoments(jnp.array([8.0, 8.0]), jnp.array([0.0, 4.0]))

@@ -57,8 +57,8 @@ class Metric:
     Attributes:
         name: Its key in ``measurement[layer]``.
         head: Column head in the table, ten characters at most.
-        needs: What it is computed from; ``measure`` makes the sums for that, and where a layer has
-            not all of it the value is NaN. ``"features"`` are moments; ``"rows"`` moments of the
+        needs: What it is computed from; ``measure`` makes the sums for that, and where a layer
+            lacks some of it the value is NaN. ``"features"`` are moments; ``"rows"`` moments of the
             very rows that the kernel multiplies; ``"all_rows"`` of all of these, as ΔᵀΔ is, not of
             their means over positions or of one position; ``"classes"`` moments with one-hot
             targets; ``"kernel_gradient"`` ∇_K L; ``"output_gradients"`` ΔᵀΔ;
@@ -79,7 +79,7 @@ class Metric:
 
     @in_float64
     def __call__(self, layer: LayerSums) -> Array:
-        """The value at a layer, float64; NaN where the layer has not what is needed."""
+        """The value at a layer, float64; NaN where the layer lacks what is needed."""
         there = all(layer.has(need) for need in self.needs)
         return jnp.asarray(self.function(layer) if there else np.nan, jnp.float64)
 

@@ -57,7 +57,7 @@ def least_squares(
         those of the fit at a fixed rank.
 
     Raises:
-        ValueError: If the moments are stacked (use ``jax.vmap``) ``ridge`` is negative or
+        ValueError: If the moments are stacked (use ``jax.vmap``), ``ridge`` is negative, or
             ``rtol`` is not in [0, 1).
         TypeError: If ``m`` is not moments in float64.
 

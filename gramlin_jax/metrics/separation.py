@@ -35,7 +35,7 @@ def separation_law(nc1: Sequence[float], *, level: float = 0.95) -> SeparationLa
         level: Of the interval, 0 < level < 1.
 
     Returns:
-        The slope with its interval; a negative slope separates the classes.
+        The slope with its interval; a negative slope means that classes separate with depth.
 
     Raises:
         ValueError: If there are fewer than three values, one is not positive and finite, or

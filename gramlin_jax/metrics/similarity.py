@@ -112,7 +112,7 @@ def heldout_alignment(train: Moments, test: Moments, *, centred: bool = True) ->
     """``alignment`` on test samples by the rotation of the train samples.
 
     tr AᵀX'ᵀY'/(‖X'‖‖Y'‖) with A = ``procrustes(train)``. In [−1, 1]. A rotation has d(d − 1)/2
-    parameters, so that on few train samples ``alignment`` flatters.
+    parameters, so on few train samples ``alignment`` is too high.
 
     Args:
         train: Moments that give the rotation.
@@ -208,7 +208,7 @@ def eigenvector_stability(
 
     Entry (i, j) is |aᵢᵀAbⱼ| for eigenvectors a of ``first`` and b of ``second``, by descending
     eigenvalue. The identity for a permuted copy. Two independent sets have entries of about
-    √(2/πd); equal eigenvalues have no vectors of their own.
+    √(2/(πd)); equal eigenvalues have no vectors of their own.
 
     Args:
         first: Symmetric (d, d): a scatter of features, ``m.feature_scatter``, or a weight Gram KKᵀ.

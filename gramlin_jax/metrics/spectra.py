@@ -247,13 +247,13 @@ def marchenko_pastur_density(
 def significant_components(kernel: Float[Array, "i o"], level: float = 0.05) -> Components:
     """How many components of a kernel stand out from noise of independent Gaussian entries.
 
-    Let ℓ₁ ≥ … be the eigenvalues of KKᵀ. Without the k largest, those of noise are as if of a
+    Let ℓ₁ ≥ … be the eigenvalues of KKᵀ. Without the k largest, those of noise behave as those of a
     kernel (i − k, o − k), whose variance is σ̂² = Σ_{j>k} ℓ_j / ((i − k)(o − k)). Component k + 1
     stands out if ℓ_{k+1}/σ̂² exceeds the 1 − level quantile of the largest eigenvalue of that
-    noise; the number is the largest such k + 1, at most half of min(i, o). So σ̂² is of the bulk,
-    whatever stands out. Noise has a component with a probability of about ``level`` up to 0.1, and
-    more often above, as each k has its chance: 0.6 to 0.9 at 0.5. A kernel whose entries have heavy
-    tails, or a common mean, has components.
+    noise; the number is the largest such k + 1, at most half of min(i, o). So σ̂² comes from the
+    bulk, whatever stands out. For levels up to 0.1, noise has a component with a probability of
+    about ``level``. Above, the probability is larger, since each k has its chance: 0.6 to 0.9 at
+    0.5. A kernel whose entries have heavy tails, or a common mean, has components.
 
     The largest eigenvalue has Tracy–Widom's law about μ = (√a + √b)² with the scale
     s = (√a + √b)(1/√a + 1/√b)^(1/3), a = i − k − ½, b = o − k − ½. Divided by σ̂², of the same
@@ -307,7 +307,7 @@ def power_law_exponent(eigenvalues: Float[Array, "d"], *, fewest: int = FEWEST) 
 
     Args:
         eigenvalues: λ (d,) ≥ 0, see ``participation_ratio``; zeros are left out.
-        fewest: Number of eigenvalues, at least 3, that a tail holds at least.
+        fewest: Least number of eigenvalues in a tail, at least 3.
 
     Returns:
         Exponent, cutoff, size and distance; NaN and 0 where there are too few eigenvalues.

@@ -64,7 +64,7 @@ class Checkpoints:
             self._held = stack.pop_all()
 
     def close(self) -> None:
-        """Give the folder free."""
+        """Unlock the folder."""
         self._held.close()
 
     def restore(self) -> tuple[int, Any]:

@@ -253,7 +253,7 @@ class Checkpoint(Hook):
         self._signals.deliver()
 
     def close(self, training: Training) -> None:
-        """Give the folder free."""
+        """Unlock the folder."""
         if self._checkpoints is not None:
             self._checkpoints.close()
             self._checkpoints = None

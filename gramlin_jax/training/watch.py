@@ -33,7 +33,7 @@ class Watch(Hook):
     Attributes:
         targets: ``batch -> real targets`` (n, k), as ``jax.nn.one_hot(batch[1], classes)``: the
             loss of ``fit`` returns no logits that labels could be compared with.
-        every: Watch one step of so many.
+        every: Watch one step in ``every``.
         options: Further arguments of ``Probe``.
         logger: Takes ``Measurement.scalars`` after each epoch; in a sweep the names are followed
             by the run, as in ``Log``.
