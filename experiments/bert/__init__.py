@@ -1,15 +1,16 @@
 """Figure 11: target linearity in BERT, layer by layer, from random weights to fine-tuned ones.
 
-The paper fine-tunes BERT-base on SST-2 and MNLI (a label a sentence) and on CoNLL-2003's parts of
-speech and named entities (a label a word) by AdamW: learning rate 2e-5 with 10 % warm-up, batch 32,
-128 tokens, 3 epochs. Target linearity is that of [CLS], or of each word's first token, in every
-layer's state, over 2 000 samples: at initialisation, pre-trained, and after each epoch.
+The paper fine-tunes BERT-base on SST-2 and MNLI (a label for each sentence) and on CoNLL-2003's
+parts of speech and named entities (a label for each word) by AdamW: learning rate 2e-5 with 10 %
+warm-up, batch 32, 128 tokens, 3 epochs. Target linearity is that of [CLS], or of each word's first
+token, in every layer's state, over 2 000 samples: at initialisation, pre-trained, and after each
+epoch.
 
 Without a checkpoint a small BERT is made here from scratch: a WordPiece vocabulary, pre-training
-on the training text of all tasks as in BERT (15 % of the tokens are to be found: 80 % of them
-hidden, 10 % replaced, 10 % kept), then the tasks. The English Web Treebank stands in for CoNLL-2003
-where the latter's licence is in the way. The paper reads its figure on training samples and names
-no floor; here the floor of noise and held-out samples stand beside it.
+on the training text of all tasks as in BERT (15 % of the tokens are to be predicted: 80 % of them
+hidden, 10 % replaced, 10 % kept), then the tasks. The English Web Treebank stands in for
+CoNLL-2003, whose licence is restrictive. The paper shows training samples and no noise floor; here
+the floor and held-out samples stand beside them.
 """
 
 from __future__ import annotations

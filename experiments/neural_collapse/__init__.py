@@ -6,9 +6,9 @@ the classifier to the means (NC3) and its decision to the nearest mean (NC4). Th
 linearity as what they share. For balanced one-hot targets the link is exact in every layer at every
 time: TL = tr(Σ_T⁻¹Σ_B)/(C − 1), where Σ_T and Σ_B are the scatter of features and of class means.
 
-A fully connected network (3 hidden layers of 256, ReLU) is trained by SGD with momentum and weight
-decay, without which nothing drives the collapse, on the squared error to one-hot labels, as by Han,
-Papyan and Donoho (2022), and on cross-entropy. Every class has the same number of
+A fully connected network (3 hidden layers of 256, ReLU) is trained by SGD with momentum and with
+weight decay, without which nothing drives the collapse. The loss is the squared error to one-hot
+labels, as in Han, Papyan and Donoho (2022), or cross-entropy. Every class has the same number of
 training samples.
 
 The convolutional network (``network="cnn"``) has 3×3 kernels, max-pools after every other

@@ -2,11 +2,11 @@
 
 The paper trains 10-w-w-1 networks (ReLU, no bias, weights N(0, 1/fan_in), outputs divided by √w) on
 1000 points of y = x₁x₂x₃x₄ + x₁x₂x₃ + x₁x₂ + x₁ by full-batch gradient descent (mean squared error,
-learning rate 0.01, 2000 steps) at widths w of 32, 128, 512 and 1024. The division by √w makes wide
-networks lazy: their features hardly move. The paper follows ‖y − ŷ_OLS‖, ‖ŷ_OLS − ŷ‖ and ‖y − ŷ‖,
-where ŷ are the outputs and ŷ_OLS is the ridge fit (0.01, no intercept) of y on the last hidden
-features. Here each seed has its own points, since the loss depends on them as much as on the
-weights.
+learning rate 0.01, 2000 steps) at widths w of 32, 128, 512 and 1024. The division by √w is meant to
+make wide networks lazy, so that their features hardly move. The paper follows ‖y − ŷ_OLS‖,
+‖ŷ_OLS − ŷ‖ and ‖y − ŷ‖, where ŷ are the outputs and ŷ_OLS is the ridge fit (0.01, no intercept) of
+y on the last hidden features. Here each seed has its own points, since the loss depends on them
+more than on the weights.
 
 Fits are solved in float64 from the moments of the features. Even with the ridge, HᵀH has condition
 numbers of 1e7 and more, for which the float32 inverse of the paper's code is inexact. From the
