@@ -16,11 +16,11 @@ from .commands.errors import line_of
 
 COMMANDS = {
     "list": "the experiments, and how long they take",
-    "run": "carry out an experiment, or go on with it",
+    "run": "run an experiment, or resume it",
     "plot": "draw the figure of a finished run again",
-    "reproduce": "carry out all experiments whose data are at hand",
+    "reproduce": "run all experiments whose data are available",
     "gallery": "one page with all runs",
-    "record": "keep a run in the documentation, and make its tables",
+    "record": "keep a run in the documentation, and rebuild its tables",
     "measure": "measure a model of your own",
 }
 """The modules of ``commands``, and what they do."""

@@ -272,7 +272,7 @@ EXPERIMENTS = (
     Experiment(
         "fig09_target_linearity_adam",
         "target_linearity",
-        "Figure 9: figure 4 with Adam in the place of SGD.",
+        "Figure 9: figure 4 with Adam in place of SGD.",
         changes={"optimizer": "adam", "learning_rate": 1e-4},
         minutes={"default": 0.9},
     ),
@@ -292,13 +292,13 @@ EXPERIMENTS = (
     Experiment(
         "fig12_random_labels",
         "random_labels",
-        "Figure 12: what target linearity makes of random labels.",
+        "Figure 12: target linearity of random labels.",
         minutes={"default": 4.2},
     ),
     Experiment(
         "fig13_grokking",
         "grokking",
-        "Figure 13: grokking, and what target linearity tells of it.",
+        "Figure 13: grokking, and what target linearity shows of it.",
         minutes={"default": 2.7, "paper": 14},
     ),
     Experiment(

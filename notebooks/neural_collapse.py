@@ -14,7 +14,7 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/gramlin-jax/gramlin_jax/blob/main/notebooks/neural_collapse.ipynb)
 #
 #
-# Once every training sample is classified correctly, the features of a class collapse to their mean (NC1),
+# Once every training sample is classified correctly, the features of a class may collapse to their mean (NC1),
 # the means to a simplex (NC2), the classifier to the means (NC3). For balanced one-hot targets target
 # linearity measures the same as a share: $\mathrm{TL} = \operatorname{tr}(\Sigma_T^{-1}\Sigma_B)/(C - 1)$,
 # with $C$ classes, $\Sigma_T$ the covariance of the features and $\Sigma_B$ that of the class means.

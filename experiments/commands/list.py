@@ -22,4 +22,4 @@ def main(arguments: Sequence[str], prog: str) -> None:
     for experiment in EXPERIMENTS:
         print(f"{experiment.name:28}{experiment.duration('default'):13}{experiment.title}")
     meanings = ", ".join(f"{name} ({meaning})" for name, meaning in PRESETS.items())
-    print(f"presets of each: {meanings}; times are the processor's, for preset default")
+    print(f"presets of each: {meanings}; times are processor times of the preset default")

@@ -1,4 +1,4 @@
-"""``gramlin reproduce``: all experiments whose data are at hand, in order."""
+"""``gramlin reproduce``: all experiments whose data are available, in order."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from .gallery import write_gallery
 from .options import read
 from .place import Data, Names, mesh_of
 
-PURPOSE = """Carry out all experiments whose data are at hand, and go on where a run was cut off.
+PURPOSE = """Run all experiments whose data are available, and resume those that were interrupted.
 
-In the end stand the gallery of all runs and a table: claim, paper, here, verdict."""
+It ends with the gallery of all runs and a table: claim, paper, here, verdict."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""``gramlin run``: carry out an experiment, or go on with it."""
+"""``gramlin run``: run an experiment, or resume it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from .place import Place, mesh_of, read_place
 
 
 def main(arguments: Sequence[str], prog: str) -> None:
-    """Carry out an experiment and print its numbers and verdicts."""
+    """Run an experiment and print its numbers and verdicts."""
     from ..runs import notes_of_versions, perform
 
-    place = read_place(arguments, prog, "Carry out an experiment, or go on with it.")
+    place = read_place(arguments, prog, "Run an experiment, or resume it.")
     experiment, mesh = place.experiment, mesh_of(place.devices)
     print(f"{experiment.name}: {expected_time(place)}", flush=True)
     result, done = perform(experiment.name, place.config, place.folder, place.data_dir, mesh)

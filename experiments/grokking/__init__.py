@@ -1,4 +1,4 @@
-"""Figure 13: grokking, and what target linearity tells of it.
+"""Figure 13: grokking, and what target linearity shows of it.
 
 The paper trains a fully connected network (3 hidden layers of 256, ReLU) on x + y mod 61. Inputs
 are pairs of one-hot vectors, and 70 % of the pairs are trained on, in float64 by AdamW (learning

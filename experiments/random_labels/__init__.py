@@ -1,4 +1,4 @@
-"""Figure 12: what target linearity makes of random labels.
+"""Figure 12: target linearity of random labels.
 
 The paper trains a fully connected network (3 hidden layers of 256, GELU) on CIFAR-10 by SGD
 (learning rate 0.005, momentum 0.95, batch 64, 200 epochs) after a share p of the training labels, 0
