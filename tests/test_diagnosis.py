@@ -278,6 +278,13 @@ def test_layers_whose_noise_floor_is_full_are_said_to_be_unchecked():
     assert f"not checked: at its noise floor, {reason}" in repr(diagnosis)
 
 
+def test_the_last_layer_is_that_of_the_network():
+    """And not of those that can be told: inputs may be at chance, as those of a parity are."""
+    noise, full = {"target_linearity": 0.1}, {"target_linearity": 0.95, "noise_floor": 0.92}
+    assert not diagnose(by_hand(a=noise, b=full)).findings
+    assert kinds(diagnose(by_hand(a=noise, b=noise))) == {("at its noise floor", "b")}
+
+
 def test_a_fall_on_held_out_samples_is_memorisation():
     """From 0.5 to 0.2 of 1000 samples, while that of training samples rises."""
 

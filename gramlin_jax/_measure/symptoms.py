@@ -117,7 +117,7 @@ def below_floor(numbers: Numbers) -> Iterator[Symptom]:
         chance = DEVIATIONS * _deviation(floor, rows.get(layer, math.inf))
         if value > floor + chance:
             before = True
-        elif before or layer == layers[-1]:
+        elif before or layer == numbers.layers[-1]:
             text = "target linearity of the features is that of noise"
             yield Symptom(layer, value, floor, text)
 

@@ -594,7 +594,7 @@ MUTATIONS = [
         (SYMPTOMS, ("a fall that training samples share", "and own[-1] > own[best] + LOST", "")),
         (PLANTED, ("gradients are lost first in the first layer", "Symptom(backward[-1], len(backward)", "Symptom(backward[0], len(backward)")),
         (PLANTED, ("features are lost last", "first = forward[0]", "first = forward[-1]")),
-        (PLANTED, ("only the last layer is at its floor", "elif before or layer == layers[-1]:", "elif layer == layers[-1]:")),
+        (PLANTED, ("only the last layer is at its floor", "elif before or layer == numbers.layers[-1]:", "elif layer == numbers.layers[-1]:")),
         (BEGAN, ("values are not finite at each step", "            break\n", "            continue\n")),
         (BEGAN, ("what cannot be checked is not said", "if absent := missing(series[last], metrics):", "if absent := missing(series[last], metrics) and []:")),
         (FORECAST, ("a backward pass costs as much as a forward one", "(3 if", "(2 if")),
