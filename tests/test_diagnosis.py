@@ -312,6 +312,8 @@ def test_memorisation_that_cannot_be_looked_for_is_said():
     for watched, heldout, reason in (
         ({1: known}, {2: known}, "steps that watched and heldout both have"),
         ({1: known}, known, "steps that watched and heldout both have"),
+        ({0: known, 9: known}, known, "steps that watched and heldout both have"),
+        (known, {0: known, 9: known}, "steps that watched and heldout both have"),
         (known, by_hand(b=values), "layers that watched and heldout both have"),
         (known, linearity, "noise_floor, rows of some layer"),
         (linearity, known, "noise_floor, rows of some layer"),

@@ -135,10 +135,10 @@ def diagnose(watched: Watched, *, heldout: Watched | None = None) -> Diagnosis:
         >>> [(finding.layer, finding.kind) for finding in diagnose(m)]
         [('out', 'not finite')]
     """
-    series, single = _series("watched", watched), isinstance(watched, Measurement)
+    series = _series("watched", watched)
     findings, unchecked = [], []
     for step, numbers in series.items():
-        if found := _findings("not finite", not_finite(numbers), None if single else step):
+        if found := _findings("not finite", not_finite(numbers), step):
             findings += found
             break
     last = max(series)
@@ -146,7 +146,7 @@ def diagnose(watched: Watched, *, heldout: Watched | None = None) -> Diagnosis:
         if absent := missing(series[last], metrics):
             unchecked.append((kind, f"which needs {', '.join(absent)} of some layer"))
         elif check is not not_finite:
-            findings += _findings(kind, check(series[last]), None if single else last)
+            findings += _findings(kind, check(series[last]), last)
     if layers := full(series[last]):
         reason = f"of {', '.join(layers)}, whose noise floor is above {FULL}: take more samples"
         unchecked.append(("at its noise floor", reason))
@@ -158,7 +158,7 @@ def diagnose(watched: Watched, *, heldout: Watched | None = None) -> Diagnosis:
     elif reason := incomparable(series, other := _series("heldout", heldout)):
         unchecked.append((MEMORY, reason))
     else:
-        both = None if single else max(set(series) & set(other))
+        both = max(set(series) & set(other))
         findings += _findings(MEMORY, memorised(series, other), both)
     return Diagnosis(tuple(findings), tuple(unchecked))
 
@@ -166,11 +166,14 @@ def diagnose(watched: Watched, *, heldout: Watched | None = None) -> Diagnosis:
 MEMORY = "memorisation"
 
 
-def _series(name: str, watched: Watched) -> dict[int, Numbers]:
+def _series(name: str, watched: Watched) -> dict[Any, Numbers]:
+    """By step; a single measurement, which has none, by None."""
+    if isinstance(watched, Measurement):
+        return {None: Numbers(watched)}
     if not isinstance(watched, Mapping):
         kind = type(watched).__name__
         raise TypeError(f"{name} is a {kind}: wanted a Measurement, or several by step")
-    steps: dict[Any, Any] = {0: watched} if isinstance(watched, Measurement) else dict(watched)
+    steps: dict[Any, Any] = dict(watched)
     for step, measurement in steps.items():
         if not isinstance(measurement, Measurement) or not isinstance(step, int | np.integer):
             kinds = f"{type(measurement).__name__} at step {step!r}"
