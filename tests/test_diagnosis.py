@@ -302,6 +302,11 @@ def test_a_fall_on_held_out_samples_is_memorisation():
     assert not diagnose(stays, heldout=falls).findings
     assert not diagnose(rises, heldout=series(0.3, 0.5, 0.45)).findings
 
+    blank = by_hand(a={"target_linearity": np.nan})  # as of a step that had other metrics
+    for own, other in (({-1: blank}, {-1: falls[0]}), ({-1: rises[0]}, {-1: blank})):
+        found = diagnose({**own, **rises}, heldout={**other, **falls})
+        assert found.findings == (finding,) and not found.unchecked
+
     later = {**rises, 3: rises[2]}
     assert [f.step for f in diagnose(later, heldout=falls)] == [2]  # the last that both have
 
@@ -320,6 +325,15 @@ def test_memorisation_that_cannot_be_looked_for_is_said():
     ):
         assert reason in dict(diagnose(watched, heldout=heldout).unchecked)["memorisation"]
     assert "memorisation" not in dict(diagnose(known, heldout=known).unchecked)
+
+
+def test_layers_whose_memorisation_cannot_be_looked_for_are_said():
+    """Few held-out samples leave no room above the noise floor: "nothing is wrong" it said."""
+    known = {"target_linearity": 0.9, "rows": 1000.0}
+    few = {"target_linearity": 0.92, "noise_floor": 0.91, "rows": 100.0}
+    diagnosis = diagnose(by_hand(a=known, b=known, c=known), heldout=by_hand(a=known, b=few))
+    (reason,) = [reason for kind, reason in diagnosis.unchecked if kind == "memorisation"]
+    assert reason.startswith("of b, c, whose target linearity is unknown, or its noise floor above")
 
 
 def test_what_cannot_be_checked_is_said(healthy):

@@ -22,6 +22,7 @@ from gramlin_jax._measure.symptoms import (
     memorised,
     missing,
     not_finite,
+    unmemorised,
 )
 from gramlin_jax._measure.tables import cell, html_table, text_table
 
@@ -160,10 +161,16 @@ def diagnose(watched: Watched, *, heldout: Watched | None = None) -> Diagnosis:
     else:
         both = max(set(series) & set(other))
         findings += _findings(MEMORY, memorised(series, other), both)
+        if layers := unmemorised(series[both], other[both]):
+            unchecked.append((MEMORY, f"of {', '.join(layers)}, {UNCLEAR}"))
     return Diagnosis(tuple(findings), tuple(unchecked))
 
 
 MEMORY = "memorisation"
+UNCLEAR = (
+    f"whose target linearity is unknown, or its noise floor above {FULL}, in watched or heldout: "
+    "take more samples"
+)
 
 
 def _series(name: str, watched: Watched) -> dict[Any, Numbers]:

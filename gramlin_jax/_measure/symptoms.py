@@ -197,13 +197,16 @@ def memorised(train: Mapping[int, Numbers], heldout: Mapping[int, Numbers]) -> I
 
     The step where target linearity was best on held-out samples is compared with the last one. It
     is of a fit of their own, above the noise floor, (TL − floor)/(1 − floor): a fit to training
-    samples is unbounded on others where features hardly vary.
+    samples is unbounded on others where features hardly vary. Steps at which either is unknown are
+    left out; where that is the last one, so is the layer, see ``unmemorised``.
     """
     steps = sorted(set(train) & set(heldout))
     for layer in train[steps[-1]].layers if steps else ():
-        own, other = (np.array([_above(of[s], layer) for s in steps]) for of in (train, heldout))
-        if not np.isfinite([own, other]).all():
+        both = np.array([[_above(of[s], layer) for s in steps] for of in (train, heldout)])
+        known = np.isfinite(both).all(0)
+        if not known[-1]:
             continue
+        own, other = both[:, known]
         best, (floor, rows) = int(other.argmax()), _floor(heldout[steps[-1]], layer)
         noise, chance = (
             DEVIATIONS * _deviation(floor, rows, above) / (1 - floor) for above in (0, other[best])
@@ -213,6 +216,11 @@ def memorised(train: Mapping[int, Numbers], heldout: Mapping[int, Numbers]) -> I
         if fell or nothing:
             text = "target linearity on held-out samples, beside that on training samples"
             yield Symptom(layer, other[-1], own[-1], text)
+
+
+def unmemorised(*both: Numbers) -> list[str]:
+    """Layers for which ``memorised`` has nothing to compare at a step of both."""
+    return [x for x in both[0].layers if not all(math.isfinite(_above(of, x)) for of in both)]
 
 
 def _above(numbers: Numbers, layer: str) -> float:
