@@ -327,6 +327,19 @@ def test_memorisation_that_cannot_be_looked_for_is_said():
     assert "memorisation" not in dict(diagnose(known, heldout=known).unchecked)
 
 
+def test_layers_without_a_number_are_said_to_be_unchecked():
+    """Where features were not measured, or a kernel is zero; an activation has none."""
+    lost = dict.fromkeys(["rows", "target_linearity", "feature_rank", "relative_update"], np.nan)
+    m = dataclasses.replace(by_hand(a={}, b=lost, c=lost), coverage="c: named activation")
+    diagnosis = diagnose(m)
+    assert not diagnosis.findings and diagnosis.unchecked[:-1] == (
+        ("at its noise floor", "of b, c, without a finite target_linearity or noise_floor or rows"),
+        ("collapsed rank", "of b, c, without a finite feature_rank or target_rank"),
+        ("exploding update", "of b, without a finite relative_update"),
+        ("vanishing update", "of b, without a finite relative_update"),
+    )
+
+
 def test_layers_whose_memorisation_cannot_be_looked_for_are_said():
     """Few held-out samples leave no room above the noise floor: "nothing is wrong" it said."""
     known = {"target_linearity": 0.9, "rows": 1000.0}

@@ -22,6 +22,7 @@ from gramlin_jax._measure.symptoms import (
     memorised,
     missing,
     not_finite,
+    unknown,
     unmemorised,
 )
 from gramlin_jax._measure.tables import cell, html_table, text_table
@@ -114,9 +115,10 @@ def diagnose(watched: Watched, *, heldout: Watched | None = None) -> Diagnosis:
       or that of noise on held-out ones.
 
     All but the first and the last are looked for at the last step, and the last at the steps that
-    both have. Where a noise floor is above 0.9, target linearity says nothing, and where a head
-    starts at zero, neither do the gradients of earlier layers: ``unchecked`` names such layers. A
-    branch with an input of its own, such as a time step, is at its noise floor by design.
+    both have. ``unchecked`` names the layers of which a check can say nothing: where a noise floor
+    is above 0.9, of target linearity; where a head starts at zero, of the gradients before it; and
+    where a number is absent. A branch with an input of its own, such as a time step, is at its
+    noise floor by design.
 
     Args:
         watched: A measurement on training samples, or measurements by step. Those that hold sums
@@ -148,6 +150,9 @@ def diagnose(watched: Watched, *, heldout: Watched | None = None) -> Diagnosis:
             unchecked.append((kind, f"which needs {', '.join(absent)} of some layer"))
         elif check is not not_finite:
             findings += _findings(kind, check(series[last]), last)
+            if layers := unknown(series[last], metrics):
+                known = " or ".join(metrics)
+                unchecked.append((kind, f"of {', '.join(layers)}, without a finite {known}"))
     if layers := full(series[last]):
         reason = f"of {', '.join(layers)}, whose noise floor is above {FULL}: take more samples"
         unchecked.append(("at its noise floor", reason))

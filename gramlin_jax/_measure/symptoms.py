@@ -292,6 +292,17 @@ def full(numbers: Numbers) -> list[str]:
     return [layer for layer, floor in numbers.all("noise_floor").items() if floor > FULL]
 
 
+def unknown(numbers: Numbers, metrics: tuple[str, ...]) -> list[str]:
+    """Layers at which one of these metrics is no finite number, though they have what it is of."""
+    of_features = all("features" in METRICS[metric].needs for metric in metrics)
+    return [
+        layer
+        for layer in numbers.layers
+        if not all(math.isfinite(numbers.of(metric, layer)) for metric in metrics)
+        if of_features or numbers.has_kernel(layer)
+    ]
+
+
 def missing(numbers: Numbers, metrics: tuple[str, ...]) -> list[str]:
     """Which of these metrics were measured at no layer."""
     return [m for m in metrics if not any(numbers.knows(m, layer) for layer in numbers.layers)]
