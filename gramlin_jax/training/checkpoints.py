@@ -91,11 +91,15 @@ class Checkpoints:
     def save(self, step: int, tree: Any, *, last: bool = False) -> None:
         """Keep ``tree`` if it is ``last``, or ``interval`` seconds after the one before.
 
+        That of a step that is kept already, or of step 0, is not.
+
         Raises:
             OSError: If it cannot be written, as on a full disk; the one before it stays.
         """
         now = time.monotonic()
         if not last and now - self._saved < self._interval:
+            return
+        if step == (self._manager.latest_step() or 0):
             return
         import orbax.checkpoint as ocp
 

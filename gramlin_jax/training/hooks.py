@@ -205,7 +205,7 @@ class Checkpoint(Hook):
     shapes and data, those of ``Measure`` too, must be the same, and so must the compiled programs
     of its functions, with what they close over. Of an iterable only the first batch is compared,
     and it must yield the same batches again. The folder is locked while training runs. Ctrl-C and
-    SIGTERM wait for the end of the epoch, whose state is saved first; a second one does not wait.
+    SIGTERM wait until all hooks have seen the epoch, and its state is saved; a second one does not.
 
     Attributes:
         directory: The folder, made if it is absent.
@@ -244,13 +244,19 @@ class Checkpoint(Hook):
         training.state, training.history, training.measured = progress
         self._signals = HeldSignals()
 
+    def before_epoch(self, training: Training) -> None:
+        """Save and stop, if a signal waits: hooks behind this one have seen the epoch before."""
+        if self._signals is not None and self._signals.pending is not None:
+            self._save(training, last=True)
+            self._signals.deliver()
+
     def after_epoch(self, training: Training) -> None:
-        """Save if the interval has passed, this was the last epoch, or a signal waits for it."""
-        if self._checkpoints is None or self._signals is None:
-            return
-        last = training.epoch == training.epochs or self._signals.pending is not None
-        self._checkpoints.save(training.epoch, _progress(training), last=last)
-        self._signals.deliver()
+        """Save if the interval has passed or this was the last epoch."""
+        self._save(training, last=training.epoch == training.epochs)
+
+    def _save(self, training: Training, *, last: bool) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.save(training.epoch, _progress(training), last=last)
 
     def close(self, training: Training) -> None:
         """Unlock the folder."""

@@ -490,7 +490,7 @@ MUTATIONS = [
         (HOOKS, ("all measurements are the first", "column = int(np.searchsorted(training.measured_at, training.epoch))", "column = 0")),
         (HOOKS, ("measured after the epoch at which it stands", "if training.epoch in training.measured_at:", "if training.epoch + 1 in training.measured_at:")),
         (HOOKS, ("the log has the first epoch only", "zip(names, history[:, training.epoch - 1], strict=True)", "zip(names, history[:, 0], strict=True)")),
-        (RESUMED, ("the last epoch has no checkpoint", "last = training.epoch == training.epochs", "last = False")),
+        (RESUMED, ("the last epoch has no checkpoint", "last=training.epoch == training.epochs", "last=False")),
         # survived once:
         (RESUMED, ("the hook's interval is ignored", "interval=self.interval", "interval=0.0")),
         # survived once:

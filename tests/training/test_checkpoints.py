@@ -267,13 +267,17 @@ class Signal(Hook):
 def test_ctrl_c_waits_for_the_epoch_and_saves_it(tmp_path):
     handlers = [signal.getsignal(number) for number in HELD]
     whole = train()
-    with pytest.raises(KeyboardInterrupt):
-        train(hooks=[Checkpoint(tmp_path / "once", interval=1e9), Signal(1)])
-    assert [path.name for path in (tmp_path / "once" / "checkpoints").iterdir()] == ["1"]
     count = Count()
+    with pytest.raises(KeyboardInterrupt):
+        train(hooks=[Checkpoint(tmp_path / "once", interval=1e9), count, Signal(1)])
+    assert [path.name for path in (tmp_path / "once" / "checkpoints").iterdir()] == ["1"]
+    assert count.epochs == [1]  # as ``Log`` would, or the epoch would be in no log
     resumed = train(hooks=[count, Checkpoint(tmp_path / "once")])
     assert count.epochs == [2, 3]
     chex.assert_trees_all_equal(resumed.params, whole.params)
+    with pytest.raises(KeyboardInterrupt):  # before there is anything to save
+        train(hooks=[Signal(1), Checkpoint(tmp_path / "begun", interval=0)])
+    assert not list((tmp_path / "begun" / "checkpoints").iterdir())
     with pytest.raises(KeyboardInterrupt):  # the second one does not wait
         train(hooks=[Checkpoint(tmp_path / "twice", interval=1e9), Signal(2)])
     assert not list((tmp_path / "twice" / "checkpoints").iterdir())
