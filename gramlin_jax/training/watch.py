@@ -57,6 +57,7 @@ class Watch(Hook):
         """The run with a probe in its steps."""
         if isinstance(run, _Watched):
             raise ValueError("hooks has two Watch: wanted one, whose options name all metrics")
+        self.measurements = {}  # those of a call before are of other networks
         self._log = Loggers(*([] if self.logger is None else [self.logger]))
         self._probe = Probe(
             run.checked_loss, self.targets, has_aux=True, every=self.every, **self.options

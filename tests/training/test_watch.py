@@ -52,6 +52,8 @@ def test_an_epoch_in_which_no_step_is_watched_has_no_measurement():
     hook = Watch(one_hot, 5, OPTIONS)  # of four steps an epoch: 0, 5, 10, 15 and 20
     train(hooks=[hook], epochs=6)
     assert list(hook.measurements) == [1, 2, 3, 4, 6]
+    train(hooks=[hook], epochs=2)  # nothing is left of the networks before
+    assert list(hook.measurements) == [1, 2]
 
 
 def test_batches_fade_in_each_epoch_anew():
