@@ -35,8 +35,9 @@ class Watch(Hook):
             loss of ``fit`` returns no logits that labels could be compared with.
         every: Watch one step in ``every``.
         options: Further arguments of ``Probe``.
-        logger: Takes ``Measurement.scalars`` after each epoch; in a sweep the names are followed
-            by the run, as in ``Log``.
+        logger: Takes ``Measurement.scalars`` after each epoch, with ``watched/`` before ``loss``,
+            ``accuracy`` and ``count``: those of the whole epoch are ``Log``'s. In a sweep the
+            names are followed by the run, as there.
         measurements: By epoch (the first is 1), one for each run, without their sums. Where a run
             goes on from a checkpoint, of the epochs since then; what logs them keeps all.
 
@@ -79,10 +80,12 @@ class Watch(Hook):
         names = [f"/{label}" if label else "" for label in run_labels(training.hyper)]
         each = [self._probe.read(run) for run in _by_run(state, len(names))]
         self.measurements[training.epoch] = [dataclasses.replace(m, sums={}) for m in each]
-        values = zip(names, each, strict=True)
-        self._log(
-            {f"{k}{name}": v for name, m in values for k, v in m.scalars().items()}, training.epoch
-        )
+        values = {
+            f"{key if '/' in key else f'watched/{key}'}{name}": value
+            for name, m in zip(names, each, strict=True)
+            for key, value in m.scalars().items()
+        }
+        self._log(values, training.epoch)
 
     def end(self, training: Training) -> None:
         """Leave the optimiser's state as it is without a probe."""

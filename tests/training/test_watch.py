@@ -5,7 +5,7 @@ import pytest
 from toy import Slices, toy, train
 
 from gramlin_jax import moments, target_linearity
-from gramlin_jax.training import Checkpoint, Hook, Measure, Watch
+from gramlin_jax.training import Checkpoint, Hook, Log, Measure, Watch
 
 OPTIONS = {"metrics": ["target_linearity", "kernel_norm"]}
 SEEDS = {"seed": np.arange(2)}
@@ -54,6 +54,18 @@ def test_an_epoch_in_which_no_step_is_watched_has_no_measurement():
     assert list(hook.measurements) == [1, 2, 3, 4, 6]
     train(hooks=[hook], epochs=2)  # nothing is left of the networks before
     assert list(hook.measurements) == [1, 2]
+
+
+def test_a_logger_may_be_that_of_log_too():
+    """Their losses had one name, and NaN took the place of the accuracy in Weights & Biases."""
+    logged = []
+
+    def log(values, epoch):
+        logged.extend(values)
+
+    train(hooks=[Log(log), Watch(one_hot, 2, OPTIONS, log)], epochs=1)
+    assert len(set(logged)) == len(logged)
+    assert {"loss", "accuracy", "watched/loss", "watched/accuracy", "watched/count"} <= set(logged)
 
 
 def test_batches_fade_in_each_epoch_anew():
