@@ -12,6 +12,7 @@ import optax
 from jax import lax
 
 from gramlin_jax.support.checks import check_count, check_function, check_leading_axis
+from gramlin_jax.support.conversion import as_jax
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
@@ -130,8 +131,13 @@ class Run:
 
         Returns:
             The new state; the means of the metrics over samples, each taken before its update.
+
+        Raises:
+            ValueError: If ``data`` is empty, not of equal lengths, or not held by JAX's types.
+            TypeError: If ``data`` holds no numbers.
         """
         n = check_leading_axis("data", data)
+        data = as_jax("data", data)  # NumPy's cannot be indexed by what is traced
         size = min(self.batch_size or n, n)
         if size == n:
             return self.step(state, data, self.batch_key(hyper, epoch, 0), hyper)

@@ -23,6 +23,8 @@ def test_fit_is_a_loop_over_a_run():
         state, metrics = jax.jit(run.epoch)(state, data, hyper, epoch)
         losses.append(metrics["loss"])
     chex.assert_trees_all_close(state.params, fitted.run(3), rtol=1e-4, atol=1e-6)
+    last = [run.epoch(state, arrays, hyper, 3)[1]["loss"] for arrays in (data, toy())]
+    assert last[0] == last[1], "data may be NumPy's, too"
     np.testing.assert_allclose(losses, fitted.history["loss"][3], rtol=1e-5)
 
 
