@@ -42,7 +42,8 @@ class Watch(Hook):
             goes on from a checkpoint, of the epochs since then; what logs them keeps all.
 
     Raises:
-        ValueError: When training begins, as ``Probe``, or if there is another ``Watch``.
+        ValueError: When training begins, as ``Probe``, or if there is another ``Watch``, or a hook
+            before it that trains a ``Run`` of a class of its own.
 
     Example:
         >>> hook = Watch(lambda batch: jax.nn.one_hot(batch[1], 10), every=10)
@@ -58,6 +59,10 @@ class Watch(Hook):
         """The run with a probe in its steps."""
         if isinstance(run, _Watched):
             raise ValueError("hooks has two Watch: wanted one, whose options name all metrics")
+        if type(run) is not Run:  # what it has of its own would be lost
+            raise ValueError(
+                f"hooks has Watch behind one that trains a {type(run).__name__}: wanted Watch first"
+            )
         self.measurements = {}  # those of a call before are of other networks
         self._log = Loggers(*([] if self.logger is None else [self.logger]))
         self._probe = Probe(

@@ -5,7 +5,7 @@ import pytest
 from toy import Slices, toy, train
 
 from gramlin_jax import moments, target_linearity
-from gramlin_jax.training import Checkpoint, Hook, Log, Measure, Watch
+from gramlin_jax.training import Checkpoint, Hook, Log, Measure, Run, Watch
 
 OPTIONS = {"metrics": ["target_linearity", "kernel_norm"]}
 SEEDS = {"seed": np.arange(2)}
@@ -91,6 +91,23 @@ def test_a_measure_behind_it_is_compiled_once():
 def test_two_watches_are_refused():
     with pytest.raises(ValueError, match="hooks has two Watch: wanted one"):
         train(hooks=[Watch(one_hot, 2, OPTIONS), Watch(one_hot, 3, OPTIONS)])
+
+
+class Halve(Hook):
+    """Half of each gradient."""
+
+    def wrap(self, run, example, hyper):
+        class Halved(Run):
+            def update(self, state, loss, gradient, where):
+                return super().update(state, loss, jax.tree.map(lambda g: g / 2, gradient), where)
+
+        return Halved(**vars(run))
+
+
+def test_a_run_of_another_class_is_refused():
+    """It was trained without what that class changes."""
+    with pytest.raises(ValueError, match="behind one that trains a Halved: wanted Watch first"):
+        train(hooks=[Halve(), Watch(one_hot, 2, OPTIONS)])
 
 
 class Stop(Hook):
