@@ -182,6 +182,8 @@ class Run:
         made = given if hasattr(given, "update") or not callable(given) else given(hyper)
         if not hasattr(made, "update"):
             raise TypeError(f"optimizer gives {made!r}: wanted one of Optax's, or hyper -> one")
+        if isinstance(made, optax.MultiSteps):  # it passes arguments on, which Optax does not see
+            return optax.GradientTransformationExtraArgs(made.init, made.update)
         return optax.with_extra_args_support(made)
 
 

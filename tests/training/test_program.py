@@ -40,6 +40,15 @@ def test_a_step_is_the_optimizers():
     np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-6)
 
 
+def test_several_batches_a_step_have_the_loss_too():
+    """As a schedule of the loss needs it, which ended in Python's error."""
+    plateau = optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau(patience=1))
+    fitted = train(optimizer=optax.MultiSteps(plateau, 2))
+    assert fitted.opt_state.gradient_step.tolist() == [6]  # of three epochs of four batches
+    best = fitted.opt_state.inner_opt_state[1].best_value
+    assert np.isfinite(best).all() and (best <= fitted.history["loss"].max()).all()
+
+
 @pytest.mark.parametrize("data", [toy(), Slices(toy())])
 def test_each_batch_has_a_key_of_its_own(data):
     """Or dropout would repeat its masks."""
