@@ -11,7 +11,15 @@ import optax
 import pytest
 from jax.ad_checkpoint import checkpoint_name
 
-from gramlin_jax import DIAGNOSTIC, Measurement, Records, diagnose, measure
+from gramlin_jax import (
+    DIAGNOSTIC,
+    GradientMoments,
+    LayerSums,
+    Measurement,
+    Records,
+    diagnose,
+    measure,
+)
 from gramlin_jax.data import load
 
 pytestmark = pytest.mark.runs
@@ -210,6 +218,14 @@ def test_named_activations_have_no_kernel_that_could_be_lost(scanned, tmp_path):
     for watched in (lost, records):
         (layer,) = [f.layer for f in diagnose(watched) if f.kind == "not finite"]
         assert layer == ("stack[1]" if scanned else "stack")
+
+
+def test_gradients_that_are_lost_are_found_where_kernels_were_not_summed():
+    """As in a probe whose metrics are of gradients: it called every layer finite."""
+    gradients = GradientMoments(np.float64(1), np.full((1, 1), np.nan), None)
+    sums = {"a": LayerSums(None, None, gradients, None, 0.1)}
+    lost = dataclasses.replace(by_hand(np.nan, a={"gradient_norm": np.nan}), sums=sums)
+    assert kinds(diagnose(lost)) == {("not finite", "a")}
 
 
 def test_steps_of_any_integers_are_written_as_json():

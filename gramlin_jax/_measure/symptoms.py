@@ -72,7 +72,7 @@ class Numbers:
     def has_kernel(self, layer: str) -> bool:
         """Whether it is no named activation, which has no kernel whose norm could be NaN."""
         if sums := self._sums.get(layer):
-            return sums.kernel is not None
+            return not (sums.kernel is None and sums.gradients is None)  # a probe may lack either
         names = layer, layer.rpartition("[")[0]  # the second of one that a scan stacks
         return not any(
             line.startswith(f"{name}: named activation")
