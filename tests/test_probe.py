@@ -668,6 +668,22 @@ def test_a_first_batch_that_is_not_finite_is_refused():
     assert np.isnan(m["in"]["gradient_norm"]) and m["in"]["count"] == BATCH
 
 
+def test_a_layer_without_samples_needs_no_finite_numbers():
+    """By its shapes it has none: a mask of infinity was refused, a function no array to look at."""
+
+    def loss_fn(params, batch):
+        pooled = params["function"](batch["x"].mean(0, keepdims=True) @ params["pooled"])
+        out = (jnp.tanh(batch["x"] @ params["in"]) + params["scale"] * pooled) @ params["out"]
+        return cross_entropy(out, batch["y"]), out
+
+    params = {**PARAMS, "pooled": PARAMS["in"], "function": jnp.tanh, "scale": 1.0}
+    batch = {**BATCHES[0], "mask": jnp.full(BATCH, -jnp.inf)}
+    probe = Probe(loss_fn, labels, has_aux=True, every=1, metrics=QUICK)
+    state = probe.value_and_grad(params, batch, probe.init(params, batch))[2]
+    m = probe.read(state)
+    assert np.isnan(m["pooled"]["count"]) and m["in"]["count"] == BATCH
+
+
 @pytest.mark.devices
 def test_init_under_an_explicit_mesh_says_what_it_wants():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))

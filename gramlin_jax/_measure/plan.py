@@ -186,6 +186,7 @@ NOT_POSITIONS = (
     "which of their rows belongs to which label is not clear (a change of x at one position does "
     "not change one row most)"
 )
+TRIED = NOT_SAMPLES, ALIKE, NOT_POSITIONS  # which numbers decide, and so NaN among them
 
 
 @remembered

@@ -20,6 +20,7 @@ from gramlin_jax._measure.forms import check_sums, form_of, misfit
 from gramlin_jax._measure.measurement import Measurement
 from gramlin_jax._measure.modules import as_function
 from gramlin_jax._measure.plan import (
+    TRIED,
     Options,
     Plan,
     check_options,
@@ -45,7 +46,7 @@ from gramlin_jax.support.checks import check_concrete, check_count, check_functi
 from gramlin_jax.support.devices import check_automatic, check_axis, placed, placement
 from gramlin_jax.support.precision import in_float64, widened, with_promotion
 from gramlin_jax.taps import Tap
-from gramlin_jax.taps.traced import capture
+from gramlin_jax.taps.traced import capture, is_array
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, Int, PyTree
@@ -216,7 +217,8 @@ class Probe:
                 "wanted the loss of a device's own samples; take the mean over devices of what "
                 "value_and_grad returns"
             ) from error
-        if plan.skipped and (name := _not_finite(params=call.params, batch=batch)):
+        tried = set(TRIED) & set(plan.skipped.values())
+        if tried and (name := _not_finite(params=call.params, batch=stack.x)):
             raise ValueError(
                 f"{name} holds NaN or infinity: wanted finite values in init, which tries out "
                 "which features belong to which sample"
@@ -405,7 +407,8 @@ class Probe:
 def _not_finite(**trees: PyTree) -> str:
     """The name of the first tree with a value that is not finite; empty if there is none."""
     for name, tree in trees.items():
-        floats = [a for a in jax.tree.leaves(tree) if jnp.issubdtype(a.dtype, jnp.inexact)]
+        arrays = filter(is_array, jax.tree.leaves(tree))
+        floats = [a for a in arrays if jnp.issubdtype(a.dtype, jnp.inexact)]
         if not all(bool(jnp.isfinite(a).all()) for a in floats):
             return name
     return ""
