@@ -653,6 +653,37 @@ def test_samples_of_another_shape_and_labels_beyond_32_bits_are_refused():
             probe.read(state)
 
 
+@pytest.mark.parametrize("position", [5, -5])
+def test_a_position_that_shorter_samples_have_not_is_refused(position):
+    """JAX takes the nearest one."""
+
+    def loss_fn(params, batch):
+        out = jnp.tanh(batch["x"] @ params["in"]).mean(1) @ params["out"]
+        return cross_entropy(out, batch["y"]), out
+
+    probe = Probe(loss_fn, labels, has_aux=True, every=1, positions=position, metrics=QUICK)
+    long, short = ({"x": jnp.asarray(X[: 16 * t].reshape(16, t, 4)), "y": Y[:16]} for t in (4, 2))
+    long = jax.tree.map(lambda a: jnp.concatenate([a, a], 1) if a.ndim == 3 else a, long)
+    state = probe.value_and_grad(PARAMS, long, probe.init(PARAMS, long))[2]
+    with pytest.raises(ValueError, match=f"positions is {position} for samples of 2 positions"):
+        probe.value_and_grad(PARAMS, short, state)
+
+
+def test_labels_of_other_lengths_need_rows_in_their_order():
+    """Rows that stand in another order were found for one length."""
+
+    def loss_fn(params, batch):
+        hidden = jnp.tanh(batch["x"][:, ::-1] @ params["in"])
+        out = (hidden @ params["out"])[:, ::-1]
+        return cross_entropy(out, batch["y"]), out
+
+    probe = Probe(loss_fn, labels, has_aux=True, every=1, metrics=QUICK, layers=["in"])
+    long, short = ({"x": X.reshape(-1, t, 4), "y": Y.reshape(-1, t)} for t in (4, 2))
+    state = probe.init(PARAMS, long)
+    with pytest.raises(ValueError, match="holds samples of 2 positions, the first one of 4, whose"):
+        probe.value_and_grad(PARAMS, short, state)
+
+
 def test_a_first_batch_that_is_not_finite_is_refused():
     """No feature was measured in the whole run, since none follows a sample that is NaN."""
     probe = Probe(loss_fn, labels, has_aux=True, every=1, metrics=QUICK)

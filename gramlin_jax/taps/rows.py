@@ -163,12 +163,16 @@ def feature_rows(features: Array, site: Site, rows: Rows, n: int) -> Array:
 
     ``rows`` counts tokens sample by sample under that rule, else samples. Groups of a convolution
     stand side by side.
+
+    Raises:
+        ValueError: If samples have fewer or more positions than ``rows`` asks for.
     """
     layers = range(site.layers)
     h = samples_first(features, site, rows.axis, n)  # (*layers, *groups, n, positions, channels)
     groups = range(site.layers, len(site.stack))
     h = jnp.moveaxis(h, groups, range(-1 - len(groups), -1))
     h = h.reshape(*(h.shape[i] for i in layers), n, h.shape[site.layers + 1], -1)
+    _check_positions(rows, h.shape[-2])
     if rows.order is not None:
         h = jnp.take(h, jnp.asarray(rows.order), axis=-2)
     if isinstance(rows.rule, int):
@@ -178,6 +182,19 @@ def feature_rows(features: Array, site: Site, rows: Rows, n: int) -> Array:
     if rows.rule == "mean":
         return h.mean(-2)
     return h.reshape(*h.shape[: site.layers], n, -1)
+
+
+def _check_positions(rows: Rows, each: int) -> None:
+    """Refuse samples of another length than those by which the rows were found."""
+    if isinstance(rows.rule, int) and not -each <= rows.rule < each:  # JAX would take the nearest
+        raise ValueError(
+            f"positions is {rows.rule} for samples of {each} positions: wanted one that all have"
+        )
+    if rows.order is not None and len(rows.order) != each:
+        raise ValueError(
+            f"batch holds samples of {each} positions, the first one of {len(rows.order)}, whose "
+            "rows are not in the order of the labels: wanted samples of one length"
+        )
 
 
 def follow_samples(
