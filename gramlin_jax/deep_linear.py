@@ -20,7 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gramlin_jax.support.checks import check_array, check_count, check_number, is_traced
+from gramlin_jax.support.checks import (
+    check_array,
+    check_count,
+    check_numbers,
+    check_positive,
+    is_traced,
+)
 from gramlin_jax.support.linalg import dot
 from gramlin_jax.support.precision import concrete, in_float64
 
@@ -283,8 +289,7 @@ def covariance_step(
     old = [check_array(f"kernels[{i}]", kernel, ("i", "o")) for i, kernel in enumerate(kernels)]
     xx, xy = check_array("cxx", cxx, ("d", "d")), check_array("cxy", cxy, ("d", "k"))
     _check_chain([kernel.shape for kernel in old], xx.shape, xy.shape)
-    check_number("learning_rate", learning_rate)
-    _require(jnp.asarray(learning_rate) > 0, "learning_rate", learning_rate, "a positive number")
+    check_positive("learning_rate", learning_rate)
     new, losses = _step(old, xx, xy, learning_rate)
     if not is_traced(losses):
         before, after = (float(loss) for loss in losses)
@@ -337,11 +342,11 @@ def _checked_start(t: Any, s: Any, u0: Any, tau: float) -> tuple[Array, Array, A
 
 
 def _broadcast(**arrays: Any) -> list[Array]:
-    values = [jnp.asarray(array, jnp.float64) for array in arrays.values()]
+    values = [check_numbers(name, array).astype(jnp.float64) for name, array in arrays.items()]
     try:
         shape = jnp.broadcast_shapes(*(value.shape for value in values))
     except ValueError:
-        shapes = ", ".join(f"{name} {jnp.shape(value)}" for name, value in arrays.items())
+        shapes = ", ".join(f"{name} {np.shape(value)}" for name, value in arrays.items())
         raise ValueError(
             f"the arguments have shapes {shapes}: wanted ones that broadcast"
         ) from None
@@ -351,7 +356,7 @@ def _broadcast(**arrays: Any) -> list[Array]:
 def _check_time(t: Array, s: Array, tau: float) -> None:
     _require((t >= 0) & (t < math.inf), "t", t, "finite times of 0 or more")
     _require((s > 0) & (s < math.inf), "s", s, "positive singular values")
-    _require((jnp.asarray(tau) > 0), "tau", tau, "a positive number")
+    _require(check_numbers("tau", tau) > 0, "tau", tau, "a positive number")
 
 
 def _require(true: Array, name: str, value: Any, wanted: str) -> None:

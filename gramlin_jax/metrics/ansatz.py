@@ -22,7 +22,13 @@ from gramlin_jax.metrics.singular import (
     distinct,
     in_singular_basis,
 )
-from gramlin_jax.support.checks import check_array, check_count, check_number, check_same_shape
+from gramlin_jax.support.checks import (
+    check_array,
+    check_count,
+    check_known,
+    check_positive,
+    check_same_shape,
+)
 from gramlin_jax.support.linalg import dot, rank_tolerance
 from gramlin_jax.support.precision import concrete, in_float64
 
@@ -105,15 +111,15 @@ def nfa_correlation(
         >>> float(nfa_correlation(jnp.diag(jnp.array([1.0, 2])), jnp.eye(2)))
         1.0
     """
-    check_number("power", power)
-    if not power > 0:
-        raise ValueError(f"power is {power}: wanted a positive number")
+    check_positive("power", power)
+    power = check_known("power", power)
     if kind not in ("cosine", "pearson"):
         raise ValueError(f"kind is {kind!r}: wanted 'cosine' or 'pearson'")
     if kernel_init is not None:
-        check_same_shape("kernel_init", kernel_init, "kernel", kernel)
+        kernel = check_array("kernel", kernel, ("i", "o"))
         init = check_array("kernel_init", kernel_init, ("i", "o"))
-        kernel = jnp.asarray(kernel, jnp.float64) - init.astype(jnp.float64)
+        check_same_shape("kernel_init", init, "kernel", kernel)
+        kernel = kernel.astype(jnp.float64) - init.astype(jnp.float64)
     of = in_singular_basis(kernel, jacobian)
     matrix = of.agop if power == 1 else _power(of.agop, power)
     if kind == "pearson":

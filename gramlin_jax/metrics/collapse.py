@@ -22,7 +22,7 @@ import numpy as np
 from jax import lax
 
 from gramlin_jax._moments.features import CONSTANT, Moments, check_moments
-from gramlin_jax.support.checks import check_array, check_filled, is_traced
+from gramlin_jax.support.checks import check_array, check_filled, check_numbers, is_traced
 from gramlin_jax.support.linalg import diagonal, dot, eigh, inverse_root, norm, rank_tolerance, root
 from gramlin_jax.support.precision import concrete, in_float64, magnitude
 
@@ -226,7 +226,7 @@ def nc4_mismatch(
     """
     features = check_array("features", features, ("n", "d"))
     check_filled("features", features)
-    predictions = jnp.asarray(predictions)
+    predictions = check_numbers("predictions", predictions)
     means = _class_deviations(m, _class_counts(m))
     if features.shape[1] != len(means):
         raise ValueError(f"features has shape {features.shape}: wanted (n, {len(means)})")
@@ -235,7 +235,8 @@ def nc4_mismatch(
     if not jnp.issubdtype(predictions.dtype, jnp.integer):
         raise TypeError(f"predictions has dtype {predictions.dtype}: wanted integers")
     if not is_traced(predictions):
-        low, high = np.min(predictions), np.max(predictions)
+        found = np.asarray(predictions)
+        low, high = found.min(), found.max()
         if low < 0 or high >= means.shape[1]:
             raise ValueError(
                 f"predictions has values from {low} to {high}: wanted 0 to {means.shape[1] - 1}"

@@ -144,7 +144,7 @@ def debiased_isotropy(m: JacobianMoments) -> DebiasedIsotropy:
             f"m is stacked (products {jnp.shape(m.products)}): map over it with jax.vmap"
         )
     n = jnp.asarray(m.count, jnp.float64)
-    if not is_traced(n) and not n > 1:
+    if not is_traced(n) and not float(n) > 1:
         raise ValueError(f"m has {float(n):g} samples: wanted at least 2 to debias")
     unit = magnitude(jnp.asarray(m.products, jnp.float64))
     products, squares = jnp.asarray(m.products) / unit, jnp.asarray(m.squares) / unit / unit

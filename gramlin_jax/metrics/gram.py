@@ -17,7 +17,7 @@ from gramlin_jax.metrics.rotation import (
     turned,
     turned_in_basis,
 )
-from gramlin_jax.support.checks import check_array, check_number
+from gramlin_jax.support.checks import check_array, check_known, check_positive
 from gramlin_jax.support.linalg import dot, eigh_in_rule
 from gramlin_jax.support.precision import in_float64, magnitude, widened
 
@@ -92,9 +92,8 @@ def polar_factor(
     if method not in ("newton_schulz", "svd"):
         raise ValueError(f"method is {method!r}: wanted 'newton_schulz' or 'svd'")
     if tolerance is not None:
-        check_number("tolerance", tolerance)
-        if not tolerance > 0:
-            raise ValueError(f"tolerance is {tolerance}: wanted a positive number")
+        check_positive("tolerance", tolerance)
+        tolerance = check_known("tolerance", tolerance)
     x = _near_one(widened(a))
     if method == "svd":
         return _polar(x, _polar_by_svd).astype(a.dtype)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from gramlin_jax._moments.features import CONSTANT, Moments, check_moments
-from gramlin_jax.support.checks import check_at_least, check_number, is_traced
+from gramlin_jax.support.checks import check_at_least, check_number
 from gramlin_jax.support.linalg import diagonal, dot, eigh, inverse_root, rank_tolerance
 from gramlin_jax.support.precision import in_float64
 
@@ -72,8 +72,7 @@ def least_squares(
     """
     check_moments(m, targets=False)
     check_number("ridge", ridge)
-    if not is_traced(ridge):
-        check_at_least("ridge", ridge, 0)
+    check_at_least("ridge", ridge, 0)
     return _least_squares(m, intercept, default_rtol(m, rtol), ridge)
 
 
@@ -132,7 +131,7 @@ def default_rtol(m: Moments, rtol: float | None) -> float:
     """
     if rtol is None:
         return rank_tolerance(m.feature_mean.shape[0])
-    check_number("rtol", rtol)
-    if not is_traced(rtol) and not 0 <= rtol < 1:
+    known = check_number("rtol", rtol)
+    if known is not None and not 0 <= known < 1:
         raise ValueError(f"rtol is {rtol}: wanted a share of the largest eigenvalue in [0, 1)")
     return rtol

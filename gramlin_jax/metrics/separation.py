@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gramlin_jax.support.checks import check_number
+from gramlin_jax.support.checks import check_concrete, check_known, check_numbers
+from gramlin_jax.support.precision import in_float64
 
 
 class SeparationLaw(NamedTuple):
@@ -27,6 +28,7 @@ class SeparationLaw(NamedTuple):
     correlation: float
 
 
+@in_float64
 def separation_law(nc1: Sequence[float], *, level: float = 0.95) -> SeparationLaw:
     """Slope of ln NC1 over depth, by least squares, with its interval under normal errors.
 
@@ -50,12 +52,13 @@ def separation_law(nc1: Sequence[float], *, level: float = 0.95) -> SeparationLa
     """
     from scipy import stats  # takes long to import
 
-    values = np.asarray(nc1, np.float64)
+    check_concrete("nc1", nc1, "outside of what is compiled")
+    values = np.asarray(check_numbers("nc1", nc1), np.float64)
     if values.ndim != 1 or len(values) < 3:
         raise ValueError(f"nc1 has shape {values.shape}: wanted three layers or more")
     if not (np.isfinite(values) & (values > 0)).all():
         raise ValueError(f"nc1 is {values.tolist()}: wanted positive numbers")
-    check_number("level", level)
+    level = check_known("level", level)
     if not 0 < level < 1:
         raise ValueError(f"level is {level}: wanted a number between 0 and 1")
     fit = stats.linregress(np.arange(len(values)), np.log(values))

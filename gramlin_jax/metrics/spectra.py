@@ -22,7 +22,8 @@ from gramlin_jax.support.checks import (
     check_array,
     check_count,
     check_filled,
-    check_number,
+    check_known,
+    check_numbers,
     is_traced,
 )
 from gramlin_jax.support.linalg import dot, eigh, entry, rank_tolerance
@@ -167,7 +168,7 @@ def spectral_entropy(eigenvalues: Float[Array, "*stack d"]) -> Float[Array, "*st
         0.5
     """
     entropy = jnp.log(jnp.asarray(effective_rank(eigenvalues)))
-    d = jnp.shape(eigenvalues)[-1]
+    d = np.shape(eigenvalues)[-1]
     return concrete(jnp.clip(entropy / np.log(d), 0, 1) if d > 1 else entropy * jnp.nan)
 
 
@@ -199,11 +200,12 @@ def marchenko_pastur_edges(
     """
     check_count("n", n)
     check_count("d", d)
+    variance = check_numbers("variance", variance)
     if not is_traced(variance) and not np.all(np.asarray(variance) > 0):
         raise ValueError(f"variance is {variance}: wanted a positive number")
     root = np.sqrt(d / n)
     less, more = (n - d) / n / (1 + root), 1 + root  # 1 − root would cancel
-    variance = jnp.asarray(variance, jnp.float64)
+    variance = variance.astype(jnp.float64)
     return concrete(variance * less**2), concrete(variance * more**2)
 
 
@@ -236,7 +238,7 @@ def marchenko_pastur_density(
     marchenko_pastur_edges(n, d, variance)  # checks them
     low, high = marchenko_pastur_edges(n, d)
     variance = jnp.asarray(variance, jnp.float64)
-    x = jnp.asarray(x, jnp.float64) / variance  # squares of either may leave float64
+    x = check_numbers("x", x).astype(jnp.float64) / variance  # squares of either may leave float64
     inside = ~((x <= low) | (x >= high))  # NaN too
     x = jnp.where(inside, x, (low + high) / 2)  # or derivatives are NaN outside
     root = jnp.sqrt((high - x) * (x - low))
@@ -287,7 +289,7 @@ def significant_components(kernel: Float[Array, "i o"], level: float = 0.05) -> 
     kernel, unit = _scaled_kernel(kernel)
     if min(kernel.shape) < SMALLEST:
         raise ValueError(f"kernel has shape {kernel.shape}: wanted at least {SMALLEST} a side")
-    check_number("level", level)
+    level = check_known("level", level)
     if not 0 < level <= 0.5:
         raise ValueError(f"level is {level}: wanted a probability in (0, 0.5]")
     i, o = (size - np.arange(min(kernel.shape) // 2 + 1) for size in kernel.shape)
@@ -400,16 +402,17 @@ def _eigenvalues_of(eigenvalues: Array, axes: tuple[str, ...]) -> Array:
     if not values.shape[-1]:
         raise ValueError(f"eigenvalues has shape {values.shape}: wanted at least one")
     rounding = rank_tolerance(values.shape[-1]) * values.max(-1, keepdims=True)
-    if not is_traced(values) and bool((values < -rounding).any()):
+    negative = values < -rounding
+    if not is_traced(negative) and bool(negative.any()):
         raise ValueError(
             f"eigenvalues has the negative entry {float(values.min())}: wanted those of a Gram"
         )
-    return jnp.where(values < -rounding, jnp.nan, jnp.maximum(values, 0))
+    return jnp.where(negative, jnp.nan, jnp.maximum(values, 0))
 
 
 def _shares(eigenvalues: Array) -> Array:
     """λ/Σλ (*stack, d)."""
-    axes = (*["stack"] * (jnp.ndim(eigenvalues) - 1), "d")
+    axes = (*["stack"] * (np.ndim(eigenvalues) - 1), "d")
     values = _eigenvalues_of(eigenvalues, axes)
     values = values / jnp.max(values, -1, keepdims=True)  # or their sum may overflow
     return values / values.sum(-1, keepdims=True)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from gramlin_jax._moments.gradients import GradientMoments, check_gradients
 from gramlin_jax.metrics.cosines import cosine
-from gramlin_jax.support.checks import check_array, check_number, check_same_shape, is_traced
+from gramlin_jax.support.checks import check_array, check_positive, check_same_shape
 from gramlin_jax.support.linalg import dot, norm
 from gramlin_jax.support.precision import concrete, in_float64, magnitude
 
@@ -135,7 +135,5 @@ def _checked(
     check_gradients(gradients)
     gradient = jnp.asarray(gradients.kernel_gradient, jnp.float64)
     check_same_shape("kernel", kernel, "gradients.kernel_gradient", gradient)
-    check_number("weight_decay", weight_decay)
-    if not is_traced(weight_decay) and not weight_decay > 0:
-        raise ValueError(f"weight_decay is {weight_decay}: wanted a positive number")
+    check_positive("weight_decay", weight_decay)
     return kernel, gradient, jnp.asarray(weight_decay, jnp.float64)

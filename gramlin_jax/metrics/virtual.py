@@ -16,6 +16,7 @@ import math
 from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
+import numpy as np
 
 from gramlin_jax._moments.gradients import GradientMoments, check_gradients
 from gramlin_jax.metrics.cosines import cosine
@@ -94,7 +95,7 @@ def input_gradients(
     """
     kernel = check_matrices("kernel", kernel)
     delta = _rows("output_gradients", output_gradients, kernel, -1)
-    shape = (*jnp.shape(output_gradients)[:-1], kernel.shape[-2])
+    shape = (*np.shape(output_gradients)[:-1], kernel.shape[-2])
     return matmul(delta, jnp.swapaxes(kernel, -1, -2)).reshape(shape)
 
 

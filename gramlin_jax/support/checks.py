@@ -20,8 +20,9 @@ def is_traced(value: Any) -> bool:
 
 
 def check_at_least(name: str, value: float, least: float) -> None:
-    """Raise ``ValueError`` if a number is below ``least``."""
-    if not value >= least:  # NaN included
+    """Raise ``ValueError`` if a number is known and below ``least``."""
+    # Comparisons of JAX's own numbers are traced under jit, even where the numbers are known.
+    if not (is_traced(value) or np.asarray(value) >= least):  # NaN included
         raise ValueError(f"{name} is {value}: wanted at least {least}")
 
 
@@ -43,16 +44,42 @@ def check_integer(name: str, value: Any) -> int:
         raise TypeError(f"{name} is {value!r}: wanted an integer") from None
 
 
-def check_number(name: str, value: Any) -> None:
-    """Raise ``ValueError`` if something is not a single number, or known and not finite."""
+def check_number(name: str, value: Any) -> float | None:
+    """A single real number; None where it is traced.
+
+    Raises:
+        ValueError: If it is none, or known and not finite.
+    """
     try:
         finite = is_traced(value) or np.isfinite(value)
     except TypeError:
         raise ValueError(f"{name} is {value!r}: wanted a number") from None
     if shape := np.shape(value):
         raise ValueError(f"{name} has shape {shape}: wanted a number; use jax.vmap over it")
+    if np.iscomplexobj(value):
+        raise ValueError(f"{name} is {value}: wanted a real number")
     if not finite:
         raise ValueError(f"{name} is {value}: wanted a finite number")
+    return None if is_traced(value) else float(value)
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Raise ``ValueError`` if something is not a single number, or known and not above 0."""
+    known = check_number(name, value)
+    if known is not None and not known > 0:
+        raise ValueError(f"{name} is {value}: wanted a positive number")
+
+
+def check_known(name: str, value: Any) -> float:
+    """A single number on which the program itself depends.
+
+    Raises:
+        ValueError: If it is none, not finite or traced.
+    """
+    known = check_number(name, value)
+    if known is None:
+        raise ValueError(f"{name} is traced, as under jit: wanted a Python number")
+    return known
 
 
 def check_finite_number(name: str, value: Any) -> float:
@@ -100,21 +127,41 @@ def check_concrete(name: str, tree: PyTree, instead: str) -> None:
             )
 
 
-def check_floating(name: str, value: Any) -> Array:
-    """``value`` as a floating-point array of any shape.
+def check_numbers(name: str, value: Any, wanted: str = "real numbers") -> Array:
+    """``value`` as an array of real numbers, of any type and shape.
 
     Raises:
-        TypeError: If it is no array, or not floating point.
+        TypeError: If it is no array, or complex.
+        ValueError: If it has masked entries.
     """
+    if np.ma.is_masked(value):
+        raise ValueError(
+            f"{name} has masked entries: wanted plain arrays; drop those, or fill them"
+        )
     try:
-        array = jnp.asarray(value)
+        array = jnp.asarray(np.asarray(value) if np.ma.isMaskedArray(value) else value)
     except (TypeError, ValueError) as error:
         if isinstance(value, jax.Array):  # JAX's own errors
             raise
         kind = getattr(value, "dtype", type(value).__name__)
         raise TypeError(
-            f"{name} is of {kind}: wanted an array of floating point, as JAX has it"
+            f"{name} is of {kind}: wanted an array of {wanted}, as JAX has it"
         ) from error
+    if jnp.iscomplexobj(array):
+        raise TypeError(
+            f"{name} has dtype {array.dtype}: wanted {wanted}; take real and imaginary parts apart"
+        )
+    return array
+
+
+def check_floating(name: str, value: Any) -> Array:
+    """``value`` as a floating-point array of any shape.
+
+    Raises:
+        TypeError: If it is no array, or not floating point.
+        ValueError: If it has masked entries.
+    """
+    array = check_numbers(name, value, "floating point")
     if not jnp.issubdtype(array.dtype, jnp.floating):
         hint = "jax.nn.one_hot(labels, num_classes)" if name == "targets" else "astype('float32')"
         raise TypeError(f"{name} has dtype {array.dtype}: wanted floating point; use {hint}")
@@ -195,8 +242,8 @@ def check_filled(name: str, array: Array) -> None:
 
 def check_same_shape(name: str, value: Any, other: str, reference: Any) -> None:
     """Raise ``ValueError`` if two arrays differ in shape."""
-    if jnp.shape(value) != jnp.shape(reference):
+    if np.shape(value) != np.shape(reference):  # of lists, too
         raise ValueError(
-            f"{name} has shape {jnp.shape(value)} and {other} {jnp.shape(reference)}: wanted the "
+            f"{name} has shape {np.shape(value)} and {other} {np.shape(reference)}: wanted the "
             "same shape"
         )
