@@ -26,7 +26,7 @@ from gramlin_jax._moments.additive import accumulate
 from gramlin_jax._moments.features import Moments, moments
 from gramlin_jax.metrics.gram import polar_factor
 from gramlin_jax.support.array_fields import ArrayFields
-from gramlin_jax.support.checks import check_array, check_count, is_traced
+from gramlin_jax.support.checks import check_array, check_count, check_filled, is_traced
 from gramlin_jax.support.linalg import diagonal, dot
 from gramlin_jax.support.precision import in_float64, in_full_precision, widened
 
@@ -142,6 +142,7 @@ def sample_kernel(
         True
     """
     kernel = check_array("kernel", kernel, ("i", "o"))
+    check_filled("kernel", kernel)
     outputs = kernel.shape[1]
     width = outputs if width is None else width
     check_count("width", width)

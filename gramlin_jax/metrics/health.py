@@ -15,6 +15,7 @@ from gramlin_jax._moments.gradients import GradientMoments, check_gradients
 from gramlin_jax.metrics.spectra import effective_rank
 from gramlin_jax.support.checks import (
     check_array,
+    check_filled,
     check_floating,
     check_kind,
     check_number,
@@ -233,6 +234,7 @@ def frobenius(array: Array) -> Array:
 def _pair(kernel: Array, gradients: GradientMoments) -> tuple[Array, Array]:
     check_gradients(gradients)
     kernel, gradient = check_floating("kernel", kernel), gradients.kernel_gradient
+    check_filled("kernel", kernel)
     check_same_shape("gradients", gradient, "kernel", kernel)
     return jnp.asarray(kernel, jnp.float64), jnp.asarray(gradient, jnp.float64)
 

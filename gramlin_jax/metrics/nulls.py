@@ -18,7 +18,7 @@ from jax import lax
 from gramlin_jax._moments.gradients import GradientMoments, check_gradients
 from gramlin_jax.metrics.cosines import cosine
 from gramlin_jax.metrics.singular import check_jacobian, descending, in_singular_basis
-from gramlin_jax.support.checks import check_array, check_count, check_same_shape
+from gramlin_jax.support.checks import check_array, check_count, check_filled, check_same_shape
 from gramlin_jax.support.linalg import dot, root
 from gramlin_jax.support.precision import concrete, in_float64, magnitude
 
@@ -139,6 +139,7 @@ def fact_null(
         (1.0, True)
     """
     kernel = check_array("kernel", kernel, ("i", "o")).astype(jnp.float64)
+    check_filled("kernel", kernel)
     check_gradients(gradients)
     gradient = jnp.asarray(gradients.kernel_gradient, jnp.float64)
     check_same_shape("kernel", kernel, "gradients.kernel_gradient", gradient)

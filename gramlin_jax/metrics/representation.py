@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from gramlin_jax._moments.features import Moments, check_moments
 from gramlin_jax._moments.gradients import GradientMoments, check_gradients
 from gramlin_jax.metrics.cosines import cosine
-from gramlin_jax.support.checks import check_array
+from gramlin_jax.support.checks import check_array, check_filled
 from gramlin_jax.support.linalg import dot
 from gramlin_jax.support.precision import concrete, in_float64, magnitude
 
@@ -91,6 +91,7 @@ def representation_matrices(
     check_moments(m, targets=False)
     check_gradients(gradients)
     kernel = check_array("kernel", kernel, ("i", "o")).astype(jnp.float64)
+    check_filled("kernel", kernel)
     h, delta = (jnp.asarray(a) for a in (m.feature_products, gradients.output_products))
     if h.shape[0] != kernel.shape[0] or delta.shape[0] != kernel.shape[1]:
         raise ValueError(

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from gramlin_jax._moments.gradients import GradientMoments, check_gradients
 from gramlin_jax.metrics.cosines import cosine
-from gramlin_jax.support.checks import check_array, check_positive, check_same_shape
+from gramlin_jax.support.checks import check_array, check_filled, check_positive, check_same_shape
 from gramlin_jax.support.linalg import dot, norm
 from gramlin_jax.support.precision import concrete, in_float64, magnitude
 
@@ -132,6 +132,7 @@ def _checked(
     kernel: Array, gradients: GradientMoments, weight_decay: float | Array
 ) -> tuple[Array, Array, Array]:
     kernel = check_array("kernel", kernel, ("i", "o")).astype(jnp.float64)
+    check_filled("kernel", kernel)
     check_gradients(gradients)
     gradient = jnp.asarray(gradients.kernel_gradient, jnp.float64)
     check_same_shape("kernel", kernel, "gradients.kernel_gradient", gradient)

@@ -21,6 +21,7 @@ import numpy as np
 from gramlin_jax._moments.gradients import GradientMoments, check_gradients
 from gramlin_jax.metrics.cosines import cosine
 from gramlin_jax.support.checks import (
+    check_filled,
     check_floating,
     check_kind,
     check_matrices,
@@ -282,6 +283,7 @@ def virtual_alignment(
     b = check_floating("virtual_covariance", virtual_covariance)
     if a.ndim < 2:
         raise ValueError(f"gram_change has shape {a.shape}: wanted (i, i), or (*stack, i, i)")
+    check_filled("gram_change", a)
     return concrete(cosine(a, b))
 
 

@@ -200,3 +200,22 @@ def test_lists_are_arrays():
     ):
         arrays = function(*map(np.asarray, arguments))
         np.testing.assert_array_equal(function(*arguments), arrays)
+
+
+def test_empty_kernels_are_named():
+    kernel, wide = np.zeros((0, 3)), np.zeros((3, 0))
+    gradients = GradientMoments(np.float64(4), kernel, np.eye(3))
+    of_wide = GradientMoments(np.float64(4), wide, np.zeros((0, 0)))
+    for call in (
+        lambda: fact(kernel, gradients, 0.1),
+        lambda: stationarity_identities(kernel, gradients, 0.1),
+        lambda: fact_null(KEY, kernel, gradients),
+        lambda: relative_update(kernel, gradients, 0.1),
+        lambda: relative_feature_change(M, wide, of_wide, 0.1),
+        lambda: representation_alignments(M, wide, of_wide),
+        lambda: sample_kernel(KEY, wide, 3),  # NaN, without a word
+    ):
+        with pytest.raises(ValueError, match=r"kernel has shape \(.*\): wanted no empty axis"):
+            call()
+    with pytest.raises(ValueError, match=r"gram_change has shape \(0, 0\): wanted no empty axis"):
+        virtual_alignment(np.zeros((0, 0)), np.zeros((0, 0)))
