@@ -34,12 +34,12 @@ def relative_update(
     gradients: GradientMoments,
     learning_rate: float | Float[Array, ""],
 ) -> Float[Array, ""]:
-    """Relative size η‖∇_K L‖/‖K‖ of a step of gradient descent.
+    """Relative size |η|‖∇_K L‖/‖K‖ of a step of gradient descent.
 
     Args:
         kernel: K (*stack, i, o).
         gradients: Of its layer.
-        learning_rate: η ≥ 0.
+        learning_rate: η.
 
     Returns:
         A float64 scalar ≥ 0. About 1e-3 is usual; above 1 a step replaces the kernel. NaN for a
@@ -59,7 +59,7 @@ def relative_update(
     check_number("learning_rate", learning_rate)
     kernel, gradient = _pair(kernel, gradients)
     size = frobenius(kernel)
-    ratio = learning_rate * frobenius(gradient) / jnp.where(size > 0, size, jnp.nan)
+    ratio = jnp.abs(learning_rate) * frobenius(gradient) / jnp.where(size > 0, size, jnp.nan)
     return concrete(ratio)
 
 
@@ -79,7 +79,7 @@ def relative_feature_change(
         m: Moments of the rows X (n, i) that the kernel multiplies.
         kernel: K (i, o).
         gradients: Of its layer.
-        learning_rate: η ≥ 0.
+        learning_rate: η.
 
     Returns:
         A float64 scalar ≥ 0; NaN where XK = 0.
@@ -103,7 +103,7 @@ def relative_feature_change(
     if len(kernel) != len(m.feature_mean):
         raise ValueError(f"kernel has shape {kernel.shape}: wanted ({len(m.feature_mean)}, o)")
     size = _image(m, kernel)
-    ratio = learning_rate * _image(m, gradient) / jnp.where(size > 0, size, jnp.nan)
+    ratio = jnp.abs(learning_rate) * _image(m, gradient) / jnp.where(size > 0, size, jnp.nan)
     return concrete(ratio)
 
 

@@ -219,3 +219,13 @@ def test_empty_kernels_are_named():
             call()
     with pytest.raises(ValueError, match=r"gram_change has shape \(0, 0\): wanted no empty axis"):
         virtual_alignment(np.zeros((0, 0)), np.zeros((0, 0)))
+
+
+def test_a_step_uphill_is_as_large_as_one_downhill():
+    """Sizes are 0 or more, whatever the sign of the learning rate."""
+    up, down = (relative_update(KERNEL, GRADIENTS, rate) for rate in (-0.1, 0.1))
+    assert up == down > 0
+    up, down = (relative_feature_change(M, KERNEL, GRADIENTS, rate) for rate in (-0.1, 0.1))
+    assert up == down > 0
+    covariance = virtual_covariance(KERNEL, GRADIENTS, -0.1)
+    assert not np.allclose(covariance, virtual_covariance(KERNEL, GRADIENTS, 0.1))

@@ -564,7 +564,7 @@ MUTATIONS = [
         (COMPAT, ("scans run forwards", '("reverse", "unroll", "_split_transpose")', '("unroll", "_split_transpose")')),
         (COMPAT, ("custom rules are entered", '("custom_", "remat", "checkpoint", "shard_map")', '("remat", "checkpoint", "shard_map")')),
         # watching layers
-        (HEALTH, ("a step of any learning rate", "ratio = learning_rate * frobenius(gradient)", "ratio = frobenius(gradient)")),
+        (HEALTH, ("a step of any learning rate", "ratio = jnp.abs(learning_rate) * frobenius(gradient)", "ratio = frobenius(gradient)")),
         (HEALTH, ("outputs change about their mean alone", "jnp.maximum(spread, 0) + (mean**2).sum()", "jnp.maximum(spread, 0)")),
         (HEALTH, ("a unit dies with one sample", "jnp.where(squares == 0, jnp", "jnp.where(squares < squares.max(), jnp")),
         (HEALTH, ("constant features have a rank", "jnp.where(values.max() > 0, rank, 0)", "rank")),
