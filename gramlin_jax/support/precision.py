@@ -21,13 +21,26 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+def with_nan(function: Callable[P, R]) -> Callable[P, R]:
+    """Run ``function``, whose NaN is an answer, where JAX looks for NaN in the rest too."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        with jax.debug_nans(False), jax.debug_infs(False):
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
 def in_float64(function: Callable[P, R]) -> Callable[P, R]:
     """Run ``function`` with 64-bit types enabled and matmul precision ``"highest"``.
 
-    Works inside ``jit``, ``vmap`` and ``scan``, and leaves the rest of the program unchanged.
+    Works inside ``jit``, ``vmap`` and ``scan``, and leaves the rest of the program unchanged. Its
+    NaN is an answer, see ``with_nan``.
     """
 
     @functools.wraps(function)
+    @with_nan
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         promotion = jax.numpy_dtype_promotion("standard")
         with jax.enable_x64(True), jax.default_matmul_precision("highest"), promotion:
@@ -59,17 +72,6 @@ def with_promotion(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         with jax.numpy_dtype_promotion("standard"):
-            return function(*args, **kwargs)
-
-    return wrapped
-
-
-def with_nan(function: Callable[P, R]) -> Callable[P, R]:
-    """Run ``function``, whose NaN is an answer, where JAX looks for NaN in the rest too."""
-
-    @functools.wraps(function)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        with jax.debug_nans(False), jax.debug_infs(False):
             return function(*args, **kwargs)
 
     return wrapped

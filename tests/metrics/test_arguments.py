@@ -187,6 +187,19 @@ def test_what_is_no_number_is_named():
         jax.jit(lambda a: separation_law(a)[0])(jnp.arange(1.0, 4))
 
 
+def test_nan_is_an_answer_where_jax_looks_for_nan():
+    """With its reason, where there is one; JAX's error came in its place."""
+    with jax.debug_nans(True), jax.debug_infs(True):
+        with pytest.warns(RuntimeWarning, match="none of the 1 target columns varies"):
+            assert np.isnan(target_linearity(moments(X, np.ones((20, 1)))))
+        overlaps = singular_overlaps(np.diag([3.0, 1, 0]), np.diag([3.0, 2, 1]))
+        np.testing.assert_allclose(overlaps, [1, 1, np.nan], atol=1e-12)
+        assert np.isnan(power_law_exponent(np.ones(20)).exponent)
+        assert np.isnan(spectral_entropy(np.ones(1)))
+        with pytest.raises(FloatingPointError):
+            jnp.zeros(1) / 0
+
+
 def test_lists_are_arrays():
     """Without a warning, which here is an error; JAX is about to refuse the shape of a list."""
     kernel = KERNEL.tolist()
