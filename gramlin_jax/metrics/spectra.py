@@ -312,7 +312,8 @@ def power_law_exponent(eigenvalues: Float[Array, "d"], *, fewest: int = FEWEST) 
         fewest: Least number of eigenvalues in a tail, at least 3.
 
     Returns:
-        Exponent, cutoff, size and distance; NaN and 0 where there are too few eigenvalues.
+        Exponent, cutoff, size and distance; NaN and 0 where there are too few eigenvalues, or
+        (under transformations) one is not finite.
 
     Raises:
         ValueError: As ``participation_ratio``, or if ``fewest`` < 3.
@@ -378,7 +379,8 @@ def _power_law(values: Array, fewest: int) -> tuple[Array, Array, Array, Array]:
     usable = (n >= fewest) & differs & varies
     least = jnp.where(usable, distances, jnp.inf).min()
     best = jnp.where(usable & (distances == least), n, len(n)).min() - 1  # vmap breaks argmin
-    found, size, distance = usable.any(), jnp.asarray(n)[best], entry(distances, best)
+    found = usable.any() & jnp.isfinite(values).all()  # NaN is below no other, nor above
+    size, distance = jnp.asarray(n)[best], entry(distances, best)
     cutoff = entry(values, best)
     statistic = (distance - 0.2 / size) * (jnp.sqrt(size) + 0.26 + 0.5 / jnp.sqrt(size))
     exponent = jnp.where(

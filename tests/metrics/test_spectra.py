@@ -209,6 +209,13 @@ def test_no_power_law_where_there_is_none():
     assert np.isnan(two_values.exponent) and float(two_values.distance) > 0.2
 
 
+def test_no_power_law_has_nan():
+    """Only under transformations can there be one; it counted as an eigenvalue of 1."""
+    values = np.r_[np.nan, (np.arange(40) + 0.5) ** -0.5]
+    found = jax.jit(power_law_exponent)(values)
+    assert np.isnan([found.exponent, found.cutoff, found.distance]).all() and int(found.size) == 0
+
+
 def test_equal_eigenvalues_lie_on_one_side_of_the_cutoff():
     """12 different ones, 5 times each: the plain loop's tails are those of all λ ≥ cutoff."""
     values = np.repeat((1 - (np.arange(12) + 0.5) / 12) ** (-1 / 1.5), 5)
