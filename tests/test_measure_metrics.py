@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from gramlin_jax import measure
+from gramlin_jax import METRICS, LayerSums, measure, moments
 from gramlin_jax.metrics.registry import chosen_metrics
 
 RNG = np.random.default_rng(0)
@@ -52,6 +52,13 @@ def test_virtual_metrics_are_their_definition(layer, learning_rate):
     m = measure(network, PARAMS, (X, Y), loss=squares, learning_rate=learning_rate, batch_size=40)
     for name, expected in by_definition(layer, learning_rate).items():
         np.testing.assert_allclose(m[layer][name], expected, rtol=2e-5, err_msg=name)
+
+
+def test_targets_with_nan_have_no_rank():
+    """As under jit they may have; a column of NaN did not count, as one that is constant."""
+    targets = np.where(np.arange(90)[:, None] == [7, -1, -1], np.nan, Y)
+    layers = [LayerSums(jax.jit(moments)(X, y), None, None, None, 0.1) for y in (targets, Y)]
+    assert np.array_equal([METRICS["target_rank"](one) for one in layers], [np.nan, 3], True)
 
 
 @pytest.mark.parametrize("scale", [1, 1e-18])

@@ -173,7 +173,9 @@ def _width(layer: LayerSums) -> Array:
 
 def _target_rank(layer: LayerSums) -> Array:
     """Directions of the targets at most: columns that vary, which sum to 1 for labels."""
-    return jnp.maximum((layer.moments.target_scatter > 0).sum() - layer.classes, 0)
+    squares = layer.moments.target_scatter
+    rank = jnp.maximum((squares > 0).sum() - layer.classes, 0)
+    return jnp.where(jnp.isnan(squares).any(), jnp.nan, rank)
 
 
 def _of_jacobians(function: Callable[[Array, Array], Any]) -> Callable[[LayerSums], Any]:
