@@ -119,6 +119,23 @@ def test_stacked_sums_add_one_by_one_and_sum_over_any_axis(make, zeros):
     square = jax.tree.map(lambda a: jnp.stack([a, a], 1), stacked)  # (3, 2)
     chex.assert_trees_all_close(square.sum(1), twice, rtol=1e-11)
     chex.assert_trees_all_close(square.sum(0).sum(), square.sum(1).sum(), rtol=1e-11, atol=1e-11)
+    # The last stack axis, not the last one of each array.
+    chex.assert_trees_all_equal(square.sum(-1), square.sum(1))
+    chex.assert_trees_all_equal(stacked.sum(-1), stacked.sum(0))
+    for sums, axis in ((square, 2), (stacked, -2), (make(X[0], Y[0]), 0)):
+        with pytest.raises(ValueError, match=f"axis is {axis}: wanted one of the . stack axes"):
+            sums.sum(axis)
+
+
+@each_kind
+def test_a_scaled_sum_counts_each_sample_so_often(make, zeros):
+    m = make(X[0], Y[0])
+    chex.assert_trees_all_close(m.scaled(2), m + m, rtol=1e-12, atol=1e-12)
+    assert m.scaled(0) + m == m and jax.jit(lambda m, f: m.scaled(f))(m, 2.0) == m.scaled(2.0)
+    with pytest.raises(ValueError, match="factor is -1.0: wanted at least 0"):
+        m.scaled(-1.0)
+    with pytest.raises(ValueError, match=r"factor has shape \(2,\): wanted a number; use jax.vmap"):
+        m.scaled(jnp.ones(2))
 
 
 def test_properties_of_stacked_sums():

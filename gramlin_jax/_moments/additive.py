@@ -12,7 +12,13 @@ import numpy as np
 from jax import lax
 
 from gramlin_jax.support.array_fields import ArrayFields
-from gramlin_jax.support.checks import check_count, check_leading_axis
+from gramlin_jax.support.checks import (
+    check_at_least,
+    check_count,
+    check_integer,
+    check_leading_axis,
+    check_number,
+)
 from gramlin_jax.support.precision import in_float64
 from gramlin_jax.taps import compat
 
@@ -44,7 +50,15 @@ class Additive(ArrayFields):
 
     @in_float64
     def sum(self, axis: int = 0) -> Self:
-        """Merge along one of the stack axes, which is removed."""
+        """Merge along one of the stack axes, which is removed; −1 is the last of them.
+
+        Raises:
+            ValueError: If there is no such stack axis.
+        """
+        stack = min(map(np.ndim, jax.tree.leaves(self)))  # counts have no other axes
+        if not -stack <= check_integer("axis", axis) < stack:
+            raise ValueError(f"axis is {axis}: wanted one of the {stack} stack axes")
+        axis %= stack
         merged = self._merged(lambda a: a.sum(axis, keepdims=True))
         return jax.tree.map(lambda a: a.squeeze(axis), merged)
 
@@ -59,7 +73,12 @@ class Additive(ArrayFields):
 
     @in_float64
     def scaled(self, factor: float | Array) -> Self:
-        """The sums with each sample counted ``factor`` times: for exponential forgetting."""
+        """The sums with each sample counted ``factor`` ≥ 0 times: for exponential forgetting.
+
+        Raises:
+            ValueError: If the factor is no single number, or (outside transformations) negative.
+        """
+        check_factor(factor)
         return jax.tree.map(lambda a: factor * a, self)
 
     def _merged(self, total: Callable[[Array], Array]) -> Self:
@@ -74,6 +93,12 @@ class Additive(ArrayFields):
                     f"{type(self).__name__} do not add: {field.name} has shape {shapes[0]} in one "
                     f"and {shapes[1]} in the other; wanted sums of the same layer and targets"
                 )
+
+
+def check_factor(factor: Any) -> None:
+    """Raise ``ValueError`` if samples cannot be counted so many times."""
+    check_number("factor", factor)
+    check_at_least("factor", factor, 0)
 
 
 def accumulate(

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gramlin_jax._moments.additive import Additive, accumulate
+from gramlin_jax._moments.additive import Additive, accumulate, check_factor
 from gramlin_jax._moments.by_class import by_class, one_hot_sums
 from gramlin_jax._moments.pairs import Pair
 from gramlin_jax.support.checks import check_array, check_kind, is_traced
@@ -125,7 +125,12 @@ class Moments(Additive):
 
     @in_float64
     def scaled(self, factor: float | Array) -> Moments:
-        """The moments with each sample counted ``factor`` times; means stay."""
+        """The moments with each sample counted ``factor`` ≥ 0 times; means stay.
+
+        Raises:
+            ValueError: If the factor is no single number, or (outside transformations) negative.
+        """
+        check_factor(factor)
         scaled = jax.tree.map(lambda a: factor * a, self)
         means = {"feature_mean": self.feature_mean, "target_mean": self.target_mean}
         return dataclasses.replace(scaled, **means)
@@ -372,6 +377,14 @@ def _check_rows(name: str, array: Array, n: int) -> None:
         )
 
 
+def _check_float64(name: str, m: Moments) -> None:
+    if m.cross_scatter.dtype != jnp.float64:
+        raise TypeError(
+            f"{name} is of {m.cross_scatter.dtype}: wanted float64; under jit and vmap JAX cuts "
+            "NumPy arrays to float32, so make them JAX arrays first, under jax.enable_x64(True)"
+        )
+
+
 def check_moments(m: Any, *, targets: bool = True, name: str = "m") -> None:
     """Check that a metric can use these moments: of one layer, in float64, with targets or without.
 
@@ -384,10 +397,6 @@ def check_moments(m: Any, *, targets: bool = True, name: str = "m") -> None:
         raise ValueError(
             f"{name} is stacked (cross_scatter {m.cross_scatter.shape}): map over it with jax.vmap"
         )
-    if m.cross_scatter.dtype != jnp.float64:
-        raise TypeError(
-            f"{name} is of {m.cross_scatter.dtype}: wanted float64; under jit and vmap JAX cuts "
-            "NumPy arrays to float32, so make them JAX arrays first, under jax.enable_x64(True)"
-        )
+    _check_float64(name, m)
     if targets and not m.target_mean.shape[0]:
         raise ValueError(f"{name} holds no targets: wanted moments(features, targets)")
