@@ -280,6 +280,12 @@ def test_nan_under_jit_is_carried_on():
     assert np.isnan((m + moments(y @ np.ones((2, 6), np.float32), y)).feature_scatter).any()
 
 
+def test_negative_weights_under_jit_are_nan():
+    """Which weights there are is known there alone; they were counted."""
+    m = jax.jit(moments)(*draw(10), weights=jnp.asarray([1.0] * 9 + [-1]))
+    assert all(np.isnan(a).all() for a in jax.tree.leaves(m))
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
