@@ -183,6 +183,17 @@ def test_bad_input():
         1 + moments(X[0])
 
 
+@pytest.mark.parametrize("kind", [jnp.bfloat16, jnp.float16, np.uint8, bool])
+@pytest.mark.parametrize("batch_size", [None, 1, 500, 1500])
+def test_what_a_function_returns_in_a_few_bits_is_added_up_in_32(kind, batch_size):
+    """A sum of ones stood still at 256 in bfloat16, at 2048 in float16, and went round in uint8."""
+    batches = iter(np.ones((3000, 1))) if batch_size is None else np.ones(3000)
+    total = accumulate(lambda x: x[0].astype(kind), batches, batch_size=batch_size)
+    count = 3000 if batch_size is None else 3000 // batch_size
+    wide = np.float32 if np.dtype(kind).kind in "fV" else np.int32
+    assert int(total) == count and total.dtype == wide
+
+
 def test_starts_of_batches_beyond_2_to_the_31():
     """From the traced program alone: the starts that it computes, and their type."""
 

@@ -121,7 +121,8 @@ def accumulate(
             the first axis of the arrays counts batches, (batches, n, ...).
 
     Returns:
-        The sums over all samples, in ``function``'s structure.
+        The sums over all samples, in ``function``'s structure. What it returns in less than 32 bits
+        is added up in 32, or the sum would stand still, or wrap round.
 
     Raises:
         ValueError: If the first axes differ or are empty, there is no batch, or ``batch_size`` < 1.
@@ -132,6 +133,7 @@ def accumulate(
         >>> float(m.feature_mean[0]), int(count)
         (4.5, 10)
     """
+    function = _in_32_bits(function)
     if isinstance(data, Iterator):
         return _sum_iterator(function, data)
     if batch_size is not None:
@@ -183,6 +185,19 @@ def _scan(
     first = jax.tree.map(lambda a: a[0], batches)
     shapes = jax.eval_shape(lambda each: function(batch_of(each)), first)
     return lax.scan(step, zeros_like(shapes), batches)[0]
+
+
+def _in_32_bits(function: Callable[[Any], PyTree]) -> Callable[[Any], PyTree]:
+    """``function``, with what it returns in float32 or int32 at least."""
+
+    def widened(leaf: Any) -> Any:
+        kind = jnp.result_type(leaf)
+        if kind.itemsize >= 4:
+            return leaf
+        wide = jnp.float32 if jnp.issubdtype(kind, jnp.floating) else jnp.int32
+        return jnp.asarray(leaf).astype(wide)
+
+    return lambda batch: jax.tree.map(widened, function(batch))
 
 
 def _sum_iterator(function: Callable[[Any], PyTree], batches: Iterator[Any]) -> PyTree:
