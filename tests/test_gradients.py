@@ -179,6 +179,13 @@ def test_bad_input():
         jacobian_moments(network, PARAMS, X, probes=4, key=jax.random.key(0))
     with pytest.raises(ValueError, match="outputs has shape .3,.: wanted .12, ...."):
         jacobian_moments(network, PARAMS, X, outputs=lambda out: out.sum(0))
+    for outputs, kind in (
+        (lambda out: out.argmax(-1), "has dtype int"),
+        (lambda out: out * 1j, "has dtype complex"),
+        (lambda out: {"logits": out}, "is of dict"),
+    ):
+        with pytest.raises(TypeError, match=f"outputs {kind}.*: wanted .*floating point"):
+            jacobian_moments(network, PARAMS, X, outputs=outputs)
     one, other = (
         gradient_moments(network, PARAMS, X, loss=loss_of(Y))[name] for name in ("in", "out")
     )

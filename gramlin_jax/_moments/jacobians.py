@@ -21,7 +21,7 @@ from jax import lax
 
 from gramlin_jax._moments.additive import Additive, beside
 from gramlin_jax._moments.projection import random_signs
-from gramlin_jax.support.checks import check_count, check_leading_axis
+from gramlin_jax.support.checks import check_count, check_floating, check_leading_axis
 from gramlin_jax.support.linalg import gram, matmul
 from gramlin_jax.support.memory import remembered
 from gramlin_jax.support.precision import in_float64, in_full_precision, magnitude, widened
@@ -154,6 +154,7 @@ def reduce_jacobians(
         return outputs(traced(values, shifts)[0])
 
     out, pullback = cast("tuple[Array, Any]", jax.vjp(selected, traced.layers.zeros()))
+    out = check_floating("outputs", out)  # of others the pullback is 0, or that of a real part
     if jnp.shape(out)[:1] != (n,):
         raise ValueError(f"outputs has shape {jnp.shape(out)}: wanted ({n}, ...), a row a sample")
     cotangents, scale = _basis(out, n) if probes is None else _probes(out, probes, key)
