@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,14 @@ from gramlin_jax._moments.additive import accumulate
 from gramlin_jax._moments.features import Moments, moments
 from gramlin_jax.metrics.gram import polar_factor
 from gramlin_jax.support.array_fields import ArrayFields
-from gramlin_jax.support.checks import check_array, check_count, check_filled, is_traced
+from gramlin_jax.support.checks import (
+    check_array,
+    check_count,
+    check_filled,
+    check_kind,
+    check_numbers,
+    is_traced,
+)
 from gramlin_jax.support.linalg import diagonal, dot
 from gramlin_jax.support.precision import in_float64, in_full_precision, widened
 
@@ -174,7 +181,13 @@ def read(layer: Layer, x: Float[Array, "n ..."]) -> Float[Array, "n ... i"]:
 
 def pre_activations(layer: Layer, x: Array) -> Array:
     """What a layer computes before its ReLU: xK + b, normalised if it has a batch norm."""
-    z = read(layer, x) @ as_matrix(layer)
+    rows, kernel = read(layer, x), as_matrix(layer)
+    if rows.shape[-1] != len(kernel):
+        raise ValueError(
+            f"x has shape {x.shape}, of which a layer reads {rows.shape[-1]} inputs at a time: "
+            f"wanted {len(kernel)}, as its kernel {layer.kernel.shape}"
+        )
+    z = rows @ kernel
     shape = (1,) * (z.ndim - 1) + (-1,)
     if layer.bias is not None:
         z = z + layer.bias.reshape(shape)
@@ -191,12 +204,18 @@ def apply(network: Network, x: Float[Array, "n ..."]) -> tuple[Array, list[Array
         network: Layers, the classifier last.
         x: Inputs (n, d), or images (n, height, width, channels).
 
+    Raises:
+        ValueError: If x, or what a layer gives, is not what the next layer reads.
+        TypeError: If ``network`` is no list of layers, or x no array.
+
     Example:
         >>> network = [Layer(jnp.eye(2)), Layer(jnp.ones((2, 1)))]
         >>> logits, features = apply(network, jnp.array([[1.0, -1.0]]))
         >>> logits.tolist(), features[0].tolist()
         ([[1.0]], [[1.0, 0.0]])
     """
+    _check_network("network", network)
+    x = check_numbers("x", x)
     features = hidden_features(network[:-1], x)
     return pre_activations(network[-1], features[-1] if features else x), features
 
@@ -236,6 +255,7 @@ def pair_moments(
 
     Raises:
         ValueError: If the networks have different depths, or the samples different numbers.
+        TypeError: If one is no list of layers.
 
     Example:
         >>> network = [Layer(jnp.eye(3)), Layer(jnp.ones((3, 1)))]
@@ -243,6 +263,8 @@ def pair_moments(
         >>> m.cross_scatter.shape
         (3, 3)
     """
+    _check_network("first", first)
+    _check_network("second", second)
     if len(first) != len(second):
         raise ValueError(f"second has {len(second)} layers: wanted {len(first)}, as first")
     second_inputs = inputs if second_inputs is None else second_inputs
@@ -321,6 +343,8 @@ def resample(
     Raises:
         ValueError: If there is no layer, one is not hidden, ``widths`` names one that is not drawn,
             or ``others`` are of another architecture.
+        TypeError: If a network is no list of layers, or ``layers`` and ``widths`` are no list of
+            numbers and no mapping.
 
     Source: Guth et al. (2023), section 2 and its algorithm, with further choices.
 
@@ -331,6 +355,7 @@ def resample(
         >>> [layer.kernel.shape for layer in drawn]
         [(4, 8), (8, 2)]
     """
+    _check_kinds(network, layers, widths, others)
     hidden = range(len(network) - 1)
     chosen = set(hidden if layers is None else layers)
     widths = dict(widths or {})
@@ -426,6 +451,25 @@ def _patches(x: Array, size: Sequence[int], stride: int) -> Array:
         for j in range(size[1])
     ]
     return jnp.stack(shifted, -2)
+
+
+def _check_network(name: str, network: Any) -> None:
+    """Raise ``TypeError`` if something is no list of layers."""
+    if not isinstance(network, Sequence):
+        raise TypeError(f"{name} is a {type(network).__name__}: wanted a list of Layer")
+    for index, layer in enumerate(network):
+        check_kind(f"{name}[{index}]", layer, Layer, "Layer(kernel, bias)")
+
+
+def _check_kinds(network: Any, layers: Any, widths: Any, others: Any) -> None:
+    """Raise ``TypeError`` if an argument of ``resample`` is of another kind."""
+    _check_network("network", network)
+    if not (layers is None or isinstance(layers, Collection)):
+        raise TypeError(f"layers is {layers!r}: wanted a list of hidden layers, from 0")
+    if not (widths is None or isinstance(widths, Mapping)):
+        raise TypeError(f"widths is {widths!r}: wanted units by layer, as {{0: 64}}")
+    for index, other in enumerate(others):
+        _check_network(f"others[{index}]", other)
 
 
 def _check_choice(

@@ -247,6 +247,17 @@ def test_bad_input():
         resample(KEY, [], x)
     with pytest.raises(ValueError, match=r"others has the layers .6, 5., .5, 5., .5, 3.: wanted"):
         resample(KEY, network, x, others=[dense((6, 5, 5, 3))])
+    for call, message in (
+        (lambda: resample(KEY, network, x, others=network), r"others\[0\] is a Layer: wanted"),
+        (lambda: resample(KEY, network, x, layers=0), "layers is 0: wanted a list of hidden"),
+        (lambda: resample(KEY, network, x, widths=[4]), r"widths is \[4\]: wanted units by layer"),
+        (lambda: pair_moments(network, [KEY] * 3, x), r"second\[0\] is a .*: wanted Layer"),
+        (lambda: apply(network, "x"), "x is of str: wanted an array of real numbers"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            call()
+    with pytest.raises(ValueError, match=r"x has shape \(20, 5\), of which .* 5 .* wanted 6"):
+        apply(network, x[:, :5])
     with pytest.raises(ValueError, match=r"x has shape \(1, 2, 2, 1\): wanted images of at least"):
         pre_activations(Layer(jnp.ones((3, 3, 1, 2))), jnp.ones((1, 2, 2, 1)))
 
