@@ -280,6 +280,15 @@ def test_nan_under_jit_is_carried_on():
     assert np.isnan((m + moments(y @ np.ones((2, 6), np.float32), y)).feature_scatter).any()
 
 
+def test_numpys_moments_that_jit_cuts_to_float32_do_not_add():
+    """The sum with others would be of float64, and metrics would take it for one."""
+    m = moments(*draw(10))
+    cut = jax.tree.map(np.asarray, m)
+    with jax.enable_x64(False), pytest.raises(TypeError, match="one side of . is of float32: want"):
+        jax.jit(lambda other: m + other)(cut)
+    assert m + cut == m + m
+
+
 def test_negative_weights_under_jit_are_nan():
     """Which weights there are is known there alone; they were counted."""
     m = jax.jit(moments)(*draw(10), weights=jnp.asarray([1.0] * 9 + [-1]))

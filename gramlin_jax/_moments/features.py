@@ -95,6 +95,8 @@ class Moments(Additive):
         if not isinstance(other, Moments):
             return NotImplemented
         self._check_mergeable(other)
+        for part in (self, other):  # or the sum would be of float64, without its digits
+            _check_float64("one side of +", part)
         count = self.count + other.count
         share = _over(other.count, count)
         own, others = _over(self.count, count)[..., None], share[..., None]
