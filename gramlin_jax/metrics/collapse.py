@@ -6,9 +6,10 @@ digits. The within-class scatter is the total minus the scatter of the class mea
 total's rounding, so NC1 is known to about 1e-15 tr Σ_T/λ, where λ is the smallest nonzero
 eigenvalue of Σ_B; what rounding makes negative is 0.
 
-All classes have equal weight, whatever their sizes. As in Papyan, Han and Donoho (2020), class
-means are centred at μ = (1/C) Σ_c μ_c, and Σ_B = (1/C) Σ_c (μ_c − μ)(μ_c − μ)ᵀ. For unequal class
-sizes μ is not the mean of the samples, and Σ_T ≠ Σ_W + Σ_B.
+As in Papyan, Han and Donoho (2020), class means are centred at μ = (1/C) Σ_c μ_c, and
+Σ_B = (1/C) Σ_c (μ_c − μ)(μ_c − μ)ᵀ: classes have equal weight, whatever their sizes. Σ_W is the
+mean over samples, in which a larger class weighs more. For unequal class sizes μ is not the mean of
+the samples, and Σ_T ≠ Σ_W + Σ_B.
 """
 
 from __future__ import annotations
