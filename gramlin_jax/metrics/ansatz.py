@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import jax.numpy as jnp
+from jax import lax
 
 from gramlin_jax.metrics.cosines import cosine
 from gramlin_jax.metrics.singular import (
@@ -164,7 +165,9 @@ def ansatz_exponent(kernel: Float[Array, "i o"], jacobian: Float[Array, "o o"]) 
     of = in_singular_basis(kernel, jacobian)
     inside = of.inside > 0
     x = jnp.log(jnp.where(inside, of.squares, 1))
-    captured = jnp.where(of.captured > rank_tolerance(len(x)) * of.captured.max(), of.captured, 0)
+    captured = jnp.where(
+        of.captured > rank_tolerance(len(x)) * lax.stop_gradient(of.captured).max(), of.captured, 0
+    )
     y = jnp.where(inside, jnp.log(jnp.where(inside, captured, 1)), 0)
     rank = of.inside.sum()
     x, y = ((a - a.sum() / rank) * of.inside for a in (x, y))
@@ -255,7 +258,9 @@ def singular_overlaps(
 def _power(matrix: Array, power: float) -> Array:
     """A positive semi-definite matrix to a power, in some unit."""
     values, vectors = descending(matrix)
-    powers = jnp.where(values > 0, (values / values[0]) ** power, 0)
+    unit = lax.stop_gradient(values)[0]
+    logs = jnp.log(jnp.where(values > 0, values / unit, 1))
+    powers = jnp.where(values > 0, jnp.exp(power * logs), 0)
     return dot(vectors * powers[None], vectors.T)
 
 
@@ -270,6 +275,6 @@ def _pearson(a: Array, b: Array) -> Array:
     away = [m - m.mean() for m in (a, b)]
     vary = [
         abs(m).max() > rank_tolerance(len(a)) * abs(n).max()
-        for m, n in zip(away, (a, b), strict=True)
+        for m, n in zip(*lax.stop_gradient((away, [a, b])), strict=True)
     ]
     return jnp.where(vary[0] & vary[1], cosine(*away), jnp.nan)

@@ -13,7 +13,7 @@ from gramlin_jax._moments.features import CONSTANT, Moments, check_moments
 from gramlin_jax.metrics.collapse import directions
 from gramlin_jax.metrics.rotation import positive
 from gramlin_jax.support.checks import check_array, check_filled, is_traced
-from gramlin_jax.support.linalg import diagonal, dot, eigh, norm
+from gramlin_jax.support.linalg import diagonal, dot, eigh, largest, norm
 from gramlin_jax.support.precision import concrete, in_float64, magnitude
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _regression_collapse(m: Moments, kernel: Array, covariance: Array) -> Regres
 
 def _unit_columns(a: Array) -> Array:
     """Columns of length 1 or 0; by their largest entries first, whose squares are finite."""
-    a = a / positive(abs(a).max(0))[None]
+    a = a / positive(abs(lax.stop_gradient(a)).max(0))[None]
     return a / jnp.sqrt(positive((a**2).sum(0)))[None]
 
 
@@ -138,6 +138,7 @@ def _weight_structure(gram: Array, covariance: Array) -> tuple[Array, Array]:
         sigma
     )  # else M is rounding error
     cosines = (a - s * t) / (norm(gram) * jnp.where(there, lengths, jnp.inf))
-    best = jnp.where(there.any(), cosines.max(), jnp.nan)
-    gamma = jnp.where(cosines == best, s, jnp.inf).min() ** 2
+    best = jnp.where(there.any(), largest(cosines), jnp.nan)
+    top = lax.stop_gradient(cosines).max()
+    gamma = largest(jnp.where(cosines == top, -s, -jnp.inf)) ** 2
     return jnp.maximum(2 - 2 * best, 0), jnp.where(jnp.isnan(best), jnp.nan, gamma * unit)

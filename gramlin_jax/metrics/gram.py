@@ -191,7 +191,7 @@ def _near_one(a: Array) -> Array:
     fraction = (bits & (2**info.nmant - 1)).astype(a.dtype) * 2.0 ** (info.minexp - info.nmant + 60)
     subnormal = (bits & (2 ** (info.bits - 1) - 1)) < 2**info.nmant
     lifted = jnp.where(subnormal, jnp.where(bits < 0, -fraction, fraction), a * 2.0**60)
-    a = jnp.where(abs(a).max() < 2.0**-60, lifted, a)
+    a = jnp.where(abs(jax.lax.stop_gradient(a)).max() < 2.0**-60, lifted, a)
     return a / magnitude(a)
 
 

@@ -193,8 +193,9 @@ def feature_rank(m: Moments) -> Float[Array, ""]:
     scatter = jnp.asarray(m.feature_scatter, jnp.float64)
     finite = jnp.isfinite(scatter).all()
     values, _ = eigh(jnp.where(finite, scatter, 0) / magnitude(jnp.where(finite, scatter, 0)))
-    rank = effective_rank(jnp.maximum(values, 0) + jnp.where(values.max() > 0, 0, 1))
-    return concrete(jnp.where(finite, jnp.where(values.max() > 0, rank, 0), jnp.nan))
+    varies = (values > 0).any()
+    rank = effective_rank(jnp.where(values > 0, values, 0) + jnp.where(varies, 0, 1))
+    return concrete(jnp.where(finite, jnp.where(varies, rank, 0), jnp.nan))
 
 
 @in_float64

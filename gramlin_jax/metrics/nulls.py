@@ -143,7 +143,7 @@ def fact_null(
     check_gradients(gradients)
     gradient = jnp.asarray(gradients.kernel_gradient, jnp.float64)
     check_same_shape("kernel", kernel, "gradients.kernel_gradient", gradient)
-    kernel, gradient = (a / jnp.abs(a).max() for a in (kernel, gradient))
+    kernel, gradient = (a / jnp.abs(lax.stop_gradient(a)).max() for a in (kernel, gradient))
     gram = dot(kernel.T, kernel)
     # ⟨KKᵀ, KQ∇ᵀ⟩ = ⟨G∙Kᵀ∇, Q⟩ and ‖KQ∇ᵀ‖² = ⟨Q∙∇ᵀ∇, GQ⟩, all (o, o).
     cross, squares = -dot(gram, dot(kernel.T, gradient)), dot(gradient.T, gradient)

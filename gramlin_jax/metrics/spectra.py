@@ -26,7 +26,7 @@ from gramlin_jax.support.checks import (
     check_numbers,
     is_traced,
 )
-from gramlin_jax.support.linalg import dot, eigh, entry, rank_tolerance
+from gramlin_jax.support.linalg import dot, eigh, entry, largest, rank_tolerance
 from gramlin_jax.support.precision import concrete, in_float64, magnitude
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def stable_rank(eigenvalues: Float[Array, "*stack d"]) -> Float[Array, "*stack"]
         >>> float(stable_rank(jnp.array([2.0, 1, 1])))
         2.0
     """
-    return concrete(1 / _shares(eigenvalues).max(-1))
+    return concrete(1 / largest(_shares(eigenvalues)))
 
 
 @in_float64
@@ -373,11 +373,12 @@ def _power_law(values: Array, fewest: int) -> tuple[Array, Array, Array, Array]:
     varies = spread > 0
     rate = jnp.asarray(n) / jnp.where(varies, spread, 1)
     modelled, observed = jnp.exp(-rate[:, None] * above), n[None] / n[:, None]
-    away = jnp.maximum(abs(modelled - observed), abs(modelled - observed + 1 / n[:, None]))
-    distances = jnp.where(of_tail, away, 0).max(1)
+    beside = modelled - observed
+    away = largest(jnp.stack([abs(beside), abs(beside + 1 / n[:, None])], -1))
+    distances = largest(jnp.where(of_tail, away, 0))
     differs = (jnp.diff(values, append=-1.0) < 0) & (values > 0)  # a cutoff takes all its equals
     usable = (n >= fewest) & differs & varies
-    least = jnp.where(usable, distances, jnp.inf).min()
+    least = jnp.where(usable, lax.stop_gradient(distances), jnp.inf).min()
     best = jnp.where(usable & (distances == least), n, len(n)).min() - 1  # vmap breaks argmin
     found = usable.any() & jnp.isfinite(values).all()  # NaN is below no other, nor above
     size, distance = jnp.asarray(n)[best], entry(distances, best)
@@ -403,20 +404,21 @@ def _eigenvalues_of(eigenvalues: Array, axes: tuple[str, ...]) -> Array:
     values = check_array("eigenvalues", eigenvalues, axes).astype(jnp.float64)
     if not values.shape[-1]:
         raise ValueError(f"eigenvalues has shape {values.shape}: wanted at least one")
-    rounding = rank_tolerance(values.shape[-1]) * values.max(-1, keepdims=True)
+    rounding = rank_tolerance(values.shape[-1]) * lax.stop_gradient(values).max(-1, keepdims=True)
     negative = values < -rounding
     if not is_traced(negative) and bool(negative.any()):
         raise ValueError(
             f"eigenvalues has the negative entry {float(values.min())}: wanted those of a Gram"
         )
-    return jnp.where(negative, jnp.nan, jnp.maximum(values, 0))
+    return jnp.where(negative, jnp.nan, jnp.where(values < 0, 0, values))
 
 
 def _shares(eigenvalues: Array) -> Array:
     """λ/Σλ (*stack, d)."""
     axes = (*["stack"] * (np.ndim(eigenvalues) - 1), "d")
     values = _eigenvalues_of(eigenvalues, axes)
-    values = values / jnp.max(values, -1, keepdims=True)  # or their sum may overflow
+    # Or their sum may overflow. Shares do not depend on the unit, and so have no derivative by it.
+    values = values / jnp.max(lax.stop_gradient(values), -1, keepdims=True)
     return values / values.sum(-1, keepdims=True)
 
 

@@ -70,6 +70,12 @@ def entry(a: Float[Array, "d"], index: Int[Array, ""]) -> Float[Array, ""]:
     return jnp.where(jnp.arange(len(a)) == index, a, 0).sum()
 
 
+def largest(a: Float[Array, "*stack d"]) -> Float[Array, "*stack"]:
+    """The maximum over the last axis, with a derivative as ``diagonal`` has it; NaN for NaN."""
+    there = a == lax.stop_gradient(a).max(-1, keepdims=True)
+    return jnp.where(there, a, 0).sum(-1) / there.astype(a.dtype).sum(-1)
+
+
 def root(a: Float[Array, "..."]) -> Float[Array, "..."]:
     """√a, with the derivative 0 at 0 in the place of infinity, which makes NaN of what it meets."""
     zero = a == 0

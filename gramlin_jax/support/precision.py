@@ -111,7 +111,8 @@ def magnitude(a: Float[Array, "..."], axis: int | tuple[int, ...] | None = None)
         a: Any array of floating point.
         axis: Over which to take the largest, kept with length 1; None: all, a scalar.
     """
-    largest = abs(a).max(axis, keepdims=axis is not None)
+    # A step function of a. The derivative of max fails where jit is inside of grad, in float32.
+    largest = abs(lax.stop_gradient(a)).max(axis, keepdims=axis is not None)
     usable = (largest > 0) & jnp.isfinite(largest)
     info = jnp.finfo(a.dtype)
     # Without its mantissa's bits. JAX's own frexp is expanded where float64 may be switched off.

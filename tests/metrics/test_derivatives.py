@@ -235,7 +235,7 @@ def inner(gradients, along):
 @pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
 def test_derivatives(name):
-    """Forward and reverse mode; in float32, where 64-bit types are off, too."""
+    """Forward and reverse mode; in float32, where 64-bit types are off, through ``jit``, too."""
     f, *arguments = CASES[name]
     step = 1e-6 if name == "power_law_exponent" else 2e-4
     along, every = drawn_along(arguments), tuple(range(len(arguments)))
@@ -248,7 +248,7 @@ def test_derivatives(name):
         np.testing.assert_allclose(forward, expected, **tolerance)
         gradients = jax.device_get(jax.grad(g, every)(*values))
         np.testing.assert_allclose(inner(gradients, along), expected, **tolerance)
-    narrow = jax.grad(g, every)(*(np.asarray(a, np.float32) for a in arguments))
+    narrow = jax.grad(jax.jit(g), every)(*(np.asarray(a, np.float32) for a in arguments))
     size = max(float(abs(a).max()) for a in gradients)
     for a, b in zip(narrow, gradients, strict=True):
         assert a.dtype == np.float32
