@@ -319,10 +319,10 @@ def _out_of_range(rows: Array, root: Array | float) -> Array:
 def _block_moments(
     pair: bool, classes: int | None, features: Array, targets: Array, weights: Array | None
 ) -> Moments:
+    w = jnp.ones(len(features))
     if weights is not None:
-        weights = weights.astype(jnp.float64)
-        weights = jnp.where(weights < 0, jnp.nan, weights)  # refused where they are known
-    w = jnp.ones(len(features)) if weights is None else weights
+        w = weights.astype(jnp.float64)
+        w = jnp.where(w < 0, jnp.nan, w)  # refused where they are known
     count = w.sum()
     h_mean, h, _ = _centred(w, count, features)
     lengths = ((w[:, None] * h) * h).sum(1)
