@@ -24,7 +24,16 @@ from jax import lax
 
 from gramlin_jax._moments.features import CONSTANT, Moments, check_moments
 from gramlin_jax.support.checks import check_array, check_filled, check_numbers, is_traced
-from gramlin_jax.support.linalg import diagonal, dot, eigh, inverse_root, norm, rank_tolerance, root
+from gramlin_jax.support.linalg import (
+    at_least,
+    diagonal,
+    dot,
+    eigh,
+    inverse_root,
+    norm,
+    rank_tolerance,
+    root,
+)
 from gramlin_jax.support.precision import concrete, in_float64, magnitude
 
 if TYPE_CHECKING:
@@ -130,8 +139,8 @@ def _neural_collapse(
     inverse = dot(dual, factor.T)  # (AAᵀ)⁺ is its Gram
     between = share[None] * dot(inverse.T, apart) ** 2
     nc1 = (inverse * dot(scatter, inverse)).sum() - between.sum()
-    own = jnp.maximum(m.class_scatter / counts - (apart**2).sum(0), 0)
-    pooled = jnp.maximum(diagonal(scatter).sum() - (share * (apart**2).sum(0)).sum(), 0)
+    own = at_least(m.class_scatter / counts - (apart**2).sum(0), 0)
+    pooled = at_least(diagonal(scatter).sum() - (share * (apart**2).sum(0)).sum(), 0)
 
     gram = dot(a.T, a)
     lengths, pairs = diagonal(gram), np.triu(np.ones((classes, classes), bool), 1)
@@ -146,7 +155,7 @@ def _neural_collapse(
 
     nc3, offset = _duality(m.feature_mean + center[:, 0], a, kernel, bias, unit)
     return NeuralCollapse(
-        nc1=jnp.where((factor != 0).any(), jnp.maximum(nc1, 0), jnp.nan),
+        nc1=jnp.where((factor != 0).any(), at_least(nc1, 0), jnp.nan),
         equinorm=root(norms.var()) / norms.mean(),
         equiangularity=mean(abs(cosines + 1 / (classes - 1))),
         etf_distance=norm(gram / norm(gram) - etf),
@@ -244,7 +253,7 @@ def nc4_mismatch(
             )
     # From the samples' mean, near all class means, the squares keep their digits.
     h = features.astype(jnp.float64) - m.feature_mean[None]
-    squares = (means**2).sum(0)[None] - 2 * dot(h, means)
+    squares = lax.stop_gradient((means**2).sum(0)[None] - 2 * dot(h, means))
     # Not with argmin, which names its result type and so cannot be traced again (see ``dot``).
     classes = np.arange(means.shape[1], dtype=np.int32)[None]
     predicted = predictions.astype(jnp.int32)[:, None] == classes

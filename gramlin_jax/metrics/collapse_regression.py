@@ -13,7 +13,7 @@ from gramlin_jax._moments.features import CONSTANT, Moments, check_moments
 from gramlin_jax.metrics.collapse import directions
 from gramlin_jax.metrics.rotation import positive
 from gramlin_jax.support.checks import check_array, check_filled, is_traced
-from gramlin_jax.support.linalg import diagonal, dot, eigh, largest, norm
+from gramlin_jax.support.linalg import at_least, at_most, diagonal, dot, eigh, largest, norm
 from gramlin_jax.support.precision import concrete, in_float64, magnitude
 
 if TYPE_CHECKING:
@@ -100,8 +100,8 @@ def _regression_collapse(m: Moments, kernel: Array, covariance: Array) -> Regres
     kernel = kernel / lax.stop_gradient(magnitude(kernel))
     nrc3, gamma = _weight_structure(dot(kernel.T, kernel), covariance)
     return RegressionCollapse(
-        nrc1=jnp.maximum((smallest * dot(m.feature_scatter, smallest)).sum() / total, 0),
-        nrc2=jnp.maximum(1 - (basis * dot(m.feature_scatter, dual)).sum() / total, 0),
+        nrc1=at_least((smallest * dot(m.feature_scatter, smallest)).sum() / total, 0),
+        nrc2=at_least(1 - (basis * dot(m.feature_scatter, dual)).sum() / total, 0),
         nrc3=nrc3,
         gamma=gamma,
     )
@@ -126,13 +126,13 @@ def _weight_structure(gram: Array, covariance: Array) -> tuple[Array, Array]:
     # In the eigenvectors of Σ_Y, only the diagonal of KᵀK meets the diagonal M.
     unit = lax.stop_gradient(magnitude(covariance))
     variances, vectors = eigh(lax.stop_gradient(covariance / unit))
-    sigma = jnp.sqrt(jnp.maximum(variances, 0))
+    sigma = jnp.sqrt(at_least(variances, 0))
     diagonal = (vectors * dot(gram, vectors)).sum(0)
     a, t = dot(diagonal, sigma), diagonal.sum()
     b, tau = (sigma**2).sum(), sigma.sum()
     slope = t * tau - a * len(sigma)
     inner = (t * b - a * tau) / jnp.where(slope == 0, 1, slope)
-    s = jnp.stack([jnp.zeros_like(inner), jnp.clip(inner, 0, sigma[0]), sigma[0]])
+    s = jnp.stack([jnp.zeros_like(inner), at_most(at_least(inner, 0), sigma[0]), sigma[0]])
     lengths = jnp.sqrt(((sigma[None] - s[:, None]) ** 2).sum(1))
     there = lengths > 64 * len(sigma) * 2.0**-52 * jnp.linalg.norm(
         sigma
@@ -141,4 +141,4 @@ def _weight_structure(gram: Array, covariance: Array) -> tuple[Array, Array]:
     best = jnp.where(there.any(), largest(cosines), jnp.nan)
     top = lax.stop_gradient(cosines).max()
     gamma = largest(jnp.where(cosines == top, -s, -jnp.inf)) ** 2
-    return jnp.maximum(2 - 2 * best, 0), jnp.where(jnp.isnan(best), jnp.nan, gamma * unit)
+    return at_least(2 - 2 * best, 0), jnp.where(jnp.isnan(best), jnp.nan, gamma * unit)

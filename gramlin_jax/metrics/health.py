@@ -21,7 +21,7 @@ from gramlin_jax.support.checks import (
     check_number,
     check_same_shape,
 )
-from gramlin_jax.support.linalg import diagonal, dot, eigh, norm, root
+from gramlin_jax.support.linalg import at_least, diagonal, dot, eigh, norm, root
 from gramlin_jax.support.precision import concrete, in_float64, magnitude
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def gradient_noise(gradients: GradientMoments) -> Float[Array, ""]:
         raise ValueError("square_sum is None: wanted it among the needs of a metric")
     n, mean = jnp.asarray(gradients.count, jnp.float64), frobenius(gradients.kernel_gradient)
     ratio = jnp.asarray(gradients.square_sum, jnp.float64).sum() / n / mean / mean
-    spread = jnp.maximum(ratio - 1, 0) * n / (n - 1)
+    spread = at_least(ratio - 1, 0) * n / (n - 1)
     return concrete(jnp.where((n > 1) & (mean > 0), spread, jnp.nan))
 
 
@@ -246,4 +246,4 @@ def _image(m: Moments, matrix: Array) -> Array:
     matrix = matrix / unit
     spread = (matrix * dot(jnp.asarray(m.feature_scatter), matrix)).sum() / m.count
     mean = dot(jnp.asarray(m.feature_mean), matrix)
-    return unit * root(jnp.maximum(spread, 0) + (mean**2).sum())
+    return unit * root(at_least(spread, 0) + (mean**2).sum())

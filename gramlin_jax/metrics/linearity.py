@@ -25,7 +25,7 @@ from gramlin_jax._moments.features import Moments, check_moments
 from gramlin_jax.metrics.regression import LeastSquares, default_rtol, regress, without_constants
 from gramlin_jax.metrics.rotation import positive
 from gramlin_jax.support.checks import check_array, check_filled, is_traced
-from gramlin_jax.support.linalg import diagonal, dot
+from gramlin_jax.support.linalg import at_most, diagonal, dot
 from gramlin_jax.support.precision import concrete, in_float64, magnitude
 
 if TYPE_CHECKING:
@@ -272,7 +272,7 @@ def _adjusted(m: Moments, rtol: float) -> Array:
 def _noise_floor(m: Moments, rtol: float) -> Array:
     rank = regress(m, True, rtol).rank
     known = (m.count > 1) & (rank <= m.count)  # weights may sum to less than the rank
-    return jnp.where(known, jnp.minimum(rank / (m.count - 1), 1.0), jnp.nan)
+    return jnp.where(known, at_most(rank / (m.count - 1), 1.0), jnp.nan)
 
 
 @in_float64

@@ -142,5 +142,6 @@ def distinct(values: Float[Array, "o"]) -> Bool[Array, "o"]:
 
     Up to ``rank_tolerance``. The other vectors are an arbitrary basis, as rounding has it.
     """
+    values = lax.stop_gradient(values)
     gaps = jnp.concatenate([values[:1], values[:-1] - values[1:], values[-1:]])
     return jnp.minimum(gaps[:-1], gaps[1:]) > rank_tolerance(len(values)) * values[0]

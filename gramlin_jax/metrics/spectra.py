@@ -26,7 +26,7 @@ from gramlin_jax.support.checks import (
     check_numbers,
     is_traced,
 )
-from gramlin_jax.support.linalg import dot, eigh, entry, largest, rank_tolerance
+from gramlin_jax.support.linalg import at_least, at_most, dot, eigh, entry, largest, rank_tolerance
 from gramlin_jax.support.precision import concrete, in_float64, magnitude
 
 if TYPE_CHECKING:
@@ -169,7 +169,8 @@ def spectral_entropy(eigenvalues: Float[Array, "*stack d"]) -> Float[Array, "*st
     """
     entropy = jnp.log(jnp.asarray(effective_rank(eigenvalues)))
     d = np.shape(eigenvalues)[-1]
-    return concrete(jnp.clip(entropy / np.log(d), 0, 1) if d > 1 else entropy * jnp.nan)
+    share = at_most(at_least(entropy / np.log(d), 0), 1) if d > 1 else entropy * jnp.nan
+    return concrete(share)
 
 
 @in_float64

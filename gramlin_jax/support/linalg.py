@@ -76,6 +76,16 @@ def largest(a: Float[Array, "*stack d"]) -> Float[Array, "*stack"]:
     return jnp.where(there, a, 0).sum(-1) / there.astype(a.dtype).sum(-1)
 
 
+def at_least(a: Float[Array, "..."], low: float | Array) -> Float[Array, "..."]:
+    """The larger of the two, with a derivative as ``diagonal`` has it; NaN for NaN."""
+    return jnp.where(a < low, low, a)
+
+
+def at_most(a: Float[Array, "..."], high: float | Array) -> Float[Array, "..."]:
+    """The smaller of the two, see ``at_least``."""
+    return jnp.where(a > high, high, a)
+
+
 def root(a: Float[Array, "..."]) -> Float[Array, "..."]:
     """√a, with the derivative 0 at 0 in the place of infinity, which makes NaN of what it meets."""
     zero = a == 0
@@ -146,7 +156,7 @@ def _eigh_rule(at_equal: float, primals: Any, tangents: Any) -> tuple[Any, Any]:
     (a,), (change,) = primals, tangents
     values, vectors = eigh_in_rule(a)
     change = dot(vectors.T, dot((change + change.T) / 2, vectors))
-    gaps, size = values[None] - values[:, None], abs(values)
+    gaps, size = values[None] - values[:, None], abs(lax.stop_gradient(values))
     rounding = rank_tolerance(len(values)) * size.max()
     equal = abs(gaps) <= rounding
     nothing = jnp.where(jnp.maximum(size[:, None], size[None]) <= rounding, 0.0, at_equal)

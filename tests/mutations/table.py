@@ -213,7 +213,10 @@ APPENDED = "gramlin_jax/support/files.py", "tests/test_records.py -k kill or dis
 FOREIGN = "gramlin_jax/support/files.py", "tests/test_loggers.py -k else"
 LOGGED = "gramlin_jax/loggers.py", "tests/test_loggers.py -k not biases"
 COMPARED = "gramlin_jax/_measure/comparison.py", "tests/test_records.py -k comparison"
-PROBE = "gramlin_jax/_measure/probe.py", "tests/test_probe.py -k bits or reads or says or refused"
+PROBE = (
+    "gramlin_jax/_measure/probe.py",
+    "tests/test_probe.py -k bits or reads or says or static or refused",
+)
 SPREAD = "gramlin_jax/_measure/probe.py", "tests/test_probe.py -k shard_map"
 FORGOTTEN = "gramlin_jax/_measure/forgetting.py", "tests/test_probe.py -k window or fade"
 PACKED = "gramlin_jax/_measure/packing.py", "tests/test_probe.py -k places or window"
@@ -239,7 +242,7 @@ MUTATIONS = [
         # target linearity
         (LINEARITY, ("adjusted: n in the place of n - 1", "* (m.count - 1) / left", "* m.count / left")),
         (LINEARITY, ("adjusted: no intercept among the degrees", "fit.rank - 1\n", "fit.rank\n")),
-        (LINEARITY, ("noise floor over n", "jnp.minimum(rank / (m.count - 1), 1.0)", "jnp.minimum(rank / m.count, 1.0)")),
+        (LINEARITY, ("noise floor over n", "at_most(rank / (m.count - 1), 1.0)", "at_most(rank / m.count, 1.0)")),
         (LINEARITY, ("held out: sign of the cross term", "- 2 * jnp.sum(b * test.cross", "+ 2 * jnp.sum(b * test.cross")),
         (LINEARITY, ("held out: means ignored", "+ test.count * jnp.sum((y - dot(h, b)) ** 2)", "+ 0 * test.count * jnp.sum((y - dot(h, b)) ** 2)")),
         (LINEARITY, ("no intercept: centred targets", "explained=fit.explained[:-1] - n * missing**2 / leverage", "explained=fit.explained[:-1]")),
@@ -266,9 +269,9 @@ MUTATIONS = [
         (COLLAPSE, ("offset without the bias", "dot(kernel.T, center) + bias", "dot(kernel.T, center)")),
         (COLLAPSE, ("offset: factor of the classes", "/ len(bias) ** 0.5", "/ len(bias)")),
         (COLLAPSE, ("NC4: a tie is a mismatch", "jnp.where(own > squares.min(1), 1.0, 0.0)", "jnp.where(own >= squares.min(1), 1.0, 0.0)")),
-        (COLLAPSE, ("NC4: half of the product", "squares = (means**2).sum(0)[None] - 2 * dot(h, means)", "squares = (means**2).sum(0)[None] - dot(h, means)")),
+        (COLLAPSE, ("NC4: half of the product", "(means**2).sum(0)[None] - 2 * dot(h, means)", "(means**2).sum(0)[None] - dot(h, means)")),
         (NRC, ("NRC1 of one direction fewer", "max(d - k, 0)", "max(d - k - 1, 0)")),
-        (NRC, ("NRC3 at an end only", "jnp.clip(inner, 0, sigma[0])", "jnp.clip(inner, 0, 0)")),
+        (NRC, ("NRC3 at an end only", "at_most(at_least(inner, 0), sigma[0])", "at_most(at_least(inner, 0), 0)")),
         (NRC, ("gamma: root", "gamma = largest(jnp.where(cosines == top, -s, -jnp.inf)) ** 2", "gamma = -largest(jnp.where(cosines == top, -s, -jnp.inf))")),
         (COLLAPSE, ("rare classes have no sample", "FEWEST = 1e-9", "FEWEST = 1e-2")),
         (COLLAPSE, ("derivative without Newton's step", "2 * basis - dot(basis, dot(basis.T, basis))", "basis")),
@@ -565,7 +568,7 @@ MUTATIONS = [
         (COMPAT, ("custom rules are entered", '("custom_", "remat", "checkpoint", "shard_map")', '("remat", "checkpoint", "shard_map")')),
         # watching layers
         (HEALTH, ("a step of any learning rate", "ratio = jnp.abs(learning_rate) * frobenius(gradient)", "ratio = frobenius(gradient)")),
-        (HEALTH, ("outputs change about their mean alone", "jnp.maximum(spread, 0) + (mean**2).sum()", "jnp.maximum(spread, 0)")),
+        (HEALTH, ("outputs change about their mean alone", "at_least(spread, 0) + (mean**2).sum()", "at_least(spread, 0)")),
         (HEALTH, ("a unit dies with one sample", "jnp.where(squares == 0, jnp", "jnp.where(squares < squares.max(), jnp")),
         (HEALTH, ("constant features have a rank", "jnp.where(varies, rank, 0)", "rank")),
         (HEALTH, ("gradients that are not finite are alive", "jnp.where(jnp.isfinite(squares).all(), dead.mean(), jnp.nan)", "dead.mean()")),
@@ -576,7 +579,7 @@ MUTATIONS = [
         (OF_EACH, ("positions do not meet in a sample's gradient", "(scale**2 * products).sum((-1, -2, -3))", "(scale**2 * products * jnp.eye(products.shape[-1])).sum((-1, -2, -3))")),
         (OF_EACH, ("gradients of samples of a mean", "scale, products = jnp.asarray(count).astype(jnp.float64)", "scale, products = jnp.ones((), jnp.float64)")),
         (OF_EACH, ("sums of samples' gradients leave float32", "magnitude(rows, (-2, -1))  #", "jnp.ones_like(rows[..., :1, :1])  #")),
-        (ENTROPY, ("entropy is not over its largest value", "jnp.clip(entropy / np.log(d), 0, 1)", "entropy")),
+        (ENTROPY, ("entropy is not over its largest value", "at_least(entropy / np.log(d), 0)", "at_least(entropy, 0)")),
         (SEPARATION, ("as many degrees of freedom as layers", "len(values) - 2) * error", "len(values)) * error")),
         (SEPARATION, ("NC1 itself over depth", "np.log(values))", "values)")),
         (WIDTHS, ("each width has its own seeds' logs", "np.repeat(np.log(widths), seeds)", "np.tile(np.log(widths), seeds)")),
@@ -616,9 +619,10 @@ MUTATIONS = [
         (LOGGED, ("each error of a logger is shown", "if index not in self._failed:", "if True:")),
         (COMPARED, ("before less after", "self.after[layer][name] - value", "value - self.after[layer][name]")),
         (COMPARED, ("missing layers on the other side", '{"first": self.only_before, "second": self.only_after}', '{"second": self.only_before, "first": self.only_after}')),
-        (PROBE, ("the first call is not watched", "state.step % self.every == 0 if", "state.step % self.every == 1 if")),
+        (PROBE, ("the first call is not watched", "state.step % self.every == 0", "state.step % self.every == 1")),
         (PROBE, ("watched calls are not counted", "watched=state.watched + 1", "watched=state.watched")),
-        (PROBE, ("the caller's choice is ignored", "if watch is None else jnp.asarray(watch)", "")),
+        (PROBE, ("the caller's choice is ignored", "        if watch is None:", "        if True:")),
+        (PROBE, ("a static choice is left to the device", "isinstance(watch, bool | np.bool_)", "watch is True")),
         (PROBE, ("states of other probes are let through", "if given != wanted:", "if False:")),
         (SPREAD, ("sums of one device", "sums = _over_devices(sums, axis_name)", "pass")),
         (FORGOTTEN, ("the window's first batch alone", "at = watched % window", "at = 0 * watched")),
