@@ -1,4 +1,7 @@
-"""What a probe adds to a training step: every tenth step watched, none watched, all watched."""
+"""What a probe adds to a training step: every tenth step watched, none watched, all watched.
+
+The step decides by ``cond`` whether it watches, or is compiled twice: ``watch`` is then static.
+"""
 
 from __future__ import annotations
 
@@ -50,15 +53,15 @@ def run(
             {form: np.array([pair[i] for pair in pairs]) for form, pairs in times.items()}
             for i in (0, 1)
         )
-        cells = [f"{1e3 * np.median(wall['plain']) / STEPS:.2f}"]
-        for form in list(turns)[1:]:
+        cells, forms = [f"{1e3 * np.median(wall['plain']) / STEPS:.2f}"], list(turns)[1:]
+        for form in forms:
             ratios = (clock[form] / clock["plain"] for clock in (wall, processor))
             cells += [f"{np.median(ratio):.2f}" for ratio in ratios]
         rows.append([name, *cells, f"{megabytes:.1f}"])
     print_table(
         f"A training step with a probe, relative to one without, medians of {rounds} rounds of 10 "
         "steps; 'cpu' is the processor's time (targets: 1.10 every 10th, 1.01 unwatched)",
-        ["network", "plain ms", *("10th", "cpu", "unwatched", "cpu", "all", "cpu"), "state MB"],
+        ["network", "plain ms", *(name for form in forms for name in (form, "cpu")), "state MB"],
         rows,
     )
 
@@ -133,28 +136,34 @@ def _turns(
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state, state), loss
 
-    steps = [jax.jit(plain, donate_argnums=(0, 1)), jax.jit(watched, donate_argnums=(0, 1, 2))]
+    steps = {
+        "plain": jax.jit(plain, donate_argnums=(0, 1)),
+        "cond": jax.jit(watched, donate_argnums=(0, 1, 2)),
+        "static": jax.jit(watched, donate_argnums=(0, 1, 2), static_argnums=4),
+    }
     zero = probe.init(example.params, batch)
 
-    def turn(which: Sequence[bool] | None) -> Callable[[], None]:
+    def turn(step: str, which: Sequence[bool] = ()) -> Callable[[], None]:
         params = jax.tree.map(lambda a: jnp.array(a, copy=True), example.params)
         carry = [params, optimizer.init(params)]
-        if which is not None:
+        if which:
             carry += [jax.tree.map(lambda a: a.copy(), zero)]
 
         def ten() -> None:
             for i in range(STEPS):
-                rest = () if which is None else (which[i],)
-                carry[:], loss = steps[which is not None](*carry, batch, *rest)
+                carry[:], loss = steps[step](*carry, batch, *which[i : i + 1])
             jax.block_until_ready((carry, loss))
 
         return ten
 
+    tenth, never = [True] + [False] * 9, [False] * 10
     forms = {
-        "plain": turn(None),
-        "10th": turn([True] + [False] * 9),
-        "unwatched": turn([False] * 10),
-        "all": turn([True] * 10),
+        "plain": turn("plain"),
+        "10th": turn("cond", tenth),
+        "unwatched": turn("cond", never),
+        "10th, static": turn("static", tenth),
+        "unwatched, static": turn("static", never),
+        "all": turn("cond", [True] * 10),
     }
     return forms, sum(leaf.nbytes for leaf in jax.tree.leaves(zero)) / 1e6
 

@@ -1,4 +1,5 @@
 import functools
+from collections import Counter
 
 import chex
 import equinox as eqx
@@ -518,6 +519,34 @@ def test_the_caller_says_which_steps_are_watched():
     assert int(state.step) == 3 and int(state.watched) == 2 and not state.kernels
     norm = probe.read(state)["in"]["gradient_norm"]
     np.testing.assert_allclose(norm, np.linalg.norm(gradients["in"]), rtol=1e-6)
+
+
+def test_a_static_choice_leaves_steps_that_are_not_watched_plain():
+    probe = Probe(loss_fn, labels, has_aux=True, metrics=QUICK, every=3)
+    zero, plain = probe.init(PARAMS, BATCHES[0]), jax.value_and_grad(loss_fn, has_aux=True)
+
+    def step(params, batch, state, watch):
+        return probe.value_and_grad(params, batch, state, watch=watch)
+
+    def operations(f, *args):
+        traced = jax.make_jaxpr(f)(PARAMS, BATCHES[0], *args)
+        found = Counter(str(equation.primitive) for equation in traced.eqns)
+        del found["copy"]  # what only the check of the state sees
+        return found
+
+    unwatched, watched = (functools.partial(step, watch=watch) for watch in (False, True))
+    counted = Counter({"add": 1})  # to the step's number
+    assert operations(unwatched, zero) == operations(plain) + counted
+    assert operations(watched, zero)["cond"] == 0
+    states = []
+    for compiled in (jax.jit(step), jax.jit(step, static_argnums=3)):
+        state = zero
+        for batch, watch in zip(BATCHES, (True, False, np.True_), strict=False):
+            *result, state = compiled(PARAMS, batch, state, watch)
+            assert_same_bits(tuple(result), jax.jit(plain)(PARAMS, batch))
+        states.append(state)
+    assert int(states[0].step) == 3 and int(states[0].watched) == 2
+    assert_same_bits(*states)
 
 
 @pytest.mark.parametrize("kind", [bool, np.int32])

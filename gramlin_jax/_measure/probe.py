@@ -257,7 +257,9 @@ class Probe:
             batch: As for ``loss_fn``.
             state: From ``init`` or the call before.
             rest: As for ``loss_fn``.
-            watch: Whether to watch this call; None: every ``every``-th.
+            watch: Whether to watch this call; None: every ``every``-th. Python's own True or False,
+                as of a static argument, is known when the step is compiled, which then needs no
+                ``cond``: there are two programs, and that of other steps does nothing of a probe.
 
         Returns:
             What ``jax.value_and_grad(loss_fn, has_aux=has_aux)`` returns, and the new state.
@@ -278,7 +280,8 @@ class Probe:
         if self.axis_name is not None:
             check_axis(self.axis_name)
         call = as_function(self._pair, params, rest)
-        watched = state.step % self.every == 0 if watch is None else jnp.asarray(watch)
+        if watch is None:
+            watch = self.every == 1 or state.step % self.every == 0
 
         def plain(state: ProbeState) -> tuple[Any, ProbeState]:
             return value_and_grad(call, batch), state
@@ -289,10 +292,10 @@ class Probe:
             sums = remember(state.sums, sums, state.watched, self.window, self.decay)
             return result, state._replace(watched=state.watched + 1, sums=sums, kernels=kernels)
 
-        if self.every == 1 and watch is None:
-            result, state = watching(state)
+        if isinstance(watch, bool | np.bool_):
+            result, state = (watching if watch else plain)(state)
         else:
-            result, state = lax.cond(watched, watching, plain, state)
+            result, state = lax.cond(jnp.asarray(watch), watching, plain, state)
         (loss, (aux, changed)), gradients = result
         call.update(changed)
         state = state._replace(step=state.step + 1)
