@@ -257,9 +257,9 @@ class Probe:
             batch: As for ``loss_fn``.
             state: From ``init`` or the call before.
             rest: As for ``loss_fn``.
-            watch: Whether to watch this call; None: every ``every``-th. Python's own True or False,
-                as of a static argument, is known when the step is compiled, which then needs no
-                ``cond``: there are two programs, and that of other steps does nothing of a probe.
+            watch: Whether to watch this call; None: every ``every``-th. Python's True or False, as
+                from a static argument, needs no ``cond``: the step is compiled once with the probe
+                and once without.
 
         Returns:
             What ``jax.value_and_grad(loss_fn, has_aux=has_aux)`` returns, and the new state.
