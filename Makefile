@@ -1,10 +1,10 @@
 # Two commands do everything on a machine with Python and make: `make demo` and `make test`.
 # `make test` leaves to others what takes long: `make test-runs` tests training, optimisers and
-# experiments, `make test-devices` uses meshes and several processes and lowers for accelerators,
-# `make test-models` measures published models, `make test-benchmarks` runs the benchmarks
-# at tiny sizes, `make test-docs` runs the documentation and opens it in Chromium, `make test-wheel` installs the
-# wheel into an empty environment, `make fuzz` tries random inputs for $(MINUTES) minutes. `.ci/run` runs
-# all of these.
+# experiments, `make test-derivatives` those of every metric, `make test-devices` uses meshes and
+# several processes and lowers for accelerators, `make test-models` measures published models,
+# `make test-benchmarks` runs the benchmarks at tiny sizes, `make test-docs` runs the documentation
+# and opens it in Chromium, `make test-wheel` installs the wheel into an empty environment, and
+# `make fuzz` tries random inputs for $(MINUTES) minutes. `.ci/run` runs all of these.
 # Beside them, `make docs` builds the documentation, `make notebooks` executes the notebooks again,
 # `make quick` tests the core in a minute, `make slow` tests it compiled with all of XLA's
 # optimisations, `make mutations` breaks the code in many places and looks for a failing test,
@@ -29,17 +29,20 @@ CORE := tests/taps tests/metrics tests/test_moments.py tests/test_gradients.py \
 QUICK := tests/taps tests/metrics/test_linearity.py tests/metrics/test_virtual.py \
 	tests/test_moments.py tests/test_measure.py
 
-.PHONY: demo test test-runs test-devices test-models test-benchmarks test-docs test-wheel test-newest test-matrix \
-	quick slow fuzz mutations lint bench docs notebooks clean
+.PHONY: demo test test-runs test-derivatives test-devices test-models test-benchmarks test-docs test-wheel \
+	test-newest test-matrix quick slow fuzz mutations lint bench docs notebooks clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m experiments run fig04 --preset default
 
 test: $(INSTALLED)
-	$(PYTEST) --dist worksteal -m "not runs and not devices and not models and not benchmark and not docs and not site and not wheel"
+	$(PYTEST) --dist worksteal -m "not runs and not derivatives and not devices and not models and not benchmark and not docs and not site and not wheel"
 
 test-runs: $(INSTALLED)
 	$(PYTEST) -m "runs and not devices"
+
+test-derivatives: $(INSTALLED)
+	$(PYTEST) --dist worksteal -m derivatives
 
 test-devices: $(INSTALLED)
 	$(PYTEST) -m devices

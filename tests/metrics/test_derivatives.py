@@ -25,6 +25,8 @@ from gramlin_jax.metrics import (
 from gramlin_jax.metrics.layer_sums import LayerSums
 from gramlin_jax.support.precision import in_float64
 
+pytestmark = pytest.mark.derivatives
+
 N, D, OUT, K = 30, 5, 4, 3
 RNG = np.random.default_rng(0)
 H = RNG.normal(size=(N, D)) + 0.3
