@@ -107,7 +107,8 @@ class JSONLines:
     """Append a line of JSON for each step: ``step`` and the values; NaN and infinity are null.
 
     On a full disk no line is torn: the call raises, and the file is as it was. A last line that was
-    torn, as by a kill, is cut off.
+    torn, as by a kill, is cut off. Epochs that run again after a kill have a second line; the last
+    one of a step counts.
 
     Args:
         path: The file, made if it is absent.
