@@ -32,6 +32,7 @@ from gramlin_jax.support.checks import (
     check_filled,
     check_kind,
     check_numbers,
+    check_orthonormal,
     is_traced,
 )
 from gramlin_jax.support.linalg import diagonal, dot
@@ -98,7 +99,8 @@ def clip(kernel: Float[Array, "i o"], basis: Float[Array, "i r"], rank: int) -> 
         rank: Columns to keep, from 0 to r. May be traced: ``jax.vmap`` over ranks.
 
     Raises:
-        ValueError: If shapes do not match, or ``rank`` is no integer from 0 to the width.
+        ValueError: If shapes do not match, ``rank`` is no integer from 0 to the width, or (outside
+            transformations) the columns of the basis are not orthonormal to 0.001.
         TypeError: If an array is not floating point.
 
     Source: Guth et al. (2023).
@@ -111,6 +113,7 @@ def clip(kernel: Float[Array, "i o"], basis: Float[Array, "i r"], rank: int) -> 
     basis = check_array("basis", basis, ("i", "r"))
     if basis.shape[0] != kernel.shape[0]:
         raise ValueError(f"basis has {basis.shape[0]} rows: wanted {kernel.shape[0]}, as kernel")
+    check_orthonormal("basis", basis)
     if not is_traced(rank) and check_count("rank", rank, 0) > basis.shape[1]:
         raise ValueError(f"rank is {rank}: wanted 0 to {basis.shape[1]}, the width")
     wide = jnp.promote_types(kernel.dtype, basis.dtype)

@@ -225,12 +225,21 @@ def test_other_networks_have_the_parts_of_the_first(part, value):
             resample(KEY, first, x, others=[second])
 
 
+def test_a_basis_of_half_precision():
+    kernel, basis = normal(64, 4), jnp.asarray(np.linalg.qr(normal(64, 32))[0])
+    rounded = clip(kernel, basis.astype(jnp.bfloat16), 16)
+    np.testing.assert_allclose(rounded, clip(kernel, basis, 16), atol=0.02)
+
+
 def test_bad_input():
     network, x = dense(), normal(20, 6)
     with pytest.raises(ValueError, match="rank is 7: wanted 0 to 6, the width"):
         clip(normal(6, 4), np.eye(6, dtype=np.float32), 7)
     with pytest.raises(ValueError, match="basis has 5 rows: wanted 6, as kernel"):
         clip(normal(6, 4), np.eye(5, dtype=np.float32), 2)
+    for basis in (1.01 * np.eye(6), np.eye(6) + 0.01 * np.eye(6, k=1), normal(4, 6).T):
+        with pytest.raises(ValueError, match="basis has columns whose products are up to .* off"):
+            clip(normal(6, 4), basis.astype(np.float32), 1)
     with pytest.raises(ValueError, match="width is 0"):
         sample_kernel(KEY, normal(6, 4), 0)
     with pytest.raises(ValueError, match="second has 2 layers: wanted 3, as first"):

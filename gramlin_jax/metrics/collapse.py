@@ -87,8 +87,9 @@ def neural_collapse(
         bias: b (C,) of that layer, for ``offset``; None: zeros.
 
     Returns:
-        Scalars; under transformations NaN if a class has fewer than two samples; NaN if a moment
-        is, and for metrics that divide by the distance of class means that coincide.
+        Scalars; under transformations NaN if the targets are not one-hot or a class has fewer than
+        two samples; NaN if a moment is, and for metrics that divide by the distance of class means
+        that coincide.
 
     Raises:
         ValueError: If the moments have fewer than two targets or (outside transformations) their
@@ -263,16 +264,17 @@ def nc4_mismatch(
 
 
 def _class_counts(m: Moments) -> Array:
-    """n_c (C,), checked if concrete; else NaN for a class of one sample."""
+    """n_c (C,), checked if concrete; else NaN unless one-hot, and for a class of one sample."""
     check_moments(m)
     if m.target_mean.shape[0] < 2:
         raise ValueError(
             f"m has {m.target_mean.shape[0]} targets: wanted one-hot targets of two classes or more"
         )
     counts = m.count * m.target_mean
-    if not is_traced(counts):
-        _check_one_hot(m, np.asarray(counts))
-    return jnp.where(jnp.isclose(counts, 1), jnp.nan, counts)
+    one_hot = _one_hot(m, counts)
+    if not is_traced(one_hot):
+        _check_classes(m, one_hot, np.asarray(counts))
+    return jnp.where(one_hot & ~jnp.isclose(counts, 1), counts, jnp.nan)
 
 
 def _class_deviations(m: Moments, counts: Array) -> Array:
@@ -281,15 +283,26 @@ def _class_deviations(m: Moments, counts: Array) -> Array:
     return m.cross_scatter / jnp.where(there, counts, jnp.nan)[None]
 
 
-def _check_one_hot(m: Moments, counts: np.ndarray) -> None:
-    n = float(m.count)
-    squares = np.asarray(m.target_scatter) + counts**2 / n  # Σ y² = Σ y where y is 0 or 1
-    if not np.isfinite(counts).all():
+def _one_hot(m: Moments, counts: Array) -> Array:
+    """Whether every row of the targets can be a single 1 among zeros; False for NaN.
+
+    Rows such as (1, 1, 0) and (0, 0, 0) sum to 1 on average, but their sums vary with a feature.
+    """
+    squares = m.target_scatter + counts**2 / m.count  # Σ y² = Σ y where y is 0 or 1
+    varying = jnp.sqrt(m.count * diagonal(m.feature_scatter))
+    return (
+        jnp.allclose(squares, counts, rtol=1e-6)
+        & jnp.isclose(counts.sum(), m.count, rtol=1e-6)
+        & (abs(m.cross_scatter.sum(1)) <= 1e-10 * varying).all()
+    )
+
+
+def _check_classes(m: Moments, one_hot: Array, counts: np.ndarray) -> None:
+    if not all(bool(jnp.isfinite(block).all()) for block in jax.tree.leaves(m)):
         return
-    single = np.allclose(squares, counts, rtol=1e-6) and np.isclose(counts.sum(), n, rtol=1e-6)
-    if not (single and _rows_sum_to_one(m)):
+    if not one_hot:
         raise ValueError("m has targets that are not one-hot: wanted rows with a single 1")
-    if reason := _too_few(counts, n):
+    if reason := _too_few(counts, float(m.count)):
         raise ValueError(f"m has {reason}")
 
 
@@ -312,14 +325,6 @@ def no_collapse_because(m: Moments) -> str:
         return "the features hold NaN or infinity, or their squares leave float64"
     counts = np.asarray(m.count * m.target_mean)
     return _too_few(counts, float(m.count)) or "the class means coincide"
-
-
-def _rows_sum_to_one(m: Moments) -> bool:
-    """False if the sums of the targets' rows vary with a feature, as of (1, 1, 0) and (0, 0, 0)."""
-    if is_traced(m.feature_scatter) or is_traced(m.cross_scatter):
-        return True
-    varying = np.sqrt(float(m.count) * np.diag(np.asarray(m.feature_scatter)))
-    return bool((abs(np.asarray(m.cross_scatter).sum(1)) <= 1e-10 * varying).all())
 
 
 def _duality(

@@ -17,7 +17,7 @@ from gramlin_jax._moments.features import Moments, check_moments
 from gramlin_jax.metrics.gram import polar_factor
 from gramlin_jax.metrics.regression import without_constants
 from gramlin_jax.metrics.singular import check_jacobian
-from gramlin_jax.support.checks import check_array, check_count
+from gramlin_jax.support.checks import check_array, check_count, check_orthonormal
 from gramlin_jax.support.linalg import diagonal, dot, eigh
 from gramlin_jax.support.precision import concrete, in_float64, magnitude
 
@@ -222,7 +222,8 @@ def eigenvector_stability(
 
     Raises:
         ValueError: If shapes do not match, ``components`` is not from 1 to the smaller width, or
-            (outside transformations) a matrix is not symmetric or not finite.
+            (outside transformations) a matrix is not symmetric or not finite, or the columns of the
+            rotation, its rows if d < k, are not orthonormal to 0.001.
 
     Source: as ``alignment``.
 
@@ -236,6 +237,7 @@ def eigenvector_stability(
     shapes, (d, k) = (a.shape, b.shape), turn.shape
     if shapes != ((d, d), (k, k)):
         raise ValueError(f"rotation has shape {(d, k)}: wanted (d, k) of {shapes[0]}, {shapes[1]}")
+    check_orthonormal(*(("rotation", turn) if d >= k else ("rotation.T", turn.T)))
     check_count("components", components)
     if components > min(d, k):
         raise ValueError(f"components is {components}: wanted 1 to {min(d, k)}, the width")

@@ -240,6 +240,22 @@ def check_filled(name: str, array: Array) -> None:
         raise ValueError(f"{name} has shape {array.shape}: wanted no empty axis")
 
 
+def check_orthonormal(name: str, array: Array) -> None:
+    """Raise ``ValueError`` if the columns of a concrete matrix (i, r) are not orthonormal.
+
+    To 0.001, or four machine epsilons of half precision.
+    """
+    if is_traced(array):
+        return
+    columns = np.asarray(array, np.float64)
+    off = abs(columns.T @ columns - np.eye(columns.shape[1])).max(initial=0)
+    if off > max(1e-3, 4 * float(jnp.finfo(array.dtype).eps)):
+        raise ValueError(
+            f"{name} has columns whose products are up to {off:.2g} off 0 and 1: wanted "
+            "orthonormal columns"
+        )
+
+
 def check_same_shape(name: str, value: Any, other: str, reference: Any) -> None:
     """Raise ``ValueError`` if two arrays differ in shape."""
     if np.shape(value) != np.shape(reference):  # of lists, too

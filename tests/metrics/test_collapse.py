@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from gramlin_jax import moments, neural_collapse, regression_collapse, target_linearity
+from gramlin_jax._moments.features import class_moments as summed_by_class
 from gramlin_jax.metrics.collapse import nc4_mismatch
 
 COUNTS = 9, 4, 2, 5  # of the classes of ``samples``
@@ -454,14 +455,39 @@ def test_the_unit_of_a_kernels_column_does_not_matter():
         )
 
 
-def test_two_ones_in_a_row_are_not_one_hot():
-    rows = np.array([[1.0, 1, 0], [0, 0, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
-    features = np.random.default_rng(0).normal(size=(60, 4))
-    with (
-        jax.enable_x64(True),
-        pytest.raises(ValueError, match="m has targets that are not one-hot"),
-    ):
-        neural_collapse(moments(features, np.tile(rows, (10, 1))))
+TWO_ONES = np.array([[1.0, 1, 0], [0, 0, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    "rows", [TWO_ONES, 0.7 * np.eye(3) + 0.1, 2 * np.eye(3), 1 - np.eye(3), np.eye(3)[:, :2]]
+)
+def test_targets_that_are_not_one_hot(rows):
+    targets = np.tile(rows, (10, 1))
+    features = np.random.default_rng(0).normal(size=(len(targets), 4))
+    with jax.enable_x64(True):
+        m = moments(features, targets)
+        with pytest.raises(ValueError, match="m has targets that are not one-hot"):
+            neural_collapse(m)
+        for value in jax.jit(neural_collapse)(m)[:4]:
+            assert np.isnan(value)
+        predictions = np.zeros(len(targets), int)
+        assert np.isnan(jax.jit(nc4_mismatch)(m, features, predictions))
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+def test_constant_features_and_offsets_leave_targets_one_hot(by_class):
+    labels = np.arange(60) % 3
+    features = np.random.default_rng(0).normal(size=(60, 5)) + 4 * np.eye(5)[labels]
+    features[:, 4] = 0.3
+    features[:, 3] += 1e7
+    features[:, 2] *= 1e-130
+    targets = np.eye(3)[labels]
+    with jax.enable_x64(True):
+        m = summed_by_class(features, labels, 3) if by_class else moments(features, targets)
+        found, compiled = neural_collapse(m), jax.jit(neural_collapse)(m)
+    for value, other in zip(found[:4], compiled[:4], strict=True):
+        np.testing.assert_allclose(other, value, rtol=1e-9)
+        assert np.isfinite(value)
 
 
 def test_regression_of_a_covariance_in_half_precision():

@@ -179,6 +179,10 @@ def test_bad_input():
         eigenvector_stability(np.eye(2), np.triu(np.ones((2, 2))), np.eye(2), 1)
     with pytest.raises(ValueError, match="components is 1.5: wanted an integer"):
         eigenvector_stability(np.eye(2), np.eye(2), np.eye(2), 1.5)
+    with pytest.raises(ValueError, match="rotation has columns whose products are up to 3 off"):
+        eigenvector_stability(np.eye(2), np.eye(2), 2 * np.eye(2), 1)
+    with pytest.raises(ValueError, match="rotation.T has columns whose products are up to 3 off"):
+        eigenvector_stability(np.eye(2), np.eye(3), 2 * np.eye(2, 3), 1)
     with pytest.raises(ValueError, match="m is without the whole scatter of its targets"):
         cka(moments(x, y))
     with pytest.raises(ValueError, match="m holds no targets"):
