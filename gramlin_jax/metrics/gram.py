@@ -14,6 +14,7 @@ from gramlin_jax.metrics.rotation import (
     newton_schulz,
     positive,
     rounding,
+    shifted_product,
     turned,
     turned_in_basis,
 )
@@ -122,7 +123,7 @@ def gram_only_step(before: Float[Array, "i o"], after: Float[Array, "i o"]) -> F
     relative 10⁻⁴ and leaves 10⁻³ of a pure rotation; rounding moves K' by 10⁻⁶‖K₁‖.
 
     If no kernel nearer than ``after`` is found (a step of zero, kernels of zeros, NaN),
-    the result is ``after`` itself. Derivatives: in forward mode only.
+    the result is ``after`` itself. Derivatives are those of the exact K₂Qᵀ, in float64.
 
     Args:
         before: K₁ (i, o), the kernel before the step.
@@ -148,9 +149,27 @@ def gram_only_step(before: Float[Array, "i o"], after: Float[Array, "i o"]) -> F
     if before.shape != after.shape:
         raise ValueError(f"after has shape {after.shape}: wanted {before.shape}, as before")
     k1, k2 = widened(before), widened(after)
+    return _step(k1, k2).astype(after.dtype)
+
+
+@jax.custom_jvp
+def _step(k1: Float[Array, "i o"], k2: Float[Array, "i o"]) -> Float[Array, "i o"]:
     scales = magnitude(k1), magnitude(k2)
-    turn = turned(k1 / scales[0], k2 / scales[1])
-    return _nearer(k1, k2, turn, scales).astype(after.dtype)
+    return _nearer(k1, k2, turned(k1 / scales[0], k2 / scales[1]), scales)
+
+
+@_step.defjvp
+@in_float64
+def _step_rule(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    """The derivative of K₂Qᵀ, by the polar factor's."""
+    found, eps = _step(*primals), rounding(primals[0])
+
+    def exact(k1: Array, k2: Array) -> Array:
+        product = shifted_product(k1 / magnitude(k1), k2 / magnitude(k2), eps)
+        return dot(k2, _polar(product, _polar_by_svd).T)
+
+    primals, tangents = jax.tree.map(lambda a: a.astype(jnp.float64), (primals, tangents))
+    return found, jax.jvp(exact, primals, tangents)[1].astype(found.dtype)
 
 
 @in_float64

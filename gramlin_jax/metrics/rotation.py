@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gramlin_jax.support.linalg import dot, eigh, is_positive_definite
+from gramlin_jax.support.linalg import dot, eigh, is_positive_definite, norm
 from gramlin_jax.support.precision import magnitude
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def turned(k1: Float[Array, "i o"], k2: Float[Array, "i o"]) -> Float[Array, "i 
     """K₂Qᵀ − K₂, or zeros where the iteration finds no Q."""
     if is_wide(k1):
         return _turned_wide(k1, k2)
-    turn, found = _turn(_product(k1, k2))
+    turn, found = _turn(shifted_product(k1, k2, rounding(k1)))
     return jnp.where(found, dot(k2, turn.T), 0)
 
 
@@ -86,7 +86,7 @@ def turned_in_basis(
     as in ``turned``, and the basis stays. If the search does not converge or S is not positive
     definite, Q is found in that way too, and for a small rotation the basis is recomputed.
     """
-    product = _product(k1, k2)
+    product = shifted_product(k1, k2, rounding(k1))
     m = dot(basis.T, dot(product, basis))
     root = rounding(m) ** 0.5
     generator = _generator(m)
@@ -207,11 +207,11 @@ def _if(needed: Bool[Array, ""], make: Callable[[], T], otherwise: T) -> T:
     return lax.while_loop(lambda state: state[0], once, (needed, otherwise))[1]
 
 
-def _product(k1: Array, k2: Array) -> Array:
-    """K₁ᵀK₂, scaled to norm 1 and shifted by a multiple of I, so that it is not singular."""
+def shifted_product(k1: Array, k2: Array, eps: float) -> Array:
+    """K₁ᵀK₂, scaled to norm 1 and shifted by ``SHIFT`` eps·I, so that it is not singular."""
     product = dot(k1.T, k2)
     eye = jnp.eye(len(product), dtype=product.dtype)
-    return product / positive(jnp.linalg.norm(product)) + SHIFT * rounding(k1) * eye
+    return product / positive(norm(product)) + SHIFT * eps * eye
 
 
 def _turn(product: Array) -> tuple[Array, Array]:

@@ -99,6 +99,8 @@ CASES = {
     "weight_gram": (metrics.weight_gram, KERNEL),
     "polar_factor": (polar_factor, KERNEL),
     "polar_factor_svd": (lambda a: polar_factor(a, method="svd"), KERNEL.T),
+    "gram_only_step": (metrics.gram_only_step, KERNEL, NEAR),
+    "gram_only_step_wide": (metrics.gram_only_step, KERNEL[:2], NEAR[:2]),
     "virtual_covariance": (
         lambda k, x, delta: metrics.virtual_covariance(k, of_gradients(x, delta), 0.1),
         KERNEL,
@@ -191,7 +193,6 @@ SECOND = ("without_intercept", "ridge", "nfa_correlation", "feature_rank", "alig
 WITHOUT = {  # by name, why it is not here
     "nc4_mismatch": "constant almost everywhere",
     "dead_units": "constant almost everywhere",
-    "gram_only_step": "forward mode only",
     "marchenko_pastur_edges": "a polynomial of the variance",
     "feature_learning_sides": "of taps, two products of matrices",
     "attention_entropy": "a quotient",
@@ -294,9 +295,22 @@ ORTHOGONAL = TURN[:, :OUT]  # all singular values are equal
         (lambda k: effective_rank(spectrum(k)), (ORTHOGONAL,)),
         (lambda a: polar_factor(a)[0].sum(), (ORTHOGONAL,)),
         (lambda a: polar_factor(a, method="svd")[0].sum(), (ORTHOGONAL,)),
+        (lambda a, b: metrics.gram_only_step(a, b)[0].sum(), (ORTHOGONAL, 2 * ORTHOGONAL)),
+        (lambda a, b: metrics.gram_only_step(a, b)[0].sum(), (KERNEL, KERNEL)),
         (lambda x: metrics.alignment(moments(x, H @ TURN)), (H,)),
     ],
-    ids=["nfa", "pearson", "isotropy", "ky_fan", "spectrum", "polar", "polar_svd", "alignment"],
+    ids=[
+        "nfa",
+        "pearson",
+        "isotropy",
+        "ky_fan",
+        "spectrum",
+        "polar",
+        "polar_svd",
+        "scaled",
+        "no_step",
+        "alignment",
+    ],
 )
 def test_equal_singular_values(f, arguments):
     """Where these metrics are smooth, though singular vectors are not."""
@@ -356,6 +370,9 @@ def test_duplicate_and_constant_columns(intercept):
         ),
         lambda k: metrics.relative_update(jnp.ones((D, OUT)), of_gradients(k, DELTA), 0.1),
         lambda k: nfa_correlation(k[:2] + np.eye(2, D), np.eye(D)),
+        lambda k: metrics.gram_only_step(k, k).sum(),
+        lambda k: metrics.gram_only_step(k, k + jnp.ones((N, D))).sum(),
+        lambda k: metrics.gram_only_step(jnp.ones((N, D)), k).sum(),
     ],
 )
 def test_zeros_and_absent_directions_have_finite_gradients(f):

@@ -97,6 +97,10 @@ DERIVATIVES = (
     "tests/metrics/test_derivatives.py -k derivatives or equal or zeros",
 )
 POLAR = "gramlin_jax/metrics/gram.py", "tests/metrics/test_derivatives.py -k polar"
+GRAM_RULE = (
+    "gramlin_jax/metrics/gram.py",
+    "tests/metrics/test_derivatives.py -k gram_only or no_step",
+)
 COMPARISONS = (
     "gramlin_jax/support/array_fields.py",
     "tests/test_additive.py -k equality or keys or line",
@@ -259,6 +263,8 @@ MUTATIONS = [
         (REGRESSION, ("shrinkage is a count", "jnp.where(penalised, shares, present)", "jnp.where(penalised, present, present)")),
         (REGRESSION, ("the refinement forgets the penalty", "- dot(gram, b) - ridge * b", "- dot(gram, b)")),
         # neural collapse
+        (COLLAPSE, ("rows of any sums are one-hot", "<= 1e-10 * varying).all()", "<= varying + jnp.inf).all()")),
+        (COLLAPSE, ("soft targets are one-hot", "jnp.allclose(squares, counts, rtol=1e-6)", "jnp.allclose(counts, counts)")),
         (COLLAPSE, ("means centred at the samples' mean", "a = apart - center\n", "a = apart\n")),
         (COLLAPSE, ("NC1 keeps the scatter between classes", "(inverse * dot(scatter, inverse)).sum() - between.sum()", "(inverse * dot(scatter, inverse)).sum()")),
         (COLLAPSE, ("classes' shares are equal in NC1", "between = share[None] * dot", "between = 1 / classes * dot")),
@@ -428,6 +434,8 @@ MUTATIONS = [
         (DERIVATIVES, ("inverse root: twice the derivative", "dot(factor.T, change)) / 2", "dot(factor.T, change))")),
         (DERIVATIVES, ("inverse root: the ridge is constant", "+ of_ridge * factor", "")),
         (DERIVATIVES, ("a root has an infinite derivative at 0", "jnp.sqrt(jnp.where(zero, 1, a))", "jnp.sqrt(a)")),
+        (GRAM_RULE, ("derivative of the step without its rotation", "return dot(k2, _polar(product, _polar_by_svd).T)", "return k2")),
+        (GRAM_RULE, ("derivative of the step turned backwards", "return dot(k2, _polar(product, _polar_by_svd).T)", "return dot(k2, _polar(product, _polar_by_svd))")),
         (POLAR, ("polar factor: no part outside of its range", "+ dot(outside, inverse)", "")),
         (POLAR, ("polar factor turns backwards", "dot(turned - turned.T, vectors)", "dot(turned.T - turned, vectors)")),
         (COMPARISONS, ("NaN differs from NaN", "equal_nan=numbers", "equal_nan=False")),
