@@ -129,6 +129,14 @@ def test_no_mean_leaves_out_a_run_that_diverged():
     assert [row[-1] for row in table(result).rows] == ["0.510, 0.510", "nan, nan"]
 
 
+def test_no_learning_rate_is_best_where_each_has_a_lost_run():
+    accuracy = made_up().data["test_accuracy"].values.copy()
+    accuracy[0, :, 1, 1] = np.nan
+    claim = check(made_up(test_accuracy=accuracy))[1]
+    assert claim.holds is None
+    assert claim.evidence == "0.8002 at 0.05, none: a run diverged or is at chance"
+
+
 def test_of_one_learning_rate_each_claim_is_made_once():
     result = made_up()
     config = dataclasses.replace(result.config, learning_rates=(0.1,))

@@ -91,8 +91,7 @@ def _compared_claims(result: Result, left_out: str) -> tuple[Claim, Claim]:
         Claim(
             "Gram-only matches or beats the original, each at its best learning rate",
             _matches(test),
-            ", ".join(f"{arm.mean():.4f} at {arm['learning_rate']:g}" for arm in best)
-            + f": {_compared(test)}",
+            f"{', '.join(map(_best, best))}: {_compared(test)}",
         ),
     )
 
@@ -107,6 +106,11 @@ def _at_best_rate(accuracy: xr.DataArray) -> xr.DataArray:
     """Accuracies (learning_rate, seed) at the learning rate of the highest mean."""
     mean = accuracy.mean("seed", skipna=False)
     return accuracy.isel(learning_rate=mean.fillna(-1).argmax("learning_rate"))
+
+
+def _best(accuracy: xr.DataArray) -> str:
+    mean = accuracy.mean(skipna=False)
+    return f"{mean:.4f} at {accuracy['learning_rate']:g}" if mean.notnull() else "none"
 
 
 def _compared(test: Paired) -> str:
