@@ -193,8 +193,8 @@ def directions(a: Array, rounding: Array | float = 0.0) -> tuple[Array, Array, A
     """U = AF and U(UᵀU)⁻¹, both (d, c), and F (c, c), with FFᵀ = (AᵀA)⁺, for A (d, c).
 
     Directions of AᵀA whose eigenvalue is below ``rounding``, or negligible beside the largest, are
-    left out. The projection onto A is UUᵀ, and (AAᵀ)⁺ = U(UᵀU)⁻¹FᵀF(UᵀU)⁻¹Uᵀ. UᵀU is I to rounding,
-    most of which one Newton step for its inverse removes.
+    left out. The projection onto A is UUᵀ, and (AAᵀ)⁺ = U(UᵀU)⁻¹FᵀF(UᵀU)⁻¹Uᵀ. UᵀU is I but for the
+    rounding of AᵀA, which one Newton step for the inverse squares.
     """
     squares = dot(a.T, a)
     values, vectors = eigh(lax.stop_gradient(squares))
@@ -271,7 +271,7 @@ def _class_counts(m: Moments) -> Array:
             f"m has {m.target_mean.shape[0]} targets: wanted one-hot targets of two classes or more"
         )
     counts = m.count * m.target_mean
-    one_hot = _one_hot(m, counts)
+    one_hot = _one_hot(m)
     if not is_traced(one_hot):
         _check_classes(m, one_hot, np.asarray(counts))
     return jnp.where(one_hot & ~jnp.isclose(counts, 1), counts, jnp.nan)
@@ -283,16 +283,16 @@ def _class_deviations(m: Moments, counts: Array) -> Array:
     return m.cross_scatter / jnp.where(there, counts, jnp.nan)[None]
 
 
-def _one_hot(m: Moments, counts: Array) -> Array:
+def _one_hot(m: Moments) -> Array:
     """Whether every row of the targets can be a single 1 among zeros; False for NaN.
 
     Rows such as (1, 1, 0) and (0, 0, 0) sum to 1 on average, but their sums vary with a feature.
     """
-    squares = m.target_scatter + counts**2 / m.count  # Σ y² = Σ y where y is 0 or 1
+    squares = m.target_scatter / m.count + m.target_mean**2  # mean y² = mean y for y of 0 or 1
     varying = jnp.sqrt(m.count * diagonal(m.feature_scatter))
     return (
-        jnp.allclose(squares, counts, rtol=1e-6)
-        & jnp.isclose(counts.sum(), m.count, rtol=1e-6)
+        jnp.allclose(squares, m.target_mean, rtol=1e-6)
+        & jnp.isclose(m.target_mean.sum(), 1, rtol=1e-6)
         & (abs(m.cross_scatter.sum(1)) <= 1e-10 * varying).all()
     )
 

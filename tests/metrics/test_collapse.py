@@ -5,7 +5,7 @@ import pytest
 
 from gramlin_jax import moments, neural_collapse, regression_collapse, target_linearity
 from gramlin_jax._moments.features import class_moments as summed_by_class
-from gramlin_jax.metrics.collapse import nc4_mismatch
+from gramlin_jax.metrics.collapse import directions, nc4_mismatch
 
 COUNTS = 9, 4, 2, 5  # of the classes of ``samples``
 
@@ -455,17 +455,29 @@ def test_the_unit_of_a_kernels_column_does_not_matter():
         )
 
 
+@pytest.mark.parametrize("condition", [1, 1e2, 1e4])
+def test_directions_and_their_duals(condition):
+    """To rounding, although UᵀU is I to 1e-8 only at a condition number of 1e4."""
+    left, right = (np.linalg.qr(np.random.default_rng(n).normal(size=(n, 5)))[0] for n in (8, 5))
+    a = left * np.geomspace(1, 1 / condition, 5) @ right.T
+    with jax.enable_x64(True):
+        basis, dual, _ = map(np.asarray, directions(jnp.asarray(a)))
+    np.testing.assert_allclose(basis.T @ dual, np.eye(5), atol=2e-15)
+    np.testing.assert_allclose(dual @ basis.T @ a, a, atol=2e-15)
+
+
 TWO_ONES = np.array([[1.0, 1, 0], [0, 0, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
 
 
+@pytest.mark.parametrize("weight", [1.0, 1e-9])
 @pytest.mark.parametrize(
     "rows", [TWO_ONES, 0.7 * np.eye(3) + 0.1, 2 * np.eye(3), 1 - np.eye(3), np.eye(3)[:, :2]]
 )
-def test_targets_that_are_not_one_hot(rows):
+def test_targets_that_are_not_one_hot(rows, weight):
     targets = np.tile(rows, (10, 1))
     features = np.random.default_rng(0).normal(size=(len(targets), 4))
     with jax.enable_x64(True):
-        m = moments(features, targets)
+        m = moments(features, targets, weights=np.full(len(targets), weight))
         with pytest.raises(ValueError, match="m has targets that are not one-hot"):
             neural_collapse(m)
         for value in jax.jit(neural_collapse)(m)[:4]:

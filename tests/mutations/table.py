@@ -264,7 +264,7 @@ MUTATIONS = [
         (REGRESSION, ("the refinement forgets the penalty", "- dot(gram, b) - ridge * b", "- dot(gram, b)")),
         # neural collapse
         (COLLAPSE, ("rows of any sums are one-hot", "<= 1e-10 * varying).all()", "<= varying + jnp.inf).all()")),
-        (COLLAPSE, ("soft targets are one-hot", "jnp.allclose(squares, counts, rtol=1e-6)", "jnp.allclose(counts, counts)")),
+        (COLLAPSE, ("soft targets are one-hot", "jnp.allclose(squares, m.target_mean, rtol=1e-6)", "jnp.allclose(squares, squares)")),
         (COLLAPSE, ("means centred at the samples' mean", "a = apart - center\n", "a = apart\n")),
         (COLLAPSE, ("NC1 keeps the scatter between classes", "(inverse * dot(scatter, inverse)).sum() - between.sum()", "(inverse * dot(scatter, inverse)).sum()")),
         (COLLAPSE, ("classes' shares are equal in NC1", "between = share[None] * dot", "between = 1 / classes * dot")),
@@ -280,7 +280,7 @@ MUTATIONS = [
         (NRC, ("NRC3 at an end only", "at_most(at_least(inner, 0), sigma[0])", "at_most(at_least(inner, 0), 0)")),
         (NRC, ("gamma: root", "gamma = largest(jnp.where(cosines == top, -s, -jnp.inf)) ** 2", "gamma = -largest(jnp.where(cosines == top, -s, -jnp.inf))")),
         (COLLAPSE, ("rare classes have no sample", "FEWEST = 1e-9", "FEWEST = 1e-2")),
-        (COLLAPSE, ("derivative without Newton's step", "2 * basis - dot(basis, dot(basis.T, basis))", "basis")),
+        (COLLAPSE, ("directions without Newton's step", "2 * basis - dot(basis, dot(basis.T, basis))", "basis")),
         (COLLAPSE, ("a class of one sample is let through", "flatnonzero(np.isclose(counts, 1))", "flatnonzero(np.isclose(counts, 0))")),
         (COLLAPSE, ("a class of one sample is let through under jit", "jnp.isclose(counts, 1)", "jnp.isclose(counts, 0)")),
         (LABELS, ("NC1 that is not defined has no reason", 'value.get("nc1", 0)', 'value.get("no", 0)')),
