@@ -361,18 +361,16 @@ def _centred(w: Array, count: Array, rows: Array) -> tuple[Array, Array, Array]:
     error = dot(share, rows)
     mean, rows = mean + error, rows - error[None]
     squares = ((w[:, None] * rows) * rows).sum(0)
-    rows = _kept(_varies(squares, mean, count)[None], rows)
+    rows = jnp.where(_varies(squares, mean, count)[None], rows, 0)
     return mean, rows, ((w[:, None] * rows) * rows).sum(0)
 
 
 def _varies(squares: Array, mean: Array, count: Array) -> Array:
-    """False for constant columns, of which two passes leave the square of rounding, 2⁻¹⁰⁰."""
+    """False for constant columns, of which two passes leave the square of rounding, 2⁻¹⁰⁰.
+
+    True for columns with NaN.
+    """
     return ~(jnp.sqrt(squares) <= jnp.sqrt(count) * 2.0**-80 * abs(mean))  # squares may vanish
-
-
-def _kept(varies: Array, block: Array) -> Array:
-    """``block``, 0 where a column is constant; NaN is passed on."""
-    return jnp.where(varies | jnp.isnan(block), block, 0)
 
 
 def _check_rows(name: str, array: Array, n: int) -> None:

@@ -331,7 +331,6 @@ MUTATIONS = [
         (FEATURES, ("products: squared count", "_outer(self.count, self.feature_mean, self.target_mean)", "_outer(self.count**2, self.feature_mean, self.target_mean)")),
         (FEATURES, ("products of targets without their means", "self.target_scatter + _squares(self.count, self.target_mean)", "self.target_scatter")),
         (FEATURES, ("weights do not count in the scatter", "h if weights is None else h * w[:, None]", "h")),
-        (SCALE, ("NaN hidden beside a constant column", "varies | jnp.isnan(block), block, 0", "varies, block, 0")),
         (SCALE, ("rounding is left of constant columns", "~(jnp.sqrt(squares) <= jnp.sqrt(count) * 2.0**-80 * abs(mean))", "squares >= 0")),
         (FEATURES, ("weights do not count in the targets", "return mean, rows, ((w[:, None] * rows) * rows).sum(0)", "return mean, rows, (rows**2).sum(0)")),
         (FEATURES, ("a batch of masked samples is NaN", "w / jnp.where(count > 0, count, 1.0)", "w / count")),
@@ -639,7 +638,7 @@ MUTATIONS = [
         (PACKED, ("small sums one place on", "for size in sizes if size < SMALL]", "for size in sizes[::-1] if size < SMALL]")),
         (CLASSES, ("classes centred about 0", "rows - mean[:, None] * rows.sum(0)[None]", "rows")),
         (CLASSES, ("unknown labels count", 'mode="drop", wrap_negative_indices=False', 'mode="clip"')),
-        (CONSTANT, ("constant columns keep their rounding", "_kept(_varies(squares, mean, count)[None], rows)", "rows")),
+        (CONSTANT, ("constant columns keep their rounding", "jnp.where(_varies(squares, mean, count)[None], rows, 0)", "rows")),
         # two networks, and deep linear ones
         (SIMILARITY, ("HSIC pairs samples with themselves", "products[p, q] * n / (n - 2)", "products[p, q]")),
         (SIMILARITY, ("HSIC: no term of the totals", "+ totals[p] * totals[q]", "- totals[p] * totals[q]")),
